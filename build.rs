@@ -1,0 +1,26 @@
+//! Compiles proto/ without protoc: types and services into `OUT_DIR`, and the descriptor set that reflection serves.
+#![expect(clippy::disallowed_methods, reason = "a build script has no seams")]
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const FILES: [&str; 6] = [
+    "outrigger/v1/common.proto",
+    "outrigger/v1/event_log.proto",
+    "outrigger/v1/query.proto",
+    "outrigger/v1/projections.proto",
+    "outrigger/v1/admin.proto",
+    "outrigger/storage/v1/stored.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .bytes(".outrigger")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

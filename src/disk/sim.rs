@@ -1,0 +1,1 @@
+//! A simulated disk: by seed, with crashes and faults.

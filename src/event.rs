@@ -1,0 +1,438 @@
+//! Events and their parts, valid by construction: whoever holds one of these values need not check it again.
+//!
+//! Owns the alphabets and lengths of types, streams and tags, and the encoding of a stored event. Does not know where
+//! events are kept, who appends them, or gRPC. The reasons below become the text of errors at the edge.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message as _;
+use uuid::Uuid;
+
+use crate::limits::{STREAM_BYTES_MAX, TAG_BYTES_MAX, TYPE_BYTES_MAX};
+
+/// The stored form of events (`proto/outrigger/storage/v1`).
+#[allow(clippy::all, clippy::pedantic, reason = "generated code")]
+pub mod stored {
+    include!(concat!(env!("OUT_DIR"), "/outrigger.storage.v1.rs"));
+}
+
+/// An event's number in its node's log: dense, gapless, from 1. 0 means "before all events".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(u64);
+
+impl Position {
+    /// Before all events.
+    pub const ZERO: Self = Self(0);
+
+    /// The position with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The position behind this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The position `count` further on.
+    #[must_use]
+    pub const fn plus(self, count: u64) -> Self {
+        Self(self.0 + count)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An event's number in its stream: 1, 2, 3 ... 0 means "the stream has no event".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// The stream has no event.
+    pub const NONE: Self = Self(0);
+
+    /// The revision with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The revision behind this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a text or id is not what it should be: what was expected and what was there, in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+/// An event's identity: a UUID that is not nil. The idempotency key, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// From the 16 bytes of a UUID.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, Invalid> {
+        let uuid = Uuid::from_slice(bytes).map_err(|_| {
+            Invalid(format!(
+                "expected the 16 bytes of a UUID, found {} bytes",
+                bytes.len()
+            ))
+        })?;
+        Self::from_uuid(uuid)
+    }
+
+    /// From a UUID; the nil UUID is refused.
+    pub fn from_uuid(uuid: Uuid) -> Result<Self, Invalid> {
+        if uuid.is_nil() {
+            Err(Invalid("expected a UUID other than nil".into()))
+        } else {
+            Ok(Self(uuid))
+        }
+    }
+
+    /// The UUID.
+    pub const fn uuid(&self) -> &Uuid {
+        &self.0
+    }
+
+    /// The 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$docs:meta])* $name:ident) => {
+        $(#[$docs])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type! {
+    /// What kind of fact an event is: `[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*`, at most 128 bytes; system types begin with `$`.
+    EventType
+}
+
+name_type! {
+    /// The entity an event belongs to: 1 to 256 bytes without control characters; system streams begin with `$`.
+    StreamId
+}
+
+name_type! {
+    /// A label to find events by: 1 to 256 bytes without control characters.
+    Tag
+}
+
+impl EventType {
+    /// Checks a type that a client names. Types that begin with `$` are the system's own.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.starts_with('$') {
+            return Err(reserved("event types", text));
+        }
+        Self::parse_any(text)
+    }
+
+    /// Checks a type, also one of the system's own.
+    pub fn parse_any(text: &str) -> Result<Self, Invalid> {
+        check_length(text, TYPE_BYTES_MAX)?;
+        let words = text.strip_prefix('$').unwrap_or(text);
+        let word = |w: &str| {
+            !w.is_empty()
+                && w.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        };
+        if words.split('.').all(word) {
+            Ok(Self(text.into()))
+        } else {
+            Err(Invalid(format!(
+                "expected words of A-Z a-z 0-9 _ - joined by dots, found {text:?}"
+            )))
+        }
+    }
+
+    /// Whether the type is one of the system's own.
+    pub fn is_system(&self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
+impl StreamId {
+    /// Checks a stream that a client names. Streams that begin with `$` are the system's own.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.starts_with('$') {
+            return Err(reserved("streams", text));
+        }
+        Self::parse_any(text)
+    }
+
+    /// Checks a stream, also one of the system's own.
+    pub fn parse_any(text: &str) -> Result<Self, Invalid> {
+        check_length(text, STREAM_BYTES_MAX)?;
+        check_printable(text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// Whether the stream is one of the system's own.
+    pub fn is_system(&self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
+impl Tag {
+    /// Checks a tag.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        check_length(text, TAG_BYTES_MAX)?;
+        check_printable(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+fn reserved(what: &str, text: &str) -> Invalid {
+    Invalid(format!(
+        "{what} that begin with $ are reserved for the system, found {text:?}"
+    ))
+}
+
+fn check_length(text: &str, bytes_max: usize) -> Result<(), Invalid> {
+    match text.len() {
+        0 => Err(Invalid("expected some text, found none".into())),
+        len if len > bytes_max => Err(Invalid(format!(
+            "expected at most {bytes_max} bytes, found {len}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn check_printable(text: &str) -> Result<(), Invalid> {
+    match text.char_indices().find(|(_, c)| c.is_control()) {
+        Some((at, c)) => Err(Invalid(format!(
+            "expected no control characters, found {c:?} at byte {at}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// An event as a client appends it, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The idempotency key.
+    pub id: EventId,
+    /// What kind of fact it is.
+    pub event_type: EventType,
+    /// The entity it belongs to.
+    pub stream: StreamId,
+    /// Sorted, without repeats.
+    pub tags: Vec<Tag>,
+    /// One JSON value, as the client wrote it.
+    pub data: Bytes,
+    /// A JSON object, as the client wrote it.
+    pub metadata: Option<Bytes>,
+    /// When it happened, in nanoseconds since 1970, where the client said so.
+    pub time_unix_nanos: Option<i64>,
+}
+
+impl Event {
+    /// The bytes that count against the limits of event and request.
+    pub fn size_bytes(&self) -> usize {
+        self.event_type.as_str().len()
+            + self.stream.as_str().len()
+            + self.tags.iter().map(|tag| tag.as_str().len()).sum::<usize>()
+            + self.data.len()
+            + self.metadata.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// An event as the log holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Its number in the log.
+    pub position: Position,
+    /// Its number in its stream.
+    pub revision: Revision,
+    /// When the node recorded it, in nanoseconds since 1970; never decreases along the log.
+    pub recorded_at_unix_nanos: i64,
+    /// What the client appended.
+    pub event: Event,
+}
+
+impl RecordedEvent {
+    /// When it happened: the client's time, or else when it was recorded. Nanoseconds since 1970.
+    pub fn time_unix_nanos(&self) -> i64 {
+        self.event.time_unix_nanos.unwrap_or(self.recorded_at_unix_nanos)
+    }
+
+    /// The payload of its record.
+    pub fn encode(&self) -> Vec<u8> {
+        let event = &self.event;
+        stored::StoredEvent {
+            id: Bytes::copy_from_slice(event.id.as_bytes()),
+            r#type: event.event_type.as_str().to_owned(),
+            stream: event.stream.as_str().to_owned(),
+            revision: self.revision.get(),
+            tags: event.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
+            data: event.data.clone(),
+            metadata: event.metadata.clone(),
+            time_unix_nanos: event.time_unix_nanos,
+            recorded_at_unix_nanos: self.recorded_at_unix_nanos,
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads the payload of the record at `position`. The record's checksum has vouched for the bytes, so an error
+    /// means that another program, or a newer one, wrote them.
+    pub fn decode(position: Position, payload: Bytes) -> Result<Self, Invalid> {
+        let damaged = |what: &dyn fmt::Display| Invalid(format!("record at position {position}: {what}"));
+        let stored = stored::StoredEvent::decode(payload).map_err(|error| damaged(&error))?;
+        let tags: Result<Vec<Tag>, Invalid> = stored.tags.iter().map(|tag| Tag::parse(tag)).collect();
+        Ok(Self {
+            position,
+            revision: Revision::new(stored.revision),
+            recorded_at_unix_nanos: stored.recorded_at_unix_nanos,
+            event: Event {
+                id: EventId::from_slice(&stored.id).map_err(|error| damaged(&error))?,
+                event_type: EventType::parse_any(&stored.r#type).map_err(|error| damaged(&error))?,
+                stream: StreamId::parse_any(&stored.stream).map_err(|error| damaged(&error))?,
+                tags: tags.map_err(|error| damaged(&error))?,
+                data: stored.data,
+                metadata: stored.metadata,
+                time_unix_nanos: stored.time_unix_nanos,
+            },
+        })
+    }
+}
+
+/// A point of one log that a query can wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// The log's identity.
+    pub log_id: Uuid,
+    /// The epoch that wrote `position`.
+    pub epoch: u64,
+    /// The position.
+    pub position: Position,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_type(text: &str, expected: Result<(), &str>) {
+        let actual = EventType::parse(text).map(drop).map_err(|invalid| invalid.0);
+        match (actual, expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(actual), Err(expected)) if actual.contains(expected) => {}
+            (actual, expected) => panic!("{text:?}: expected {expected:?}, found {actual:?}"),
+        }
+    }
+
+    #[test]
+    fn types_hold_to_their_alphabet() {
+        check_type("flight.departed", Ok(()));
+        check_type("A-z_0", Ok(()));
+        check_type("", Err("expected some text"));
+        check_type(".a", Err("joined by dots"));
+        check_type("a..b", Err("joined by dots"));
+        check_type("a.b.", Err("joined by dots"));
+        check_type("flüge", Err("joined by dots"));
+        check_type("a b", Err("joined by dots"));
+        check_type("$promote", Err("reserved"));
+        check_type(&"a".repeat(128), Ok(()));
+        check_type(&"a".repeat(129), Err("at most 128 bytes, found 129"));
+    }
+
+    #[test]
+    fn streams_and_tags_refuse_control_characters() {
+        assert!(StreamId::parse("station EWR/ä").is_ok());
+        assert!(StreamId::parse("a\nb").is_err());
+        assert!(StreamId::parse("$p").is_err());
+        assert!(StreamId::parse_any("$p").is_ok());
+        assert!(StreamId::parse(&"s".repeat(257)).is_err());
+        assert!(Tag::parse("carrier:UA").is_ok());
+        assert!(Tag::parse("\u{7f}").is_err());
+        assert!(Tag::parse("").is_err());
+    }
+
+    #[test]
+    fn ids_are_not_nil() {
+        assert!(EventId::from_slice(&[0; 16]).is_err());
+        assert!(EventId::from_slice(&[1; 15]).is_err());
+        assert!(EventId::from_slice(&[1; 16]).is_ok());
+    }
+
+    #[test]
+    fn a_recorded_event_survives_its_encoding() {
+        let recorded = RecordedEvent {
+            position: Position::new(7),
+            revision: Revision::new(3),
+            recorded_at_unix_nanos: 5,
+            event: Event {
+                id: EventId::from_slice(&[9; 16]).unwrap(),
+                event_type: EventType::parse("a.b").unwrap(),
+                stream: StreamId::parse("s").unwrap(),
+                tags: vec![Tag::parse("t").unwrap()],
+                data: Bytes::from_static(b"{\"a\": 1}"),
+                metadata: None,
+                time_unix_nanos: Some(-1),
+            },
+        };
+        let decoded = RecordedEvent::decode(Position::new(7), recorded.encode().into()).unwrap();
+        assert_eq!(decoded, recorded);
+    }
+}

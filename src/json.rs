@@ -1,0 +1,501 @@
+//! JSON values as Outrigger reads, compares and writes them.
+//!
+//! Owns the number rules (an integer that fits is an `i64`, every other number a double; a double that is integral and
+//! fits is written as an integer), refusal of repeated keys, and the canonical text: keys sorted by their bytes, no
+//! white space. Does not know events, documents or expressions.
+
+use std::{borrow::Cow, cmp::Ordering, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use crate::{event::Invalid, limits::JSON_DEPTH_MAX};
+
+/// One JSON value.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Json {
+    /// `null`
+    #[default]
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number written without fraction or exponent that fits 64 bits.
+    Int(i64),
+    /// Every other number; always finite.
+    Double(f64),
+    /// Text.
+    Text(Box<str>),
+    /// An array.
+    Array(Vec<Json>),
+    /// An object.
+    Object(Object),
+}
+
+/// A JSON object: its fields sorted by key, each key once.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Object(Vec<(Box<str>, Json)>);
+
+impl Object {
+    /// An object without fields.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The value of a field.
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        self.find(key).ok().map(|at| &self.0[at].1)
+    }
+
+    /// Sets a field; returns what it was.
+    pub fn insert(&mut self, key: &str, value: Json) -> Option<Json> {
+        match self.find(key) {
+            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            Err(at) => {
+                self.0.insert(at, (key.into(), value));
+                None
+            }
+        }
+    }
+
+    /// Takes a field out.
+    pub fn remove(&mut self, key: &str) -> Option<Json> {
+        self.find(key).ok().map(|at| self.0.remove(at).1)
+    }
+
+    /// The fields in order of their keys.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Json)> + ExactSizeIterator {
+        self.0.iter().map(|(key, value)| (&**key, value))
+    }
+
+    /// The number of fields.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no field.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(at, _)| (**at).cmp(key))
+    }
+}
+
+impl FromIterator<(Box<str>, Json)> for Object {
+    /// Where a key comes twice, the later value stands.
+    fn from_iter<I: IntoIterator<Item = (Box<str>, Json)>>(fields: I) -> Self {
+        let mut fields: Vec<_> = fields.into_iter().collect();
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        fields.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                std::mem::swap(&mut later.1, &mut kept.1);
+            }
+            same
+        });
+        Self(fields)
+    }
+}
+
+impl Json {
+    /// Reads one JSON text. The error says line, column and what was expected.
+    pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
+        read(
+            text,
+            Build {
+                depth_left: JSON_DEPTH_MAX,
+            },
+        )
+    }
+
+    /// Reads a canonical text that this module wrote; documents may nest a little deeper than what clients send.
+    pub fn parse_stored(text: &[u8]) -> Result<Self, Invalid> {
+        read(
+            text,
+            Build {
+                depth_left: JSON_DEPTH_MAX + 20,
+            },
+        )
+    }
+
+    /// Whether the two are the same JSON value: numbers by their value, objects as sets of fields.
+    pub fn same_value(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Int(a), Self::Double(b)) | (Self::Double(b), Self::Int(a)) => {
+                compare_int_double(*a, *b) == Ordering::Equal
+            }
+            (Self::Array(a), Self::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_value(b))
+            }
+            (Self::Object(a), Self::Object(b)) => {
+                a.len() == b.len()
+                    && a.iter()
+                        .zip(b.iter())
+                        .all(|((ka, va), (kb, vb))| ka == kb && va.same_value(vb))
+            }
+            (a, b) => a == b,
+        }
+    }
+
+    /// Appends the canonical text.
+    pub fn write(&self, out: &mut String) {
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(true) => out.push_str("true"),
+            Self::Bool(false) => out.push_str("false"),
+            Self::Int(number) => write_integer(out, *number),
+            Self::Double(number) => match integral(*number) {
+                Some(number) => write_integer(out, number),
+                None => write_serialized(out, number),
+            },
+            Self::Text(text) => write_serialized(out, &**text),
+            Self::Array(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    item.write(out);
+                }
+                out.push(']');
+            }
+            Self::Object(object) => {
+                out.push('{');
+                for (at, (key, value)) in object.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    write_serialized(out, key);
+                    out.push(':');
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+
+    /// The value as it reads back from its canonical text: integral doubles that fit become integers.
+    #[must_use]
+    pub fn normalized(self) -> Self {
+        match self {
+            Self::Double(number) => integral(number).map_or(Self::Double(number), Self::Int),
+            Self::Array(items) => Self::Array(items.into_iter().map(Self::normalized).collect()),
+            Self::Object(object) => Self::Object(Object(
+                object.0.into_iter().map(|(k, v)| (k, v.normalized())).collect(),
+            )),
+            other => other,
+        }
+    }
+
+    /// How deep arrays and objects nest: 0 for a scalar.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Object(object) => 1 + object.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
+/// The canonical text.
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = String::new();
+        self.write(&mut out);
+        f.write_str(&out)
+    }
+}
+
+/// Whether the bytes are one JSON text without repeated keys, not nested too deep; builds nothing.
+pub fn check(text: &[u8]) -> Result<(), Invalid> {
+    read(
+        text,
+        Check {
+            depth_left: JSON_DEPTH_MAX,
+        },
+    )
+}
+
+/// As `check`, and the value must be an object.
+pub fn check_object(text: &[u8]) -> Result<(), Invalid> {
+    check(text)?;
+    match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => Ok(()),
+        _ => Err(Invalid("expected a JSON object".into())),
+    }
+}
+
+/// Orders an integer against a finite double by their exact values.
+pub fn compare_int_double(int: i64, double: f64) -> Ordering {
+    const TWO_63: f64 = 9_223_372_036_854_775_808.0;
+    if double >= TWO_63 {
+        return Ordering::Less;
+    }
+    if double < -TWO_63 {
+        return Ordering::Greater;
+    }
+    let whole = double.trunc();
+    int.cmp(&(whole as i64))
+        .then_with(|| 0.0_f64.partial_cmp(&(double - whole)).unwrap_or(Ordering::Equal))
+}
+
+/// The integer that a double stands for, if it is one and fits.
+pub fn integral(number: f64) -> Option<i64> {
+    const TWO_63: f64 = 9_223_372_036_854_775_808.0;
+    let fits = (-TWO_63..TWO_63).contains(&number) && number.trunc().total_cmp(&number) == Ordering::Equal;
+    fits.then_some(number as i64)
+}
+
+fn write_integer(out: &mut String, number: i64) {
+    use fmt::Write as _;
+    write!(out, "{number}").expect("a string takes all text");
+}
+
+fn write_serialized<T: serde::Serialize + ?Sized>(out: &mut String, value: &T) {
+    out.push_str(&serde_json::to_string(value).expect("texts and finite numbers serialize"));
+}
+
+fn read<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> Result<S::Value, Invalid> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = seed.deserialize(&mut deserializer);
+    let value = value.and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|error| Invalid(format!("expected one JSON value: {error}")))
+}
+
+const TOO_DEEP: &str = "arrays and objects nest too deep";
+
+fn deeper<E: serde::de::Error>(depth_left: usize) -> Result<usize, E> {
+    depth_left.checked_sub(1).ok_or_else(|| E::custom(TOO_DEEP))
+}
+
+fn repeated<E: serde::de::Error>(key: &str) -> E {
+    E::custom(format_args!("the key {key:?} is repeated in one object"))
+}
+
+/// Reads a value into a tree.
+#[derive(Clone, Copy)]
+struct Build {
+    depth_left: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Build {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Build {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Int(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(i64::try_from(value).map_or(Json::Double(value as f64), Json::Int))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(Json::Double(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::Text(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
+        let item = Self {
+            depth_left: deeper(self.depth_left)?,
+        };
+        let mut items = Vec::new();
+        while let Some(value) = seq.next_element_seed(item)? {
+            items.push(value);
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let item = Self {
+            depth_left: deeper(self.depth_left)?,
+        };
+        let mut fields: Vec<(Box<str>, Json)> = Vec::new();
+        while let Some(key) = map.next_key::<Box<str>>()? {
+            fields.push((key, map.next_value_seed(item)?));
+        }
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        match fields.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(repeated(&pair[0].0)),
+            None => Ok(Json::Object(Object(fields))),
+        }
+    }
+}
+
+/// Reads a value and keeps nothing but the keys of the objects that are open.
+#[derive(Clone, Copy)]
+struct Check {
+    depth_left: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Check {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Check {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let item = Self {
+            depth_left: deeper(self.depth_left)?,
+        };
+        while seq.next_element_seed(item)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let item = Self {
+            depth_left: deeper(self.depth_left)?,
+        };
+        let mut keys: Vec<Cow<'de, str>> = Vec::new();
+        while let Some(Key(key)) = map.next_key()? {
+            keys.push(key);
+            map.next_value_seed(item)?;
+        }
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(A::Error::custom(format_args!(
+                "the key {:?} is repeated in one object",
+                pair[0]
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An object's key, borrowed from the text where it holds no escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> serde::Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_canonical(text: &str, expected: &str) {
+        let value = Json::parse(text.as_bytes()).unwrap();
+        assert_eq!(value.to_string(), expected, "canonical text of {text}");
+        let again = Json::parse_stored(expected.as_bytes()).unwrap();
+        assert_eq!(again, value.normalized(), "what {expected} reads back as");
+    }
+
+    #[test]
+    fn canonical_text_sorts_keys_and_writes_integral_numbers_as_integers() {
+        check_canonical(r#"{"b":1,"a":[1.0,-2.50,1e3]}"#, r#"{"a":[1,-2.5,1000],"b":1}"#);
+        check_canonical("9223372036854775807", "9223372036854775807");
+        check_canonical("9223372036854775808", "9.223372036854776e+18");
+        check_canonical("-0", "0");
+        check_canonical("1e300", "1e+300");
+        check_canonical(r#""é\n\u0001""#, r#""é\n\u0001""#);
+    }
+
+    fn check_refused(text: &str, expected: &str) {
+        for refused in [Json::parse(text.as_bytes()).map(drop), check(text.as_bytes())] {
+            let message = refused.expect_err(text).0;
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_json_value_is_refused_with_its_place() {
+        check_refused("", "line 1 column 0");
+        check_refused("{\n\"a\": }", "line 2 column 6");
+        check_refused("1 2", "trailing");
+        check_refused(r#"{"a":{"k":1,"k":2}}"#, "\"k\" is repeated");
+        check_refused(r#"{"a":1,"\u0061":2}"#, "\"a\" is repeated");
+        check_refused("NaN", "expected");
+        check_refused("1e999", "out of range");
+        check_refused("\"\\ud800\"", "line 1");
+        check_refused(
+            &format!("{}{}", "[".repeat(101), "]".repeat(101)),
+            "nest too deep",
+        );
+        assert!(check(format!("{}{}", "[".repeat(100), "]".repeat(100)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn values_compare_by_what_they_stand_for() {
+        let same = |a: &str, b: &str| {
+            Json::parse(a.as_bytes())
+                .unwrap()
+                .same_value(&Json::parse(b.as_bytes()).unwrap())
+        };
+        assert!(same(r#"{"a":1,"b":[2.0]}"#, r#"{"b":[2],"a":1.0}"#));
+        assert!(!same("9007199254740993", "9007199254740992.0"));
+        assert!(!same("1", "true"));
+    }
+}

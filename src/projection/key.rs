@@ -1,0 +1,339 @@
+//! Keys of documents and of index entries, and their bytes, whose order is the order of the keys.
+//!
+//! Every part is a kind byte and a body that ends itself, so that the bytes of several parts in a row still order part
+//! by part, and a prefix of parts is a prefix of bytes. Kinds order as null, booleans, numbers, texts. A text is its
+//! UTF-8 bytes with 0x00 written as 0x00 0xFF, ended by 0x00 0x01. A number is its nearest double in total order (8
+//! bytes) and, for integers, the rest that the double could not hold (offset binary, 2 bytes); so 1 and 1.0 are one
+//! number. Does not know redb.
+
+use std::fmt;
+
+use crate::{
+    event::Invalid,
+    json::{Json, integral},
+    limits::{KEY_BYTES_MAX, KEY_PARTS_MAX},
+};
+
+const NULL: u8 = 0x01;
+const FALSE: u8 = 0x02;
+const TRUE: u8 = 0x03;
+const NUMBER: u8 = 0x04;
+const TEXT: u8 = 0x05;
+const TEXT_END: [u8; 2] = [0x00, 0x01];
+const REST_ZERO: u16 = 0x8000;
+
+/// The key of a document: 1 to 8 parts. A plain text and a list of that one text are the same key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key(Vec<KeyPart>);
+
+/// One part of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KeyPart {
+    /// Orders first.
+    Bool(bool),
+    /// Orders between booleans and texts.
+    Int(i64),
+    /// Orders by its bytes.
+    Text(Box<str>),
+}
+
+impl Key {
+    /// A key of these parts.
+    pub fn new(parts: Vec<KeyPart>) -> Result<Self, Invalid> {
+        if parts.is_empty() || parts.len() > KEY_PARTS_MAX {
+            let message = format!(
+                "expected a key of 1 to {KEY_PARTS_MAX} parts, found {}",
+                parts.len()
+            );
+            return Err(Invalid(message));
+        }
+        let key = Self(parts);
+        match key.encode().len() {
+            len if len > KEY_BYTES_MAX => Err(Invalid(format!(
+                "expected a key of at most {KEY_BYTES_MAX} encoded bytes, found {len}"
+            ))),
+            _ => Ok(key),
+        }
+    }
+
+    /// A key of one text.
+    pub fn text(text: &str) -> Result<Self, Invalid> {
+        Self::new(vec![KeyPart::Text(text.into())])
+    }
+
+    /// The key that a JSON value stands for: a text, an integer, a boolean, or an array of such.
+    pub fn from_json(value: &Json) -> Result<Self, Invalid> {
+        match value {
+            Json::Array(items) => Self::new(items.iter().map(part_of).collect::<Result<_, _>>()?),
+            value => Self::new(vec![part_of(value)?]),
+        }
+    }
+
+    /// A text for a key of one text, else an array of the parts.
+    pub fn to_json(&self) -> Json {
+        let part = |part: &KeyPart| match part {
+            KeyPart::Bool(value) => Json::Bool(*value),
+            KeyPart::Int(value) => Json::Int(*value),
+            KeyPart::Text(value) => Json::Text(value.clone()),
+        };
+        match &self.0[..] {
+            [KeyPart::Text(text)] => Json::Text(text.clone()),
+            parts => Json::Array(parts.iter().map(part).collect()),
+        }
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &[KeyPart] {
+        &self.0
+    }
+
+    /// The bytes, which order as the keys do.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32);
+        for part in &self.0 {
+            encode_part(part, &mut out);
+        }
+        out
+    }
+
+    /// Reads the bytes of `encode`.
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, Invalid> {
+        let mut parts = Vec::new();
+        while !bytes.is_empty() {
+            parts.push(decode_part(&mut bytes).ok_or_else(|| Invalid("a stored key is damaged".into()))?);
+        }
+        Self::new(parts)
+    }
+
+    /// The bytes that all keys begin with which have these parts first; where the last part is a text, it may go on.
+    pub fn encode_prefix(&self) -> Vec<u8> {
+        let mut out = self.encode();
+        if let Some(KeyPart::Text(_)) = self.0.last() {
+            out.truncate(out.len() - TEXT_END.len());
+        }
+        out
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0[..] {
+            [KeyPart::Text(text)] => f.write_str(text),
+            _ => self.to_json().fmt(f),
+        }
+    }
+}
+
+fn part_of(value: &Json) -> Result<KeyPart, Invalid> {
+    let refused = |what: &dyn fmt::Display| {
+        Err(Invalid(format!(
+            "expected a key of text, integer or boolean parts, found {what}"
+        )))
+    };
+    match value {
+        Json::Bool(value) => Ok(KeyPart::Bool(*value)),
+        Json::Int(value) => Ok(KeyPart::Int(*value)),
+        Json::Double(value) => match integral(*value) {
+            Some(value) => Ok(KeyPart::Int(value)),
+            None => refused(value),
+        },
+        Json::Text(value) => Ok(KeyPart::Text(value.clone())),
+        Json::Null => refused(&"null"),
+        Json::Array(_) => refused(&"an array inside"),
+        Json::Object(_) => refused(&"an object"),
+    }
+}
+
+fn encode_part(part: &KeyPart, out: &mut Vec<u8>) {
+    match part {
+        KeyPart::Bool(value) => out.push(if *value { TRUE } else { FALSE }),
+        KeyPart::Int(value) => encode_int(*value, out),
+        KeyPart::Text(value) => encode_text(value, out),
+    }
+}
+
+/// Appends the bytes of an indexed value. Arrays and objects have none: `false`.
+pub fn encode_value(value: &Json, out: &mut Vec<u8>) -> bool {
+    match value {
+        Json::Null => out.push(NULL),
+        Json::Bool(value) => out.push(if *value { TRUE } else { FALSE }),
+        Json::Int(value) => encode_int(*value, out),
+        Json::Double(value) => match integral(*value) {
+            Some(value) => encode_int(value, out),
+            None => encode_number(*value, REST_ZERO, out),
+        },
+        Json::Text(value) => encode_text(value, out),
+        Json::Array(_) | Json::Object(_) => return false,
+    }
+    true
+}
+
+/// The least bytes above all that begin with `prefix`; `None` if there are none.
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xFF)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+fn encode_text(text: &str, out: &mut Vec<u8>) {
+    out.push(TEXT);
+    for byte in text.bytes() {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xFF);
+        }
+    }
+    out.extend(TEXT_END);
+}
+
+fn encode_int(value: i64, out: &mut Vec<u8>) {
+    let nearest = value as f64;
+    let rest = i128::from(value) - nearest as i128;
+    encode_number(nearest, (i128::from(REST_ZERO) + rest) as u16, out);
+}
+
+fn encode_number(value: f64, rest: u16, out: &mut Vec<u8>) {
+    out.push(NUMBER);
+    let bits = (value + 0.0).to_bits();
+    let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+    out.extend(ordered.to_be_bytes());
+    out.extend(rest.to_be_bytes());
+}
+
+fn decode_part(bytes: &mut &[u8]) -> Option<KeyPart> {
+    match take::<1>(bytes)?[0] {
+        FALSE => Some(KeyPart::Bool(false)),
+        TRUE => Some(KeyPart::Bool(true)),
+        NUMBER => {
+            let ordered = u64::from_be_bytes(take(bytes)?);
+            let rest = i128::from(u16::from_be_bytes(take(bytes)?)) - i128::from(REST_ZERO);
+            let bits = if ordered >> 63 == 1 {
+                ordered & !(1 << 63)
+            } else {
+                !ordered
+            };
+            i64::try_from(f64::from_bits(bits) as i128 + rest)
+                .ok()
+                .map(KeyPart::Int)
+        }
+        TEXT => {
+            let mut text = Vec::new();
+            loop {
+                match take::<1>(bytes)?[0] {
+                    0 => match take::<1>(bytes)?[0] {
+                        0xFF => text.push(0),
+                        _ => {
+                            return String::from_utf8(text)
+                                .ok()
+                                .map(|text| KeyPart::Text(text.into()));
+                        }
+                    },
+                    byte => text.push(byte),
+                }
+            }
+        }
+        _ => None,
+    }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value_bytes(value: &Json) -> Vec<u8> {
+        let mut out = Vec::new();
+        assert!(encode_value(value, &mut out));
+        out
+    }
+
+    #[test]
+    fn values_order_by_kind_and_number() {
+        let ascending = [
+            "null",
+            "false",
+            "true",
+            "-1e300",
+            "-9223372036854775808",
+            "-9223372036854775807",
+            "-2.5",
+            "-1",
+            "0",
+            "0.5",
+            "1",
+            "9007199254740992",
+            "9007199254740993",
+            "9223372036854775806",
+            "9223372036854775807",
+            "1e19",
+            "\"\"",
+            "\"a\"",
+            "\"a\\u0000\"",
+            "\"a\\u0000b\"",
+            "\"a\\u0001\"",
+            "\"ab\"",
+            "\"b\"",
+        ];
+        let bytes: Vec<_> = ascending
+            .iter()
+            .map(|text| value_bytes(&Json::parse(text.as_bytes()).unwrap()))
+            .collect();
+        for (at, pair) in bytes.windows(2).enumerate() {
+            assert!(
+                pair[0] < pair[1],
+                "{} before {}",
+                ascending[at],
+                ascending[at + 1]
+            );
+        }
+        assert_eq!(value_bytes(&Json::Double(-0.0)), value_bytes(&Json::Int(0)));
+    }
+
+    #[test]
+    fn a_prefix_of_a_text_is_a_prefix_of_its_bytes() {
+        let key = Key::from_json(&Json::parse(br#"["EWR","IAH"]"#).unwrap()).unwrap();
+        for prefix in [r#""EW""#, r#""EWR""#, r#"["EWR","I"]"#] {
+            let prefix = Key::from_json(&Json::parse(prefix.as_bytes()).unwrap()).unwrap();
+            assert!(key.encode().starts_with(&prefix.encode_prefix()), "{prefix}");
+        }
+        assert_eq!(prefix_end(&[1, 0xFF]), Some(vec![2]));
+        assert_eq!(prefix_end(&[0xFF]), None);
+    }
+
+    fn any_part() -> impl Strategy<Value = KeyPart> {
+        prop_oneof![
+            any::<bool>().prop_map(KeyPart::Bool),
+            any::<i64>().prop_map(KeyPart::Int),
+            "[\\x00-\\x02a-c]{0,4}".prop_map(|text| KeyPart::Text(text.into())),
+        ]
+    }
+
+    fn rank(part: &KeyPart) -> (u8, i64, &str) {
+        match part {
+            KeyPart::Bool(value) => (0, i64::from(*value), ""),
+            KeyPart::Int(value) => (1, *value, ""),
+            KeyPart::Text(value) => (2, 0, value),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_survive_their_encoding_and_order_as_their_bytes(
+            a in prop::collection::vec(any_part(), 1..4),
+            b in prop::collection::vec(any_part(), 1..4),
+        ) {
+            let order = a.iter().map(rank).cmp(b.iter().map(rank));
+            let (a, b) = (Key::new(a).unwrap(), Key::new(b).unwrap());
+            prop_assert_eq!(&Key::decode(&a.encode()).unwrap(), &a);
+            prop_assert_eq!(a.encode().cmp(&b.encode()), order);
+        }
+    }
+}
