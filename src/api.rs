@@ -1,1 +1,3 @@
-//! To be written.
+//! The gRPC services.
+
+pub mod proto;
