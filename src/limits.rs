@@ -78,6 +78,14 @@ pub const AT_LEAST_WAIT_MAX: Duration = Duration::from_secs(60);
 pub const CONNECTION_STREAMS_MAX: u32 = 128;
 /// Bytes of one gRPC message that the node accepts.
 pub const MESSAGE_BYTES_MAX: usize = 8 * MIB;
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: usize = MIB;
+/// Bytes that all caches, queues and builds share where the configuration names none.
+pub const MEMORY_BYTES_DEFAULT: u64 = 512 * MIB as u64;
+/// The least that `limits.memory` may be.
+pub const MEMORY_BYTES_MIN: u64 = 32 * MIB as u64;
+/// Free bytes of the disk below which appends are refused, where the configuration names none.
+pub const LOW_WATER_BYTES_DEFAULT: u64 = 256 * MIB as u64;
 /// How long shutdown waits for calls in progress.
 pub const SHUTDOWN_DRAIN_MAX: Duration = Duration::from_secs(10);
 

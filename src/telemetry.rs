@@ -1,1 +1,23 @@
-//! To be written.
+//! What the process says about itself: lines on stderr through `tracing`.
+//!
+//! Owns the subscriber. Standard output is never touched: it belongs to the commands. Does not know who logs what.
+
+use std::io;
+
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::{LogFormat, Telemetry};
+
+/// Starts logging for the process; a second call changes nothing.
+pub fn start(settings: &Telemetry, colour: bool) {
+    let filter = EnvFilter::try_new(&settings.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let started = match settings.log_format {
+        LogFormat::Text => registry.with(lines.with_ansi(colour)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("logging was started before");
+    }
+}

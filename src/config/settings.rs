@@ -1,0 +1,191 @@
+//! The keys, and the one way from texts to a `Config`.
+//!
+//! Owns the table of keys. A value is judged only where it wins: what a flag overrides is not looked at. Does not know
+//! where a text came from beyond naming it in a problem.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use super::{Config, Grpc, Http, Limits, Log, Problem, Projections, Source, Telemetry, value};
+use crate::{
+    event::Invalid,
+    limits::{LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN},
+};
+
+/// A setting that a file, the environment and (often) a flag can name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Dotted, as in the file.
+    pub name: &'static str,
+    /// The flag of `serve` that sets it.
+    pub flag: Option<&'static str>,
+    /// What it is, in one line.
+    pub about: &'static str,
+}
+
+impl Key {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("OUTRIGGER_{}", self.name.to_uppercase().replace('.', "__"))
+    }
+}
+
+const fn key(name: &'static str, flag: Option<&'static str>, about: &'static str) -> Key {
+    Key { name, flag, about }
+}
+
+/// All keys, in the order in which they are printed.
+pub const KEYS: [Key; 11] = [
+    key("node", Some("--node"), "the node's name, a DNS label"),
+    key(
+        "data_dir",
+        Some("--data-dir"),
+        "where the node keeps what it stores",
+    ),
+    key("grpc.listen", Some("--grpc"), "address of the gRPC API"),
+    key("grpc.token_file", None, "tokens that callers must present"),
+    key("http.listen", Some("--http"), "address of probes and metrics"),
+    key(
+        "projections.dir",
+        None,
+        "directory watched for projection definitions",
+    ),
+    key("limits.memory", None, "memory for caches, queues and builds"),
+    key(
+        "log.low_water",
+        None,
+        "free disk space below which appends are refused",
+    ),
+    key("telemetry.log", None, "which log lines are written"),
+    key("telemetry.log_format", None, "text or json"),
+    key(
+        "dev",
+        Some("--dev"),
+        "rebuild a definition that is changed in place",
+    ),
+];
+
+/// The values that somebody named, by key; a later one replaces an earlier one.
+#[derive(Debug, Default)]
+pub(super) struct Given(BTreeMap<&'static str, (String, Source)>);
+
+impl Given {
+    pub(super) fn set(&mut self, name: &str, text: String, source: Source) {
+        let known = KEYS.iter().find(|key| key.name == name);
+        let key = known.expect("callers name keys of the table");
+        self.0.insert(key.name, (text, source));
+    }
+
+    /// The checked settings; where a value is wrong, a problem is added and the default stands in.
+    pub(super) fn check(&self, problems: &mut Vec<Problem>) -> Config {
+        let defaults = Config::default();
+        let mut checked = Checked {
+            given: self,
+            problems,
+        };
+        let config = Config {
+            node: checked.or("node", defaults.node, value::dns_label),
+            data_dir: checked.or("data_dir", defaults.data_dir, value::path),
+            grpc: Grpc {
+                listen: checked.or("grpc.listen", defaults.grpc.listen, value::address),
+                token_file: checked.optional("grpc.token_file", value::path),
+            },
+            http: Http {
+                listen: checked.or("http.listen", defaults.http.listen, value::address),
+            },
+            projections: Projections {
+                dir: checked.optional("projections.dir", value::path),
+                paths: Vec::new(),
+            },
+            limits: Limits {
+                memory_bytes: checked.or("limits.memory", MEMORY_BYTES_DEFAULT, |text| {
+                    value::bytes_at_least(text, MEMORY_BYTES_MIN)
+                }),
+            },
+            log: Log {
+                low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes),
+            },
+            telemetry: Telemetry {
+                log: checked.or("telemetry.log", defaults.telemetry.log, value::log_filter),
+                log_format: checked.or(
+                    "telemetry.log_format",
+                    defaults.telemetry.log_format,
+                    value::log_format,
+                ),
+            },
+            dev: checked.or("dev", false, value::boolean),
+        };
+        self.check_exposure(&config, problems);
+        config
+    }
+
+    /// A gRPC listener that other machines can reach must ask for tokens.
+    fn check_exposure(&self, config: &Config, problems: &mut Vec<Problem>) {
+        let listen: SocketAddr = config.grpc.listen;
+        if listen.ip().is_loopback() || self.0.contains_key("grpc.token_file") {
+            return;
+        }
+        problems.push(Problem {
+            source_of_value: self.source("grpc.listen"),
+            message: format!(
+                "grpc.listen {listen} can be reached from other machines and no token is asked for; \
+                 set grpc.token_file, or listen on 127.0.0.1"
+            ),
+        });
+    }
+
+    fn source(&self, name: &str) -> Source {
+        self.0
+            .get(name)
+            .map_or(Source::Default, |(_, source)| source.clone())
+    }
+
+    /// The text of every key and where it comes from.
+    pub(super) fn effective(&self) -> Vec<(&'static Key, Option<String>, Source)> {
+        let one = |key: &'static Key| match self.0.get(key.name) {
+            Some((text, source)) => (key, Some(text.clone()), source.clone()),
+            None => (key, default_text(key.name), Source::Default),
+        };
+        KEYS.iter().map(one).collect()
+    }
+}
+
+fn default_text(name: &str) -> Option<String> {
+    let config = Config::default();
+    Some(match name {
+        "node" => config.node,
+        "data_dir" => config.data_dir.display().to_string(),
+        "grpc.listen" => config.grpc.listen.to_string(),
+        "http.listen" => config.http.listen.to_string(),
+        "limits.memory" => value::bytes_text(config.limits.memory_bytes),
+        "log.low_water" => value::bytes_text(config.log.low_water_bytes),
+        "telemetry.log" => config.telemetry.log,
+        "telemetry.log_format" => "text".into(),
+        "dev" => "false".into(),
+        _ => return None,
+    })
+}
+
+struct Checked<'a> {
+    given: &'a Given,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checked<'_> {
+    fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+        let (text, source) = self.given.0.get(name)?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(Invalid(reason)) => {
+                self.problems.push(Problem {
+                    source_of_value: source.clone(),
+                    message: format!("{name}: {reason}"),
+                });
+                None
+            }
+        }
+    }
+
+    fn or<T>(&mut self, name: &str, default: T, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> T {
+        self.optional(name, parse).unwrap_or(default)
+    }
+}

@@ -1,0 +1,251 @@
+//! What settings come out of which flags, variables and files.
+
+use std::path::Path;
+
+use super::*;
+use crate::disk::{Access, File, LockGuard};
+
+/// One file, always the same.
+#[derive(Debug)]
+struct OneFile(&'static str);
+
+impl File for OneFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = &self.0.as_bytes()[offset as usize..];
+        let count = rest.len().min(buf.len());
+        buf[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A disk that holds `config.yaml` and nothing else.
+#[derive(Debug)]
+struct OneFileDisk(&'static str);
+
+impl Disk for OneFileDisk {
+    fn open(&self, path: &Path, _: Access) -> io::Result<Box<dyn File>> {
+        if path == Path::new("config.yaml") {
+            Ok(Box::new(OneFile(self.0)))
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn create_new(&self, _: &Path) -> io::Result<Box<dyn File>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove_file(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+        Ok(vec!["config.yaml".into()])
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        Ok(path == Path::new("config.yaml"))
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn lock(&self, _: &Path, _: &str) -> io::Result<Box<dyn LockGuard>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    variables.iter().map(owned).collect()
+}
+
+fn flags(values: &[(&'static str, &'static str, &str)]) -> Flags {
+    let owned = |(key, flag, value): &(&'static str, &'static str, &str)| (*key, *flag, (*value).to_owned());
+    Flags {
+        config_file: Some("config.yaml".into()),
+        values: values.iter().map(owned).collect(),
+        projections: Vec::new(),
+    }
+}
+
+fn loaded(file: &'static str, variables: &[(&str, &str)]) -> Loaded {
+    load(&flags(&[]), &environment(variables), &OneFileDisk(file)).unwrap()
+}
+
+fn check_problems(file: &'static str, expected: &[&str]) {
+    let error = load(&flags(&[]), &Environment::default(), &OneFileDisk(file)).unwrap_err();
+    let actual: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
+    let same = actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, e)| a.contains(e));
+    assert!(same, "expected {expected:#?}, found {actual:#?}");
+}
+
+#[test]
+fn nothing_given_means_the_defaults() {
+    let nothing = load(&Flags::default(), &Environment::default(), &OneFileDisk("")).unwrap();
+    assert_eq!(nothing.config, Config::default());
+    assert_eq!(loaded("# only a comment\n", &[]).config, Config::default());
+}
+
+#[test]
+fn the_effective_texts_of_the_defaults_are_the_defaults() {
+    let mut given = Given::default();
+    for (key, text, _) in Given::default().effective() {
+        if let Some(text) = text {
+            given.set(key.name, text, Source::Default);
+        }
+    }
+    let mut problems = Vec::new();
+    assert_eq!(given.check(&mut problems), Config::default());
+    assert_eq!(problems, []);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let file = "node: from-file\ndata_dir: /file\ngrpc:\n  listen: 127.0.0.1:1\n";
+    let variables = environment(&[
+        ("OUTRIGGER_NODE", "from-environment"),
+        ("OUTRIGGER_GRPC__LISTEN", "127.0.0.1:2"),
+    ]);
+    let flags = flags(&[("node", "--node", "from-flag")]);
+    let loaded = load(&flags, &variables, &OneFileDisk(file)).unwrap();
+    assert_eq!(loaded.config.node, "from-flag");
+    assert_eq!(loaded.config.grpc.listen.port(), 2);
+    assert_eq!(loaded.config.data_dir, Path::new("/file"));
+    let source = |name: &str| {
+        let found = loaded.effective.iter().find(|(key, ..)| key.name == name);
+        found.unwrap().2.to_string()
+    };
+    assert_eq!(source("node"), "--node");
+    assert_eq!(source("grpc.listen"), "OUTRIGGER_GRPC__LISTEN");
+    assert_eq!(source("data_dir"), "config.yaml:2:11");
+    assert_eq!(source("dev"), "default");
+}
+
+#[test]
+fn every_key_can_stand_in_the_file() {
+    let config = loaded(
+        "node: n\ndata_dir: d\ngrpc: {listen: '0.0.0.0:1', token_file: t}\nhttp: {listen: '127.0.0.1:3'}\n\
+         projections: {dir: p}\nlimits: {memory: 1GiB}\nlog: {low_water: 5MB}\n\
+         telemetry: {log: debug, log_format: json}\ndev: true\n",
+        &[],
+    )
+    .config;
+    assert_eq!(config.limits.memory_bytes, 1 << 30);
+    assert_eq!(config.log.low_water_bytes, 5_000_000);
+    assert_eq!(config.telemetry.log_format, LogFormat::Json);
+    assert_eq!(config.projections.dir.as_deref(), Some(Path::new("p")));
+    assert!(config.dev);
+}
+
+#[test]
+fn unknown_variables_warn() {
+    let loaded = loaded(
+        "",
+        &[
+            ("OUTRIGGER_PORT", "tcp://x"),
+            ("OUTRIGGER_ADDR", "a"),
+            ("PATH", "b"),
+        ],
+    );
+    assert_eq!(loaded.warnings.len(), 1);
+    assert!(
+        loaded.warnings[0].contains("OUTRIGGER_PORT"),
+        "{:?}",
+        loaded.warnings
+    );
+}
+
+#[test]
+fn all_problems_come_at_once_with_their_places() {
+    check_problems(
+        "node: Bad_Name\ngrpc:\n  listne: x\n  listen: nowhere\nmesh: {}\nlog: 5\nhttp:\n  listen: [1]\n",
+        &[
+            "config.yaml:3:3: unknown key grpc.listne; expected one of: listen, token_file",
+            "config.yaml:5:1: unknown key mesh; expected one of: node, data_dir, grpc,",
+            "config.yaml:6:6: log: expected keys and values, found a single value",
+            "config.yaml:8:11: http.listen: expected one value, found a list",
+            "config.yaml:1:7: node: expected a DNS label",
+            "config.yaml:4:11: grpc.listen: expected an IP address and a port such as 127.0.0.1:7400, found \"nowhere\"",
+        ],
+    );
+}
+
+#[test]
+fn broken_yaml_names_its_place() {
+    check_problems(
+        "node: a\nnode: b\n",
+        &["config.yaml:2:1: expected YAML: duplicate"],
+    );
+    check_problems("node: [\n", &["config.yaml:"]);
+    check_problems(
+        "just text\n",
+        &["config.yaml:1:1: the file: expected keys and values, found a single value"],
+    );
+}
+
+#[test]
+fn a_listener_for_other_machines_needs_tokens() {
+    check_problems(
+        "grpc:\n  listen: 0.0.0.0:7400\n",
+        &["config.yaml:2:11: grpc.listen 0.0.0.0:7400 can be reached from other machines"],
+    );
+    assert!(
+        loaded("grpc: {listen: '0.0.0.0:7400', token_file: t}", &[])
+            .config
+            .grpc
+            .token_file
+            .is_some()
+    );
+}
+
+#[test]
+fn only_what_was_typed_is_a_usage_error() {
+    let typed = load(
+        &flags(&[("node", "--node", "A")]),
+        &Environment::default(),
+        &OneFileDisk(""),
+    )
+    .unwrap_err();
+    assert!(typed.is_usage());
+    let missing = Flags {
+        config_file: Some("absent.yaml".into()),
+        ..Flags::default()
+    };
+    let error = load(&missing, &Environment::default(), &OneFileDisk("")).unwrap_err();
+    assert!(
+        error.to_string().contains("there is no file absent.yaml"),
+        "{error}"
+    );
+    let from_file = load(&flags(&[]), &Environment::default(), &OneFileDisk("node: A")).unwrap_err();
+    assert!(!from_file.is_usage());
+}

@@ -1,0 +1,186 @@
+//! What the values of settings look like: pure functions from a text to a value.
+//!
+//! Owns the syntax of names, addresses, byte counts and filters. A refusal says what was expected and what was found.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use tracing_subscriber::EnvFilter;
+
+use super::LogFormat;
+use crate::event::Invalid;
+
+const UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+/// A DNS label: 1 to 63 of a-z, 0-9 and -, with no - at either end.
+pub fn dns_label(text: &str) -> Result<String, Invalid> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let good = (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Invalid(format!(
+            "expected a DNS label (1 to 63 of a-z, 0-9 and -, no - at either end), found {text:?}"
+        )))
+    }
+}
+
+/// A path that is not empty.
+pub fn path(text: &str) -> Result<PathBuf, Invalid> {
+    if text.is_empty() {
+        Err(Invalid("expected a path, found none".into()))
+    } else {
+        Ok(text.into())
+    }
+}
+
+/// An IP address and a port.
+pub fn address(text: &str) -> Result<SocketAddr, Invalid> {
+    let numeric = text
+        .strip_prefix("localhost:")
+        .map(|port| format!("127.0.0.1:{port}"));
+    numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
+        Invalid(format!(
+            "expected an IP address and a port such as 127.0.0.1:7400, found {text:?}"
+        ))
+    })
+}
+
+/// A count of bytes: a whole number with B, kB, MB, GB, KiB, MiB or GiB, or none.
+pub fn bytes(text: &str) -> Result<u64, Invalid> {
+    let trimmed = text.trim();
+    let (number, factor) = UNITS
+        .iter()
+        .find_map(|(unit, factor)| trimmed.strip_suffix(unit).map(|number| (number, *factor)))
+        .unwrap_or((trimmed, 1));
+    let count = number.trim().parse::<u64>().ok();
+    count.and_then(|count| count.checked_mul(factor)).ok_or_else(|| {
+        Invalid(format!(
+            "expected a number of bytes such as 512MiB, found {text:?}"
+        ))
+    })
+}
+
+/// A count of bytes that is not below `min`.
+pub fn bytes_at_least(text: &str, min: u64) -> Result<u64, Invalid> {
+    match bytes(text)? {
+        count if count < min => Err(Invalid(format!(
+            "expected at least {}, found {text:?}",
+            bytes_text(min)
+        ))),
+        count => Ok(count),
+    }
+}
+
+/// A count of bytes in the largest unit that divides it.
+pub fn bytes_text(count: u64) -> String {
+    let (unit, factor) = UNITS[..3]
+        .iter()
+        .find(|(_, factor)| count > 0 && count.is_multiple_of(*factor))
+        .unwrap_or(&("B", 1));
+    format!("{}{unit}", count / factor)
+}
+
+/// `true` or `false`.
+pub fn boolean(text: &str) -> Result<bool, Invalid> {
+    text.parse()
+        .map_err(|_| Invalid(format!("expected true or false, found {text:?}")))
+}
+
+/// A filter of log lines: a level, or levels by module.
+pub fn log_filter(text: &str) -> Result<String, Invalid> {
+    match EnvFilter::try_new(text) {
+        Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
+        Ok(_) => Err(Invalid("expected a filter such as info, found none".into())),
+        Err(error) => Err(Invalid(format!(
+            "expected a filter such as info or warn,outrigger::log=debug, found {text:?}: {error}"
+        ))),
+    }
+}
+
+/// `text` or `json`.
+pub fn log_format(text: &str) -> Result<LogFormat, Invalid> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Invalid(format!("expected text or json, found {text:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    fn check<T: Debug + PartialEq>(actual: Result<T, Invalid>, expected: Result<T, &str>) {
+        match (&actual, &expected) {
+            (Ok(actual), Ok(expected)) if actual == expected => {}
+            (Err(Invalid(actual)), Err(expected)) if actual.contains(expected) => {}
+            _ => panic!("expected {expected:?}, found {actual:?}"),
+        }
+    }
+
+    #[test]
+    fn names_are_dns_labels() {
+        check(dns_label("flights-2"), Ok("flights-2".into()));
+        for bad in ["", "-a", "a-", "Flights", "a.b", "a_b", &"a".repeat(64)] {
+            check(dns_label(bad), Err("expected a DNS label"));
+        }
+    }
+
+    #[test]
+    fn byte_counts_carry_units() {
+        check(bytes("512MiB"), Ok(512 << 20));
+        check(bytes("1 GB"), Ok(1_000_000_000));
+        check(bytes("7"), Ok(7));
+        check(bytes("3kB"), Ok(3_000));
+        for bad in ["", "MiB", "-1", "1.5GiB", "1TiB", "99999999999GiB"] {
+            check(bytes(bad), Err("such as 512MiB"));
+        }
+        check(bytes_at_least("1MiB", 1 << 21), Err("expected at least 2MiB"));
+    }
+
+    #[test]
+    fn byte_counts_read_back_as_they_print() {
+        for count in [0, 1, 1 << 10, 3 << 20, 5 << 30, 1_000_000] {
+            check(bytes(&bytes_text(count)), Ok(count));
+        }
+        assert_eq!(bytes_text(512 << 20), "512MiB");
+    }
+
+    #[test]
+    fn addresses_have_a_port() {
+        check(address("127.0.0.1:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
+        check(
+            address("localhost:7400"),
+            Ok(SocketAddr::from(([127, 0, 0, 1], 7400))),
+        );
+        for bad in ["", "7400", "127.0.0.1", "host:1", "127.0.0.1:70000"] {
+            check(address(bad), Err("expected an IP address and a port"));
+        }
+    }
+
+    #[test]
+    fn log_settings_are_checked() {
+        check(
+            log_filter("warn,outrigger=debug"),
+            Ok("warn,outrigger=debug".into()),
+        );
+        check(log_filter(""), Err("found none"));
+        check(log_filter("outrigger=loud"), Err("expected a filter"));
+        check(log_format("json"), Ok(LogFormat::Json));
+        check(log_format("xml"), Err("expected text or json"));
+        check(boolean("yes"), Err("expected true or false"));
+    }
+}
