@@ -49,6 +49,7 @@ pub struct Lifecycle {
     phase: Arc<watch::Sender<Phase>>,
     started: Instant,
     stop: CancellationToken,
+    failure: Arc<watch::Sender<Option<String>>>,
     tasks: TaskTracker,
 }
 
@@ -56,7 +57,13 @@ impl Lifecycle {
     /// A node that is starting.
     pub fn new() -> Self {
         let phase = Arc::new(watch::Sender::new(Phase::Starting));
-        Self { phase, started: Instant::now(), stop: CancellationToken::new(), tasks: TaskTracker::new() }
+        Self {
+            phase,
+            started: Instant::now(),
+            stop: CancellationToken::new(),
+            failure: Arc::new(watch::Sender::new(None)),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Where the process is.
@@ -78,6 +85,24 @@ impl Lifecycle {
     /// Sees every later phase.
     pub fn subscribe(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// The node cannot go on: it is not ready from now on, and the process is to end and recover at its next start.
+    pub fn fail(&self, reason: String) {
+        self.set(Phase::NotReady(reason.clone()));
+        self.failure.send_replace(Some(reason));
+    }
+
+    /// Why the node cannot go on, if that is so.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    /// Resolves, with the reason, when the node cannot go on.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        let failed = failure.wait_for(Option::is_some).await;
+        failed.ok().and_then(|reason| reason.clone()).unwrap_or_default()
     }
 
     /// Seconds since the process started.

@@ -102,8 +102,8 @@ impl Committer {
                 answers.into_iter().for_each(|(reply, answer)| send(reply, answer));
                 Ok(!group.events.is_empty())
             }
-            Err(CommitterError::Log(LogError::DiskFull(message))) => {
-                let full = || Err(AppendError::DiskFull(message.clone()));
+            Err(CommitterError::Log(refusal)) if refusal.is_refusal() => {
+                let full = || Err(AppendError::DiskFull(refusal.to_string()));
                 answers.into_iter().for_each(|(reply, _)| send(reply, full()));
                 Ok(false)
             }
