@@ -51,7 +51,7 @@ pub(crate) fn routes(context: Context) -> (Routes, HealthReporter) {
         lifecycle: lifecycle.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let query = query::Query { projections: Arc::clone(&projections), events: events.clone(), metrics };
+    let query = query::Query { projections: Arc::clone(&projections), metrics };
     let admin = admin::Admin { node, events, lifecycle };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()

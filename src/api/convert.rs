@@ -20,6 +20,8 @@ use crate::{
     },
 };
 
+pub(crate) mod query;
+
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// A request to append. Ids that are absent are generated here.
