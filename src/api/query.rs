@@ -144,6 +144,7 @@ impl From<QueryError> for Refusal {
             QueryError::UnknownIndex { .. } => named(Code::NotFound, "index.index"),
             QueryError::DocumentNotFound { .. } => Self::new(Code::NotFound, reason, message),
             QueryError::InvalidArgument { field, message, limit, actual } => {
+                let reason = if limit.is_some() { "LIMIT_EXCEEDED" } else { reason };
                 let mut refusal = Self::field(reason, field, message);
                 for (name, value) in [("limit", limit), ("actual", actual)] {
                     if let Some(value) = value {

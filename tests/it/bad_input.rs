@@ -166,9 +166,9 @@ fn get(projection: &str, collection: &str, version: Option<u32>) -> v1::GetReque
 async fn queries_of_what_is_not_there_are_refused() {
     let node = Node::start(&airport()).await;
     let get = async |request| node.query().get(request).await;
-    check_refused(get(self::get("none", "airports", None)).await, Code::NotFound, "UNKNOWN_PROJECTION", "projection");
-    check_refused(get(self::get("departures", "airports", Some(9))).await, Code::NotFound, "UNKNOWN_VERSION", "options.version");
-    check_refused(get(self::get("departures", "none", None)).await, Code::NotFound, "UNKNOWN_COLLECTION", "collection");
+    check_refused(get(self::get("none", "airports", None)).await, Code::NotFound, "PROJECTION_NOT_FOUND", "projection");
+    check_refused(get(self::get("departures", "airports", Some(9))).await, Code::NotFound, "VERSION_NOT_FOUND", "options.version");
+    check_refused(get(self::get("departures", "none", None)).await, Code::NotFound, "COLLECTION_NOT_FOUND", "collection");
     check_refused(get(self::get("departures", "airports", None)).await, Code::NotFound, "DOCUMENT_NOT_FOUND", "");
     let mut request = self::get("departures", "airports", None);
     request.key = None;
@@ -177,7 +177,7 @@ async fn queries_of_what_is_not_there_are_refused() {
     let token = node.log().get_head(v1::GetHeadRequest {}).await.unwrap().into_inner().token.unwrap();
     let at_least = v1::Token { log_id: Bytes::from(vec![1; 16]), ..token };
     request.options = Some(v1::ReadOptions { at_least: Some(at_least), ..Default::default() });
-    check_refused(get(request).await, INVALID, "TOKEN_OF_ANOTHER_LOG", "options.at_least");
+    check_refused(get(request).await, INVALID, "TOKEN_OF_OTHER_LOG", "options.at_least");
 }
 
 fn list(selection: Option<Selection>) -> v1::ListRequest {
@@ -197,7 +197,7 @@ async fn bad_lists_are_refused() {
         let equals = equals.iter().map(|value| Bytes::copy_from_slice(value.as_bytes())).collect();
         Some(Selection::Index(v1::IndexRange { index: index.into(), equals, from: None, to: None }))
     };
-    check_refused(list_of(list(index("none", &[]))).await, Code::NotFound, "UNKNOWN_INDEX", "index.index");
+    check_refused(list_of(list(index("none", &[]))).await, Code::NotFound, "INDEX_NOT_FOUND", "index.index");
     let many = index("by_route", &["\"a\"", "\"b\"", "\"c\""]);
     check_refused(list_of(list(many)).await, INVALID, "LIMIT_EXCEEDED", "index.equals");
     let bad = index("by_route", &["{"]);
@@ -207,9 +207,9 @@ async fn bad_lists_are_refused() {
     let request = v1::ListRequest { page_size: Some(1_001), ..list(None) };
     check_refused(list_of(request).await, INVALID, "LIMIT_EXCEEDED", "page_size");
     let request = v1::ListRequest { filter: Some("doc.status ==".into()), ..list(None) };
-    check_refused(list_of(request).await, INVALID, "INVALID_FILTER", "filter");
+    check_refused(list_of(request).await, INVALID, "INVALID_ARGUMENT", "filter");
     let request = v1::ListRequest { filter: Some("nothing == 1".into()), ..list(None) };
-    check_refused(list_of(request).await, INVALID, "INVALID_FILTER", "filter");
+    check_refused(list_of(request).await, INVALID, "INVALID_ARGUMENT", "filter");
     let request = v1::ListRequest { page_token: Some("garbage".into()), ..list(None) };
     check_refused(list_of(request).await, INVALID, "PAGE_TOKEN_INVALID", "page_token");
 }

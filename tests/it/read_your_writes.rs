@@ -64,7 +64,7 @@ async fn a_token_ahead_of_the_log_times_out_or_gives_stale_data_when_asked_to() 
     let ahead = v1::Token { position: token.position + 10, ..token.clone() };
     let timeout = Some(prost_types::Duration { seconds: 0, nanos: 50_000_000 });
     let options = v1::ReadOptions { at_least: Some(ahead), timeout, ..Default::default() };
-    check_refused(node.query().get(get(options.clone())).await, Code::DeadlineExceeded, "TOKEN_NOT_REACHED", "");
+    check_refused(node.query().get(get(options.clone())).await, Code::DeadlineExceeded, "NOT_FRESH_ENOUGH", "");
     let options = v1::ReadOptions { allow_stale: true, ..options };
     let response = node.query().get(get(options)).await.unwrap().into_inner();
     assert!(response.context.as_ref().unwrap().stale);
