@@ -72,6 +72,8 @@ const OWNERS: &[(&[&str], &[&str], &str)] = &[
             "src/meta/",
             "src/projection/store.rs",
             "src/projection/store/",
+            "src/projection/batch.rs",
+            "src/projection/batch/",
         ],
         "redb stays in the files that own a database",
     ),
