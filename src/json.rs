@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, cmp::Ordering, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::{event::Invalid, limits::JSON_DEPTH_MAX};
 
@@ -408,10 +408,7 @@ impl<'de> Visitor<'de> for Check {
         }
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(A::Error::custom(format_args!(
-                "the key {:?} is repeated in one object",
-                pair[0]
-            ))),
+            Some(pair) => Err(repeated(&pair[0])),
             None => Ok(()),
         }
     }

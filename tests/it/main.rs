@@ -2,7 +2,9 @@
 
 mod airport;
 mod bad_input;
+mod durability;
 mod event_log;
 mod read_your_writes;
 mod startup;
 mod support;
+mod tidy;

@@ -103,6 +103,15 @@ impl Process {
         connect(self.grpc_addr).await
     }
 
+    /// SIGTERM, and the node's own end. A tracer passes the end of the node on.
+    pub fn terminate(&mut self) {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let child = std::fs::read_to_string(children).unwrap_or_default();
+        let pid = child.split_whitespace().next().map_or_else(|| self.child.id().to_string(), str::to_owned);
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap();
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
