@@ -287,7 +287,7 @@ fn bad_form_is_found() {
     );
     check_finds(
         "tests/it/x.rs",
-        concat!("//! .\n#[ig", "nore]\nfn f() {}\n"),
+        "//! .\n#[ignore]\nfn f() {}\n",
         &[(2, "ignored without a reason")],
     );
     check_finds(
