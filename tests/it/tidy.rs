@@ -233,7 +233,7 @@ fn strangers_to_a_crate_are_found() {
     check_finds(
         "src/index.rs",
         "//! .\nuse redb::Database;\n",
-        &[(2, "redb stays in")],
+        &[(2, "redb stays with")],
     );
     check_finds(
         "src/meta.rs",
