@@ -116,7 +116,7 @@ def calls_of(lines):
         result = RESULT.search(text)
         if not call or not result or result.group(1) == "?" or int(result.group(1)) < 0:
             continue
-        name, target = call.group(1), call.group(3)
+        name, target = call.group(1), unescape(call.group(3)).decode("latin-1")  # -xx writes paths in hex too
         data = b""
         if name not in SYNCS:
             data = data_of(text[call.end() :], int(result.group(1)), number)

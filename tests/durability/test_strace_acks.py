@@ -156,6 +156,12 @@ class Traces(unittest.TestCase):
         send = f"1 10:00:00 sendto(9<{SOCKET}>, {hexed(padded)}, {len(padded)}, 0, NULL, 0) = {len(padded)}"
         self.check([ask(1, A, preface=True), write(A), sync(), send], 1)
 
+    def test_paths_in_hex_are_read(self):
+        path = "".join(f"\\x{byte:02x}" for byte in LOG.encode())
+        lines = [ask(1, A, preface=True), write(A, file=path), sync(file=path), answer(1, b"ok")]
+        self.check(lines, 1)
+        self.check(lines[:2] + lines[3:], 1, "its write to /data/log/1.seg (line 2) was not followed")
+
     def test_a_cut_string_and_a_lost_beginning_are_refused(self):
         with self.assertRaises(TraceError):
             judge([f'1 pwrite64(7<{LOG}>, "\\x00"..., 4096, 0) = 4096'])

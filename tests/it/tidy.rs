@@ -233,7 +233,7 @@ fn strangers_to_a_crate_are_found() {
     check_finds(
         "src/index.rs",
         "//! .\nuse redb::Database;\n",
-        &[(2, "redb stays in")],
+        &[(2, "redb stays with")],
     );
     check_finds(
         "src/meta.rs",
@@ -287,7 +287,7 @@ fn bad_form_is_found() {
     );
     check_finds(
         "tests/it/x.rs",
-        concat!("//! .\n#[ig", "nore]\nfn f() {}\n"),
+        "//! .\n#[ignore]\nfn f() {}\n",
         &[(2, "ignored without a reason")],
     );
     check_finds(

@@ -7,6 +7,7 @@
     ("opt_index", e, i)             e[?i]
     ("has", e, name)                has(e.name)
     ("or_value", e, fallback)       e.orValue(fallback)
+    ("has_value", e)                e.hasValue()
     ("not", e)  ("neg", e)  ("and", a, b)  ("or", a, b)  ("cond", c, a, b)
     ("bin", operator, a, b)         + - * / % == != < <= > >= in
     ("list", [e...])                ("map", [(key, e)...])
@@ -52,6 +53,8 @@ def select(value, name):
 def opt_select(value, name):
     if isinstance(value, Optional):
         return opt_select(value.value, name) if value.present else NONE
+    if value is None:
+        return NONE
     if not isinstance(value, dict):
         raise EvaluationError("an optional field of something else than a map")
     return Optional(True, value[name]) if name in value else NONE
@@ -116,7 +119,19 @@ class Evaluation:
         return opt_item(self.value(operand, scope), self.value(index, scope))
 
     def op_has(self, scope, operand, name):
-        return opt_select(self.value(operand, scope), name).present
+        """Whether the path is there up to its last field; what is no map has no fields."""
+        if operand[0] == "field" and not self.op_has(scope, *operand[1:]):
+            return False
+        value = self.value(operand, scope)
+        if isinstance(value, Optional):
+            return opt_select(value, name).present
+        return isinstance(value, dict) and name in value
+
+    def op_has_value(self, scope, operand):
+        value = self.value(operand, scope)
+        if not isinstance(value, Optional):
+            raise EvaluationError("hasValue of something else than an optional")
+        return value.present
 
     def op_or_value(self, scope, operand, fallback):
         value = self.value(operand, scope)

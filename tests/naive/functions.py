@@ -81,6 +81,7 @@ def distinct(items):
 
 def sort(items):
     """Insertion from the left; equal ones keep their order."""
+    expect(all(map(is_number, items)) or all(map(is_text, items)) or all(isinstance(item, bool) for item in items))
     out = []
     for item in items:
         at = len(out)

@@ -185,11 +185,13 @@ class Trees:
                 lambda: ("bin", "in", tree("text", depth), tree("map", depth)),
                 lambda: ("has", ("var", "data"), rng.choice(["n", "t", "nowhere", "deep"])),
                 lambda: ("has", ("field", ("var", "data"), "deep"), rng.choice(["a", "c"])),
+                lambda: ("has", ("field", ("field", ("var", "data"), rng.choice(["deep", "n", "gone"])), "a"), "b"),
+                lambda: ("has_value", ("opt_field", ("var", "data"), rng.choice(["n", "gone"]))),
                 lambda: ("method", rng.choice(["startsWith", "endsWith", "contains"]), [tree("text", depth), tree("text", depth)]),
                 lambda: self.fold(rng.choice(["all", "exists", "exists_one"]), None, "boolean", depth),
                 lambda: ("bin", rng.choice(["==", "!="]), ("field", ("var", "data"), rng.choice(["n", "t"])), ("lit", None)),
             ],
-            [6, 4, 1, 4, 1, 2, 2, 2, 1, 2, 4, 1],
+            [6, 4, 1, 4, 1, 2, 2, 2, 1, 1, 1, 2, 4, 1],
         )[0]()
 
     def of_numbers(self, depth):
@@ -278,6 +280,8 @@ class Trees:
         """The value of a field of a document."""
         rng = self.rng
         roll = rng.random()
+        if roll < 0.03:
+            return Template([("opt_field", ("var", "data"), rng.choice(["n", "t", "gone"]))])
         if roll < 0.6:
             return Template([self.tree(kind, depth)])
         if roll < 0.7:

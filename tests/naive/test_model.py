@@ -68,6 +68,9 @@ class Expressions(unittest.TestCase):
         self.check_error(("field", a, "c"), data=data)
         self.check_error(("field", ("field", DATA, "n"), "c"), data=data)
         self.check(("has", a, "c"), False, data=data)
+        self.check(("has", ("field", ("field", DATA, "n"), "c"), "d"), False, data=data)
+        self.check(("has", ("field", ("field", DATA, "gone"), "c"), "d"), False, data=data)
+        self.check(("has_value", ("opt_field", DATA, "n")), True, data=data)
         self.check(("opt_field", a, "b"), Optional(True, 1), data=data)
         self.check(("or_value", ("field", ("opt_field", DATA, "zz"), "c"), lit(5)), 5, data=data)
 

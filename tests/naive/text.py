@@ -34,6 +34,8 @@ def render(tree):
         return f"{cel(parts[0], MEMBER)}[{'?' if kind == 'opt_index' else ''}{cel(parts[1])}]", MEMBER
     if kind == "or_value":
         return f"{cel(parts[0], MEMBER)}.orValue({cel(parts[1])})", MEMBER
+    if kind == "has_value":
+        return f"{cel(parts[0], MEMBER)}.hasValue()", MEMBER
     if kind == "not":
         return f"!{cel(parts[0], MEMBER)}", UNARY
     if kind == "neg":

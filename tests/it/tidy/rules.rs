@@ -70,12 +70,9 @@ const OWNERS: &[(&[&str], &[&str], &str)] = &[
             "src/kv/",
             "src/meta.rs",
             "src/meta/",
-            "src/projection/store.rs",
-            "src/projection/store/",
-            "src/projection/batch.rs",
-            "src/projection/batch/",
+            "src/projection/",
         ],
-        "redb stays in the files that own a database",
+        "redb stays with those that keep documents and decisions",
     ),
     (
         &[
