@@ -60,6 +60,33 @@ pub const FILTER_TYPES_MAX: usize = 64;
 /// Tags in one event filter.
 pub const FILTER_TAGS_MAX: usize = 32;
 
+/// Events in the index's part in memory, and so in the smallest run file.
+pub const INDEX_RUN_EVENTS: u32 = 131_072;
+/// Full parts of the index that may wait for their run file; beyond it the committer waits.
+pub const INDEX_UNWRITTEN_PARTS_MAX: usize = 2;
+/// The same while run files cannot be written (a full disk, say); beyond it appends fail.
+pub const INDEX_FAILING_PARTS_MAX: usize = 8;
+/// Adjacent runs of one tier that become one run of the next.
+pub const INDEX_MERGE_FAN_IN: usize = 4;
+/// Events in one run file; runs that would exceed it together are not merged.
+pub const INDEX_MERGED_EVENTS_MAX: u64 = 1 << 31;
+/// Heads of streams that are kept in memory, besides those in unwritten parts.
+pub const INDEX_HEADS_MAX: usize = 65_536;
+/// Candidates that one search of the index looks at; beyond it the search returns early and says how far it came.
+pub const INDEX_FIND_STEPS_MAX: usize = 1 << 20;
+/// Positions that a search looks at, and events that the committer adds, under one hold of the index's lock.
+pub const INDEX_LOCK_EVENTS_MAX: u32 = 4_096;
+/// Events decoded at once while the index catches up with the log.
+pub const INDEX_SCAN_EVENTS_MAX: usize = 4_096;
+/// Bytes of records read at once while the index catches up with the log; one record may exceed it alone.
+pub const INDEX_SCAN_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of a run file between two syncs, so that no single sync holds up the log for long.
+pub const INDEX_SYNC_BYTES: u64 = 16 * MIB as u64;
+/// How long the index waits after the first failure to write a run file; doubles with every further one.
+pub const INDEX_RETRY_MIN: Duration = Duration::from_secs(1);
+/// How long the index waits at most after a failure to write a run file.
+pub const INDEX_RETRY_MAX: Duration = Duration::from_secs(60);
+
 /// Documents or streams on one page.
 pub const PAGE_SIZE_MAX: u32 = 1_000;
 /// Documents or streams on one page where the request names no size.
