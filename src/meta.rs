@@ -19,13 +19,14 @@ use crate::{
 };
 
 /// (projection, version) -> (order of deployment, hash, file, source text).
-const DEPLOYED: TableDefinition<'_, (&str, u32), (u64, &[u8; 32], &str, &str)> =
-    TableDefinition::new("deployed");
+const DEPLOYED: TableDefinition<'_, (&str, u32), DeployedRow> = TableDefinition::new("deployed");
 /// projection -> active version.
 const ACTIVE: TableDefinition<'_, &str, u32> = TableDefinition::new("active");
 /// `format` -> the version of this layout.
 const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
 const FORMAT_VERSION: u32 = 1;
+
+type DeployedRow = (u64, &'static [u8; 32], &'static str, &'static str);
 
 /// Why `meta.redb` did not do what was asked.
 #[derive(Debug, thiserror::Error)]

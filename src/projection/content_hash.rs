@@ -99,7 +99,9 @@ mod tests {
         ) {
             let taken = taken % keys.len();
             let mut forwards = ContentHash::default();
-            keys.iter().for_each(|key| forwards.add("c", key, b"{}"));
+            for key in &keys {
+                forwards.add("c", key, b"{}");
+            }
             forwards.take("c", &keys[taken], b"{}");
             let mut backwards = ContentHash::default();
             for (at, key) in keys.iter().enumerate().rev() {

@@ -10,37 +10,45 @@ use crate::{
     event::Invalid,
     json::{Json, Object},
     limits::{INDEX_ENTRIES_MAX, INDEX_TEXT_BYTES_MAX},
-    projection::key::encode_value,
+    projection::{
+        definition::{FieldPath, IndexDefinition},
+        key::encode_value,
+    },
 };
 
 /// Bytes that a text in a query of an index may have: below every cut.
 pub const QUERY_TEXT_BYTES_MAX: usize = INDEX_TEXT_BYTES_MAX - 4;
 
-/// Whether a document can be indexed by these fields; the error says why not.
-pub fn check(fields: &[Box<str>], document: &Object) -> Result<(), Invalid> {
-    let arrays = || fields.iter().filter_map(|field| array(document, field));
-    match (arrays().count(), arrays().next()) {
-        (0, _) | (_, None) => Ok(()),
-        (1, Some((field, items))) if items.len() > INDEX_ENTRIES_MAX => Err(Invalid(format!(
-            "expected at most {INDEX_ENTRIES_MAX} elements in the indexed field {field:?}, found {}",
-            items.len()
-        ))),
-        (1, Some(_)) => Ok(()),
-        (count, Some((field, _))) => Err(Invalid(format!(
-            "expected at most one array among the fields of an index, found {count}, the first in {field:?}"
-        ))),
+/// Whether a document can be indexed; the error says why not.
+pub fn check(index: &IndexDefinition, document: &Object) -> Result<(), Invalid> {
+    let mut arrays = index.paths.iter().filter_map(|path| Some((path, array(document, path)?)));
+    let Some((path, items)) = arrays.next() else {
+        return Ok(());
+    };
+    if let Some((other, _)) = arrays.next() {
+        return Err(Invalid(format!(
+            "index {}: expected at most one array among its fields, found arrays in {path} and in {other}",
+            index.name
+        )));
     }
+    if items.len() > INDEX_ENTRIES_MAX {
+        return Err(Invalid(format!(
+            "index {}: expected at most {INDEX_ENTRIES_MAX} elements in {path}, found {}",
+            index.name,
+            items.len()
+        )));
+    }
+    Ok(())
 }
 
 /// The entries of a document that `check` accepts, sorted, each once.
-pub fn entries(fields: &[Box<str>], document: &Object, key: &[u8]) -> Vec<Vec<u8>> {
-    let spread = fields
+pub fn entries(index: &IndexDefinition, document: &Object, key: &[u8]) -> Vec<Vec<u8>> {
+    let values: Vec<&Json> = index
+        .paths
         .iter()
-        .position(|field| array(document, field).is_some());
-    let values: Vec<&Json> = fields
-        .iter()
-        .map(|field| document.get(field).unwrap_or(&Json::Null))
+        .map(|path| path.get(document).unwrap_or(&Json::Null))
         .collect();
+    let spread = values.iter().position(|value| matches!(value, Json::Array(_)));
     let mut entries: Vec<Vec<u8>> = match spread.map(|at| (at, values[at])) {
         Some((at, Json::Array(items))) => items
             .iter()
@@ -57,8 +65,8 @@ pub fn entries(fields: &[Box<str>], document: &Object, key: &[u8]) -> Vec<Vec<u8
 }
 
 /// Whether a document may have more than one entry.
-pub fn spreads(fields: &[Box<str>], document: &Object) -> bool {
-    fields.iter().any(|field| array(document, field).is_some())
+pub fn spreads(index: &IndexDefinition, document: &Object) -> bool {
+    index.paths.iter().any(|path| array(document, path).is_some())
 }
 
 /// Appends the bytes of one indexed value; `false` if it is an array or object.
@@ -75,9 +83,9 @@ pub fn encode_indexed(value: &Json, out: &mut Vec<u8>) -> bool {
     }
 }
 
-fn array<'a>(document: &'a Object, field: &'a str) -> Option<(&'a str, &'a [Json])> {
-    match document.get(field) {
-        Some(Json::Array(items)) => Some((field, items)),
+fn array<'a>(document: &'a Object, path: &FieldPath) -> Option<&'a [Json]> {
+    match path.get(document) {
+        Some(Json::Array(items)) => Some(items),
         _ => None,
     }
 }
@@ -96,6 +104,7 @@ fn entry<'a>(values: impl Iterator<Item = &'a Json>, key: &[u8]) -> Option<Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::projection::definition::Definition;
 
     fn object(text: &str) -> Object {
         match Json::parse(text.as_bytes()).unwrap() {
@@ -104,9 +113,14 @@ mod tests {
         }
     }
 
+    fn index() -> IndexDefinition {
+        let source = "projection: p\nversion: 1\ncollections:\n  c:\n    indexes:\n      i: [a, b.c]\nevents: {}\n";
+        Definition::parse(source, "p.yaml").unwrap().collections()[0].indexes[0].clone()
+    }
+
     /// The values of the entries, each as a JSON array of the fields' values.
     fn check_entries(document: &str, expected: &[&str]) {
-        let fields = ["a".into(), "b".into()];
+        let index = index();
         let document = object(document);
         let mut wanted: Vec<Vec<u8>> = expected
             .iter()
@@ -118,28 +132,28 @@ mod tests {
             })
             .collect();
         wanted.sort_unstable();
-        assert_eq!(entries(&fields, &document, b"key"), wanted, "{expected:?}");
-        assert_eq!(check(&fields, &document), Ok(()));
+        assert_eq!(entries(&index, &document, b"key"), wanted, "{expected:?}");
+        assert_eq!(check(&index, &document), Ok(()));
     }
 
     #[test]
     fn documents_are_indexed_by_their_values() {
-        check_entries(r#"{"a":1,"b":"x"}"#, &[r#"[1,"x"]"#]);
+        check_entries(r#"{"a":1,"b":{"c":"x"}}"#, &[r#"[1,"x"]"#]);
         check_entries(r#"{"a":1}"#, &["[1,null]"]);
         check_entries(r#"{"a":1,"b":null}"#, &["[1,null]"]);
-        check_entries(r#"{"a":["x","y","x"],"b":2}"#, &[r#"["x",2]"#, r#"["y",2]"#]);
-        check_entries(r#"{"a":[{"c":1},[2],3],"b":2}"#, &["[3,2]"]);
-        check_entries(r#"{"a":[],"b":2}"#, &[]);
-        check_entries(r#"{"a":{"c":1},"b":2}"#, &[]);
+        check_entries(r#"{"a":["x","y","x"],"b":{"c":2}}"#, &[r#"["x",2]"#, r#"["y",2]"#]);
+        check_entries(r#"{"a":[{"c":1},[2],3],"b":{"c":2}}"#, &["[3,2]"]);
+        check_entries(r#"{"a":[],"b":{"c":2}}"#, &[]);
+        check_entries(r#"{"a":{"c":1},"b":{"c":2}}"#, &[]);
     }
 
     #[test]
     fn two_arrays_and_too_many_elements_are_refused() {
-        let fields = ["a".into(), "b".into()];
-        let refused = check(&fields, &object(r#"{"a":[1],"b":[2]}"#)).unwrap_err();
-        assert!(refused.0.contains("found 2"), "{refused}");
+        let index = index();
+        let refused = check(&index, &object(r#"{"a":[1],"b":{"c":[2]}}"#)).unwrap_err();
+        assert!(refused.0.contains("in a and in b.c"), "{refused}");
         let many = format!(r#"{{"a":[{}0]}}"#, "0,".repeat(INDEX_ENTRIES_MAX));
-        let refused = check(&fields, &object(&many)).unwrap_err();
+        let refused = check(&index, &object(&many)).unwrap_err();
         assert!(refused.0.contains("found 1001"), "{refused}");
     }
 
