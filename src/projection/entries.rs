@@ -64,11 +64,6 @@ pub fn entries(index: &IndexDefinition, document: &Object, key: &[u8]) -> Vec<Ve
     entries
 }
 
-/// Whether a document may have more than one entry.
-pub fn spreads(index: &IndexDefinition, document: &Object) -> bool {
-    index.paths.iter().any(|path| array(document, path).is_some())
-}
-
 /// Appends the bytes of one indexed value; `false` if it is an array or object.
 pub fn encode_indexed(value: &Json, out: &mut Vec<u8>) -> bool {
     match value {

@@ -5,7 +5,7 @@
 //! cursor the log does not know, is set aside and begun anew at position 0.
 //!
 //! Tables: `state` (one record), `d:<collection>` (encoded key -> position, 8 bytes big-endian, then canonical text),
-//! `i:<collection>:<index>` (entry -> bytes of the key at its end). Deliberately does not know batches, threads, queries.
+//! `i:<collection>:<index>` (entry -> bytes of the key at its end, and a mark). Deliberately does not know batches, threads, queries.
 
 use std::{
     path::{Path, PathBuf},
@@ -262,6 +262,22 @@ pub(crate) fn split_document(stored: &[u8]) -> Result<(Position, &[u8]), KvError
         .split_first_chunk()
         .ok_or_else(|| KvError::Damaged("a stored document is too short".into()))?;
     Ok((Position::new(u64::from_be_bytes(*position)), text))
+}
+
+/// Marks an entry of a document that has several in the index.
+const SEVERAL: u16 = 1 << 15;
+
+/// The value of an index entry.
+pub(crate) fn entry_value(key_bytes: usize, several: bool) -> u16 {
+    key_bytes as u16 | if several { SEVERAL } else { 0 }
+}
+
+/// The encoded key at the end of an entry, and whether its document has several in the index.
+pub(crate) fn split_entry(entry: &[u8], value: u16) -> Result<(&[u8], bool), KvError> {
+    let at = entry.len().checked_sub(usize::from(value & !SEVERAL));
+    let key = at.map(|at| &entry[at..]);
+    let key = key.ok_or_else(|| KvError::Damaged("an index entry is too short".into()))?;
+    Ok((key, value & SEVERAL != 0))
 }
 
 pub(crate) fn write_state(

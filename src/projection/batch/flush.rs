@@ -16,11 +16,11 @@ use crate::{
         definition::Collection,
         entries::entries,
         key::Key,
-        store::{CollectionTables, DocumentTable, IndexTable, Tables, split_document},
+        store::{CollectionTables, DocumentTable, IndexTable, Tables, entry_value, split_document},
     },
 };
 
-/// Entries to take out (`None`) and to put in (the bytes of the key at their end).
+/// Entries to take out (`None`) and to put in, with their values.
 type IndexChanges = Vec<(Vec<u8>, Option<u16>)>;
 
 pub(super) fn write_documents(
@@ -84,9 +84,9 @@ fn write_collection(
     for (name, mut changes) in names.indexes.iter().zip(changes) {
         changes.sort_unstable();
         let mut table = write.open_table(IndexTable::new(name))?;
-        for (entry, key_bytes) in &changes {
-            match key_bytes {
-                Some(key_bytes) => drop(table.insert(&entry[..], key_bytes)?),
+        for (entry, value) in &changes {
+            match value {
+                Some(value) => drop(table.insert(&entry[..], value)?),
                 None => drop(table.remove(&entry[..])?),
             }
         }
@@ -109,7 +109,10 @@ fn index_changes(
         let (old, new) = (entries_of(old), entries_of(new));
         let gone = old.iter().filter(|entry| new.binary_search(entry).is_err());
         changes.extend(gone.map(|entry| (entry.clone(), None)));
-        let come = new.into_iter().filter(|entry| old.binary_search(entry).is_err());
-        changes.extend(come.map(|entry| (entry, Some(key.len() as u16))));
+        // What stays is written again where the mark changes.
+        let marked = (old.len() > 1) == (new.len() > 1);
+        let value = entry_value(key.len(), new.len() > 1);
+        let come = new.into_iter().filter(|entry| !marked || old.binary_search(entry).is_err());
+        changes.extend(come.map(|entry| (entry, Some(value))));
     }
 }
