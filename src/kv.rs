@@ -117,7 +117,9 @@ pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database
     }));
     match opened {
         Ok(database) => Ok(database?),
-        Err(_) => Err(KvError::Damaged("reading it failed an internal check of redb".into())),
+        Err(_) => Err(KvError::Damaged(
+            "reading it failed an internal check of redb".into(),
+        )),
     }
 }
 
@@ -152,10 +154,7 @@ pub fn set_aside(disk: &dyn Disk, path: &Path, reason: String) -> Result<SetAsid
     disk.rename(path, &aside)?;
     disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
     tracing::warn!(file = %path.display(), aside = %aside.display(), %reason, "a file was set aside");
-    Ok(SetAside {
-        path: aside,
-        reason,
-    })
+    Ok(SetAside { path: aside, reason })
 }
 
 /// Begins a write whose commit promises `persistence`.

@@ -4,11 +4,7 @@
 //! file it came from. Losing this file loses nothing that deploying the definitions again does not bring back.
 //! Deliberately does not know: what a definition means, where projections keep their documents.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
@@ -35,7 +31,9 @@ pub enum MetaError {
     #[error("meta.redb: {0}")]
     Kv(#[from] KvError),
     /// A newer program wrote it.
-    #[error("meta.redb has format {found}, this program knows formats up to {FORMAT_VERSION}; use the newer program")]
+    #[error(
+        "meta.redb has format {found}, this program knows formats up to {FORMAT_VERSION}; use the newer program"
+    )]
     NewerFormat {
         /// The format found.
         found: u32,

@@ -110,12 +110,7 @@ impl Batch {
     }
 
     /// Writes what has changed, and the cursor, whose position `epoch` wrote. Gives the new state.
-    pub fn commit(
-        &mut self,
-        epoch: u64,
-        built: bool,
-        persistence: Persistence,
-    ) -> Result<State, KvError> {
+    pub fn commit(&mut self, epoch: u64, built: bool, persistence: Persistence) -> Result<State, KvError> {
         self.file = None;
         self.state.epoch = epoch;
         self.state.built |= built;

@@ -21,7 +21,10 @@ pub const QUERY_TEXT_BYTES_MAX: usize = INDEX_TEXT_BYTES_MAX - 4;
 
 /// Whether a document can be indexed; the error says why not.
 pub fn check(index: &IndexDefinition, document: &Object) -> Result<(), Invalid> {
-    let mut arrays = index.paths.iter().filter_map(|path| Some((path, array(document, path)?)));
+    let mut arrays = index
+        .paths
+        .iter()
+        .filter_map(|path| Some((path, array(document, path)?)));
     let Some((path, items)) = arrays.next() else {
         return Ok(());
     };
@@ -109,7 +112,8 @@ mod tests {
     }
 
     fn index() -> IndexDefinition {
-        let source = "projection: p\nversion: 1\ncollections:\n  c:\n    indexes:\n      i: [a, b.c]\nevents: {}\n";
+        let source =
+            "projection: p\nversion: 1\ncollections:\n  c:\n    indexes:\n      i: [a, b.c]\nevents: {}\n";
         Definition::parse(source, "p.yaml").unwrap().collections()[0].indexes[0].clone()
     }
 
@@ -136,7 +140,10 @@ mod tests {
         check_entries(r#"{"a":1,"b":{"c":"x"}}"#, &[r#"[1,"x"]"#]);
         check_entries(r#"{"a":1}"#, &["[1,null]"]);
         check_entries(r#"{"a":1,"b":null}"#, &["[1,null]"]);
-        check_entries(r#"{"a":["x","y","x"],"b":{"c":2}}"#, &[r#"["x",2]"#, r#"["y",2]"#]);
+        check_entries(
+            r#"{"a":["x","y","x"],"b":{"c":2}}"#,
+            &[r#"["x",2]"#, r#"["y",2]"#],
+        );
         check_entries(r#"{"a":[{"c":1},[2],3],"b":{"c":2}}"#, &["[3,2]"]);
         check_entries(r#"{"a":[],"b":{"c":2}}"#, &[]);
         check_entries(r#"{"a":{"c":1},"b":{"c":2}}"#, &[]);
@@ -162,7 +169,15 @@ mod tests {
         let long = "ä".repeat(INDEX_TEXT_BYTES_MAX);
         let odd = format!("a{long}");
         for whole in [&long, &odd] {
-            for queried in ["", "a", "aä", "z", "ä", "\u{ff}", &whole[..QUERY_TEXT_BYTES_MAX - 1]] {
+            for queried in [
+                "",
+                "a",
+                "aä",
+                "z",
+                "ä",
+                "\u{ff}",
+                &whole[..QUERY_TEXT_BYTES_MAX - 1],
+            ] {
                 assert!(queried.len() <= QUERY_TEXT_BYTES_MAX);
                 assert_eq!(bytes(whole).cmp(&bytes(queried)), whole.as_str().cmp(queried));
             }

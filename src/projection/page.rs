@@ -1,8 +1,9 @@
 //! Page tokens: where a list stopped, and of which query and version, as an opaque text.
 //!
 //! Invariants: a token answers only the query it came from; a text that is no token is told from a token of another
-//! query. Layout before the hexadecimal digits: format 1, version (4 bytes, big-endian), the definition's first 4 hash
-//! bytes, the query's fingerprint (16 bytes), the last entry looked at, CRC32C of all before (4 bytes, big-endian).
+//! query. Layout before the hexadecimal digits: format 1, CRC32C of the projection's name (4 bytes, big-endian), version
+//! (4 bytes, big-endian), the definition's first 4 hash bytes, the query's fingerprint (16 bytes), the last entry looked
+//! at, CRC32C of all before (4 bytes, big-endian).
 //! Deliberately does not know what an entry means.
 
 use std::fmt::Write as _;
@@ -10,12 +11,14 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 const FORMAT: u8 = 1;
-const HEAD_BYTES: usize = 1 + 4 + 4 + 16;
+const HEAD_BYTES: usize = 1 + 4 + 4 + 4 + 16;
 const CRC_BYTES: usize = 4;
 
 /// Where a page ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken {
+    /// CRC32C of the projection's name.
+    pub projection: u32,
     /// The version that gave the page.
     pub version: u32,
     /// The first bytes of its definition's hash.
@@ -45,6 +48,7 @@ impl PageToken {
     pub fn encode(&self) -> String {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + self.last.len() + CRC_BYTES);
         bytes.push(FORMAT);
+        bytes.extend(self.projection.to_be_bytes());
         bytes.extend(self.version.to_be_bytes());
         bytes.extend(self.definition);
         bytes.extend(self.fingerprint);
@@ -61,9 +65,11 @@ impl PageToken {
         if head[0] != FORMAT || u32::from_be_bytes(*crc) != crc32c::crc32c(body) {
             return None;
         }
-        let (version, rest) = head[1..].split_first_chunk::<4>()?;
+        let (projection, rest) = head[1..].split_first_chunk::<4>()?;
+        let (version, rest) = rest.split_first_chunk::<4>()?;
         let (definition, rest) = rest.split_first_chunk::<4>()?;
         Some(Self {
+            projection: u32::from_be_bytes(*projection),
             version: u32::from_be_bytes(*version),
             definition: *definition,
             fingerprint: rest.try_into().ok()?,
@@ -74,17 +80,23 @@ impl PageToken {
 
 /// Two lower-case hexadecimal digits a byte.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("a string takes all text");
-        out
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+            write!(out, "{byte:02x}").expect("a string takes all text");
+            out
+        })
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    rest.is_empty()
-        .then(|| pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect())?
+    rest.is_empty().then(|| {
+        pairs
+            .iter()
+            .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
+            .collect()
+    })?
 }
 
 #[cfg(test)]
@@ -100,7 +112,13 @@ mod tests {
             last in prop::collection::vec(any::<u8>(), 0..40),
             at in any::<prop::sample::Index>(),
         ) {
-            let token = PageToken { version, definition: [1, 2, 3, 4], fingerprint: fingerprint([&b"q"[..]]), last };
+            let token = PageToken {
+                projection: crc32c::crc32c(b"p"),
+                version,
+                definition: [1, 2, 3, 4],
+                fingerprint: fingerprint([&b"q"[..]]),
+                last,
+            };
             let text = token.encode();
             prop_assert_eq!(PageToken::decode(&text), Some(token));
             let at = at.index(text.len());

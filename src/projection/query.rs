@@ -176,7 +176,12 @@ impl Reading {
         let at = self.collection(collection)?;
         if keys.is_empty() || keys.len() > BATCH_GET_KEYS_MAX {
             let expected = format!("expected 1 to {BATCH_GET_KEYS_MAX} keys, found {}", keys.len());
-            return Err(QueryError::limit("keys", expected, BATCH_GET_KEYS_MAX, keys.len()));
+            return Err(QueryError::limit(
+                "keys",
+                expected,
+                BATCH_GET_KEYS_MAX,
+                keys.len(),
+            ));
         }
         let table = self.snapshot.documents(at)?;
         let get = |key: &Key| match table.get(&key.encode()[..]) {
@@ -207,12 +212,18 @@ impl Reading {
 
     fn collection(&self, name: &str) -> Result<usize, QueryError> {
         let definition = self.snapshot.definition();
-        definition.collection(name).ok_or_else(|| QueryError::UnknownCollection {
-            projection: definition.name().to_owned(),
-            version: definition.version(),
-            collection: name.to_owned(),
-            known: definition.collections().iter().map(|at| at.name.to_string()).collect(),
-        })
+        definition
+            .collection(name)
+            .ok_or_else(|| QueryError::UnknownCollection {
+                projection: definition.name().to_owned(),
+                version: definition.version(),
+                collection: name.to_owned(),
+                known: definition
+                    .collections()
+                    .iter()
+                    .map(|at| at.name.to_string())
+                    .collect(),
+            })
     }
 }
 

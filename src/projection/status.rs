@@ -189,13 +189,20 @@ impl Rate {
             Some((at, count)) if now.saturating_duration_since(*at) < RATE_GRAIN => *count += events,
             _ => self.0.push_back((now, events)),
         }
-        while self.0.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > RATE_WINDOW) {
+        while self
+            .0
+            .front()
+            .is_some_and(|(at, _)| now.saturating_duration_since(*at) > RATE_WINDOW)
+        {
             self.0.pop_front();
         }
     }
 
     fn per_second(&self, now: Instant) -> f64 {
-        let recent = self.0.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= RATE_WINDOW);
+        let recent = self
+            .0
+            .iter()
+            .filter(|(at, _)| now.saturating_duration_since(*at) <= RATE_WINDOW);
         let events: u64 = recent.map(|(_, count)| count).sum();
         events as f64 / RATE_WINDOW.as_secs_f64()
     }
@@ -245,7 +252,11 @@ mod tests {
             rate.add(start + Duration::from_millis(100 * tick), 50);
         }
         let now = start + Duration::from_millis(9_900);
-        assert!((rate.per_second(now) - 500.0).abs() < 20.0, "{}", rate.per_second(now));
+        assert!(
+            (rate.per_second(now) - 500.0).abs() < 20.0,
+            "{}",
+            rate.per_second(now)
+        );
         assert!(rate.0.len() <= 52);
         assert!(rate.per_second(now + Duration::from_secs(60)) < f64::EPSILON);
     }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction,
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _,
+    TableDefinition, WriteTransaction,
 };
 use uuid::Uuid;
 
@@ -77,14 +78,17 @@ pub(crate) struct CollectionTables {
 
 impl Tables {
     fn new(definition: Arc<Definition>) -> Self {
-        let collections = definition.collections().iter().map(|collection| CollectionTables {
-            documents: format!("d:{}", collection.name),
-            indexes: collection
-                .indexes
-                .iter()
-                .map(|index| format!("i:{}:{}", collection.name, index.name))
-                .collect(),
-        });
+        let collections = definition
+            .collections()
+            .iter()
+            .map(|collection| CollectionTables {
+                documents: format!("d:{}", collection.name),
+                indexes: collection
+                    .indexes
+                    .iter()
+                    .map(|index| format!("i:{}:{}", collection.name, index.name))
+                    .collect(),
+            });
         Self {
             collections: collections.collect(),
             definition,
@@ -148,6 +152,17 @@ impl Store {
         kv::set_aside(&*self.disk, &self.path, reason)
     }
 
+    /// Closes the file and removes it; the next `open` begins a new one.
+    pub fn remove(&self) -> Result<(), KvError> {
+        self.close();
+        match self.disk.remove_file(&self.path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))?)
+    }
+
     /// What is committed now.
     pub fn snapshot(&self) -> Result<Snapshot, KvError> {
         let read = self.with(|database| Ok(database.begin_read()?))?;
@@ -185,7 +200,10 @@ impl Store {
             return unfit(format!("it follows the log {}, not {}", state.log_id, log.log_id));
         }
         if state.cursor > log.head {
-            return unfit(format!("its cursor {} is above the log's head {}", state.cursor, log.head));
+            return unfit(format!(
+                "its cursor {} is above the log's head {}",
+                state.cursor, log.head
+            ));
         }
         if state.cursor > Position::ZERO && (log.epoch_at)(state.cursor) != state.epoch {
             return unfit(format!(
@@ -223,7 +241,9 @@ pub struct Snapshot {
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Snapshot").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Snapshot")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,6 +256,11 @@ impl Snapshot {
     /// The definition whose documents it holds.
     pub fn definition(&self) -> &Arc<Definition> {
         &self.tables.definition
+    }
+
+    /// How many documents a collection holds.
+    pub fn document_count(&self, collection: usize) -> Result<u64, KvError> {
+        Ok(self.documents(collection)?.len()?)
     }
 
     pub(crate) fn documents(

@@ -10,7 +10,10 @@ use crate::{event::Position, kv::KvError};
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// No such projection is deployed.
-    #[error("projection {projection:?} is not deployed here; {}", known_names("deployed", known))]
+    #[error(
+        "projection {projection:?} is not deployed here; {}",
+        known_names("deployed", known)
+    )]
     UnknownProjection {
         /// What was asked for.
         projection: String,
@@ -18,7 +21,10 @@ pub enum QueryError {
         known: Vec<String>,
     },
     /// The projection has no such version.
-    #[error("projection {projection} has no version {version}; {}", known_names("versions", known))]
+    #[error(
+        "projection {projection} has no version {version}; {}",
+        known_names("versions", known)
+    )]
     UnknownVersion {
         /// The projection.
         projection: String,
@@ -28,8 +34,10 @@ pub enum QueryError {
         known: Vec<u32>,
     },
     /// The version has no such collection.
-    #[error("projection {projection} version {version} has no collection {collection:?}; {}",
-        known_names("collections", known))]
+    #[error(
+        "projection {projection} version {version} has no collection {collection:?}; {}",
+        known_names("collections", known)
+    )]
     UnknownCollection {
         /// The projection.
         projection: String,
@@ -41,7 +49,10 @@ pub enum QueryError {
         known: Vec<String>,
     },
     /// The collection has no such index.
-    #[error("collection {collection} has no index {index:?}; {}", known_names("indexes", known))]
+    #[error(
+        "collection {collection} has no index {index:?}; {}",
+        known_names("indexes", known)
+    )]
     UnknownIndex {
         /// The collection.
         collection: String,
@@ -76,10 +87,14 @@ pub enum QueryError {
     #[error("page_token: expected the next_page_token of a page before, found another text")]
     PageTokenInvalid,
     /// The page token belongs to another query.
-    #[error("page_token: it belongs to another query; repeat the query of the first page, or leave the token out")]
+    #[error(
+        "page_token: it belongs to another query; repeat the query of the first page, or leave the token out"
+    )]
     PageTokenMismatch,
     /// The version that gave the page before is not there any more.
-    #[error("version {version} of projection {projection}, which gave the page before, is gone; list from the start")]
+    #[error(
+        "version {version} of projection {projection}, which gave the page before, is gone; list from the start"
+    )]
     PageExpired {
         /// The projection.
         projection: String,
@@ -87,7 +102,9 @@ pub enum QueryError {
         version: u32,
     },
     /// The token was given by another node, or by this one before its log was replaced.
-    #[error("the token belongs to log {found}, this node's log is {expected}; ask the node that gave the token")]
+    #[error(
+        "the token belongs to log {found}, this node's log is {expected}; ask the node that gave the token"
+    )]
     TokenOtherLog {
         /// This node's log.
         expected: Uuid,
@@ -95,8 +112,10 @@ pub enum QueryError {
         found: Uuid,
     },
     /// The token names a point that is not in this log's history.
-    #[error("the token names position {position} of epoch {epoch}, but that epoch's history here ends at {end}; \
-        what was appended behind it is lost to this log: append it again")]
+    #[error(
+        "the token names position {position} of epoch {epoch}, but that epoch's history here ends at {end}; \
+        what was appended behind it is lost to this log: append it again"
+    )]
     StaleEpoch {
         /// The token's epoch.
         epoch: u64,

@@ -15,7 +15,10 @@ use crate::{
     kv::KvError,
     limits::{AT_LEAST_WAIT_DEFAULT, AT_LEAST_WAIT_MAX},
     log::LogReader,
-    projection::{status::{Progress, Status}, store::Store},
+    projection::{
+        status::{Progress, Status},
+        store::Store,
+    },
 };
 
 /// What a read waits on.
@@ -160,7 +163,11 @@ mod tests {
 
     #[test]
     fn tokens_are_held_against_the_history_of_epochs() {
-        let starts = [(1, Position::new(1)), (3, Position::new(11)), (4, Position::new(21))];
+        let starts = [
+            (1, Position::new(1)),
+            (3, Position::new(11)),
+            (4, Position::new(21)),
+        ];
         let end = |epoch| epoch_end(&starts, epoch).map(Position::get);
         assert_eq!(end(0), Some(0));
         assert_eq!(end(1), Some(10));

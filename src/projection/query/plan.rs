@@ -58,7 +58,11 @@ impl Plan {
             None => None,
             Some(text) => Some(resume(reading, text, &fingerprint)?),
         };
-        let order = if query.descending { "descending" } else { "ascending" };
+        let order = if query.descending {
+            "descending"
+        } else {
+            "ascending"
+        };
         Ok(Self {
             collection,
             words: format!("{} of collection {}, {order}", range.words, query.collection),
@@ -82,7 +86,9 @@ impl Plan {
     }
 
     pub(super) fn filter_normal_form(&self) -> Option<String> {
-        self.filter.as_ref().map(|filter| filter.normal_form().to_string())
+        self.filter
+            .as_ref()
+            .map(|filter| filter.normal_form().to_string())
     }
 
     /// What is left to scan; `None` if nothing can be there.
@@ -113,7 +119,10 @@ struct Range {
 
 fn keys(prefix: Option<&Key>, from: Option<&Key>, to: Option<&Key>) -> Range {
     let prefix_bytes = prefix.map(Key::encode_prefix).unwrap_or_default();
-    let start = from.map(Key::encode).unwrap_or_default().max(prefix_bytes.clone());
+    let start = from
+        .map(Key::encode)
+        .unwrap_or_default()
+        .max(prefix_bytes.clone());
     let ends = [prefix_end(&prefix_bytes), to.map(Key::encode)];
     let mut words = Vec::new();
     words.extend(prefix.map(|prefix| format!("with prefix {}", prefix.to_json())));
@@ -141,7 +150,11 @@ fn by_index(
 ) -> Result<Range, QueryError> {
     let fields = index.paths.len();
     if equals.len() > fields {
-        let message = format!("index {} has {fields} fields, found {} values", index.name, equals.len());
+        let message = format!(
+            "index {} has {fields} fields, found {} values",
+            index.name,
+            equals.len()
+        );
         return Err(QueryError::limit("index.equals", message, fields, equals.len()));
     }
     let mut words = Vec::new();
@@ -154,7 +167,10 @@ fn by_index(
     match (index.paths.get(equals.len()), from, to) {
         (_, None, None) => {}
         (None, ..) => {
-            let message = format!("all {fields} fields of index {} are in `equals`, none is left", index.name);
+            let message = format!(
+                "all {fields} fields of index {} are in `equals`, none is left",
+                index.name
+            );
             let field = if from.is_some() { "index.from" } else { "index.to" };
             return Err(QueryError::invalid(field, message));
         }
@@ -188,8 +204,16 @@ fn encode(field: &'static str, value: &Json, out: &mut Vec<u8>) -> Result<(), Qu
     if let Json::Text(text) = value
         && text.len() > QUERY_TEXT_BYTES_MAX
     {
-        let message = format!("expected a text of at most {QUERY_TEXT_BYTES_MAX} bytes, found {}", text.len());
-        return Err(QueryError::limit(field, message, QUERY_TEXT_BYTES_MAX, text.len()));
+        let message = format!(
+            "expected a text of at most {QUERY_TEXT_BYTES_MAX} bytes, found {}",
+            text.len()
+        );
+        return Err(QueryError::limit(
+            field,
+            message,
+            QUERY_TEXT_BYTES_MAX,
+            text.len(),
+        ));
     }
     if encode_indexed(value, out) {
         Ok(())
@@ -212,7 +236,11 @@ fn find_index(
         .ok_or_else(|| QueryError::UnknownIndex {
             collection: collection.name.to_string(),
             index: name.to_owned(),
-            known: collection.indexes.iter().map(|index| index.name.to_string()).collect(),
+            known: collection
+                .indexes
+                .iter()
+                .map(|index| index.name.to_string())
+                .collect(),
         })
 }
 
@@ -221,15 +249,28 @@ fn check_page_size(page_size: Option<u32>) -> Result<usize, QueryError> {
         size @ 1..=PAGE_SIZE_MAX => Ok(size as usize),
         size => {
             let message = format!("expected 1 to {PAGE_SIZE_MAX}, found {size}");
-            Err(QueryError::limit("page_size", message, PAGE_SIZE_MAX as usize, size as usize))
+            Err(QueryError::limit(
+                "page_size",
+                message,
+                PAGE_SIZE_MAX as usize,
+                size as usize,
+            ))
         }
     }
 }
 
 fn compile(source: &str) -> Result<Expression, QueryError> {
     if source.len() > EXPRESSION_BYTES_MAX {
-        let message = format!("expected at most {EXPRESSION_BYTES_MAX} bytes, found {}", source.len());
-        return Err(QueryError::limit("filter", message, EXPRESSION_BYTES_MAX, source.len()));
+        let message = format!(
+            "expected at most {EXPRESSION_BYTES_MAX} bytes, found {}",
+            source.len()
+        );
+        return Err(QueryError::limit(
+            "filter",
+            message,
+            EXPRESSION_BYTES_MAX,
+            source.len(),
+        ));
     }
     Expression::compile(source, &["doc", "key"])
         .map_err(|error| QueryError::invalid("filter", error.to_string()))
@@ -242,7 +283,11 @@ fn fingerprint_of(projection: &str, query: &ListQuery, range: &Range) -> Fingerp
         projection.as_bytes(),
         query.collection.as_bytes(),
         index.as_bytes(),
-        &[u8::from(range.index.is_some()), u8::from(query.descending), u8::from(end.is_some())],
+        &[
+            u8::from(range.index.is_some()),
+            u8::from(query.descending),
+            u8::from(end.is_some()),
+        ],
         &range.start,
         end.unwrap_or_default(),
         &[u8::from(query.filter.is_some())],

@@ -3,7 +3,7 @@
 //! Invariants: a document comes once, at the first of its entries in the query's range; a page ends at its size, its
 //! bytes or the documents looked at, whichever is first. Does not check queries.
 
-use redb::{ReadOnlyTable, ReadableTableMetadata as _};
+use redb::ReadOnlyTable;
 
 use super::{Document, Page, QueryError, Reading, document, plan::Plan};
 use crate::{
@@ -26,6 +26,7 @@ pub(super) fn page(reading: &Reading, plan: &Plan) -> Result<Page, QueryError> {
         Some((index, _)) => scan_index(reading, plan, index, &mut gathered)?,
     };
     let next = more.then(|| PageToken {
+        projection: crc32c::crc32c(reading.context.projection.as_bytes()),
         version: reading.context.version,
         definition: std::array::from_fn(|at| reading.snapshot.definition().hash()[at]),
         fingerprint: plan.fingerprint,
@@ -40,8 +41,7 @@ pub(super) fn page(reading: &Reading, plan: &Plan) -> Result<Page, QueryError> {
 
 /// The documents in the plan's collection.
 pub(super) fn collection_size(reading: &Reading, plan: &Plan) -> Result<u64, QueryError> {
-    let table = reading.snapshot.documents(plan.collection)?;
-    Ok(table.len().map_err(KvError::from)?)
+    Ok(reading.snapshot.document_count(plan.collection)?)
 }
 
 /// The entries in the plan's range, up to the scan limit.
@@ -53,10 +53,7 @@ pub(super) fn range_size(reading: &Reading, plan: &Plan) -> Result<u64, QueryErr
     Ok(count as u64)
 }
 
-fn count<V: redb::Value>(
-    table: &ReadOnlyTable<&'static [u8], V>,
-    plan: &Plan,
-) -> Result<usize, KvError> {
+fn count<V: redb::Value>(table: &ReadOnlyTable<&'static [u8], V>, plan: &Plan) -> Result<usize, KvError> {
     let Some(bounds) = plan.bounds() else {
         return Ok(0);
     };
@@ -75,7 +72,11 @@ fn scan_keys(reading: &Reading, plan: &Plan, gathered: &mut Gathered<'_>) -> Res
         return Ok(false);
     };
     let mut range = table.range::<&[u8]>(bounds).map_err(KvError::from)?;
-    while let Some(row) = if plan.descending { range.next_back() } else { range.next() } {
+    while let Some(row) = if plan.descending {
+        range.next_back()
+    } else {
+        range.next()
+    } {
         let (key, stored) = row.map_err(KvError::from)?;
         if !gathered.offer(key.value(), key.value(), stored.value(), false)? {
             return Ok(true);
@@ -97,7 +98,11 @@ fn scan_index(
         return Ok(false);
     };
     let mut range = table.range::<&[u8]>(bounds).map_err(KvError::from)?;
-    while let Some(row) = if plan.descending { range.next_back() } else { range.next() } {
+    while let Some(row) = if plan.descending {
+        range.next_back()
+    } else {
+        range.next()
+    } {
         let (entry, value) = row.map_err(KvError::from)?;
         let (key, several) = split_entry(entry.value(), value.value())?;
         let stored = documents.get(key).map_err(KvError::from)?;
