@@ -17,4 +17,6 @@ pub mod runner;
 pub mod state;
 pub mod status;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod watch_directory;

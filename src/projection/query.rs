@@ -1,6 +1,6 @@
 //! Reads of one version's documents, from one snapshot.
 //!
-//! Owns what Get, BatchGet, List and Explain mean. Invariants: an answer comes from one snapshot and says which; work
+//! Owns what Get, `BatchGet`, List and Explain mean. Invariants: an answer comes from one snapshot and says which; work
 //! and size of an answer are bounded; a page token continues exactly the query it came from. Deliberately does not know
 //! gRPC, how a version is found (`registry`), or how long a read waits (`query::freshness`).
 

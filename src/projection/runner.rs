@@ -338,3 +338,6 @@ impl Follower for Runner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

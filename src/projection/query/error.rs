@@ -170,7 +170,7 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// UPPER_SNAKE, as in `google.rpc.ErrorInfo`.
+    /// `UPPER_SNAKE`, as in `google.rpc.ErrorInfo`.
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::UnknownProjection { .. } => "PROJECTION_NOT_FOUND",

@@ -51,7 +51,8 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
         let in_time = waited.is_ok();
         drop(waited);
         let seen = progress.borrow_and_update().clone();
-        if !is_fresh(&seen) && !(seen.open && options.allow_stale) {
+        let answers = is_fresh(&seen) || (seen.open && options.allow_stale);
+        if !answers {
             return Err(refusal(source, &seen, wanted(&seen)));
         }
         let snapshot = match source.store.snapshot() {

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// From where to where a table is scanned.
+pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// A checked query.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -88,11 +91,11 @@ impl Plan {
     pub(super) fn filter_normal_form(&self) -> Option<String> {
         self.filter
             .as_ref()
-            .map(|filter| filter.normal_form().to_string())
+            .map(Expression::normal_form)
     }
 
     /// What is left to scan; `None` if nothing can be there.
-    pub(super) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(super) fn bounds(&self) -> Option<Bounds<'_>> {
         let resume = self.resume.as_deref();
         let (start, end) = match (self.descending, resume) {
             (false, Some(last)) => (Bound::Excluded(last), self.end.as_deref()),
