@@ -76,6 +76,20 @@ impl Object {
         self.0.is_empty()
     }
 
+    /// Appends the canonical text.
+    pub fn write(&self, out: &mut String) {
+        out.push('{');
+        for (at, (key, value)) in self.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            write_serialized(out, key);
+            out.push(':');
+            value.write(out);
+        }
+        out.push('}');
+    }
+
     fn find(&self, key: &str) -> Result<usize, usize> {
         self.0.binary_search_by(|(at, _)| (**at).cmp(key))
     }
@@ -159,18 +173,7 @@ impl Json {
                 }
                 out.push(']');
             }
-            Self::Object(object) => {
-                out.push('{');
-                for (at, (key, value)) in object.iter().enumerate() {
-                    if at > 0 {
-                        out.push(',');
-                    }
-                    write_serialized(out, key);
-                    out.push(':');
-                    value.write(out);
-                }
-                out.push('}');
-            }
+            Self::Object(object) => object.write(out),
         }
     }
 
