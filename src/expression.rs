@@ -1,1 +1,1 @@
-//! To be written.
+//! Expressions: CEL by syntax, with Outrigger's own semantics over JSON.

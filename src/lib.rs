@@ -18,7 +18,6 @@ pub mod kv;
 pub mod lifecycle;
 pub mod limits;
 pub mod log;
-pub mod mapping;
 pub mod meta;
 pub mod metrics;
 pub mod projection;

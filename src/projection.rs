@@ -1,3 +1,5 @@
 //! To be written.
 
+pub mod declarative;
+pub mod definition;
 pub mod key;
