@@ -58,7 +58,7 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   outrigger demo
-  outrigger serve --projection examples/airport/departures-v1.yaml
+  outrigger serve --projection examples/airport/projections/departures-v1.yaml
   outrigger load examples/airport/flights-2013-01-01.ndjson
   outrigger get departures airports EWR
 
@@ -135,7 +135,9 @@ enum ProjectionCommand {
         name: String,
     },
     /// Check a definition, offline
-    #[command(after_help = "Examples:\n  outrigger projection check examples/airport/departures-v1.yaml")]
+    #[command(
+        after_help = "Examples:\n  outrigger projection check examples/airport/projections/departures-v1.yaml"
+    )]
     Check {
         /// The definition
         file: PathBuf,

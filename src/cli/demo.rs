@@ -17,7 +17,7 @@ use super::{
     error::CliError,
     load::{self, progress::say, source::Input},
     output::{Format, Out},
-    serve::Signals,
+    serve::{Signals, failed},
     text::{grouped, to_line},
 };
 use crate::{
@@ -37,11 +37,11 @@ const WEATHER: &[u8] = include_bytes!("../../examples/airport/weather-2013-01-01
 const DEFINITIONS: [(&str, &[u8]); 2] = [
     (
         "departures-v1.yaml",
-        include_bytes!("../../examples/airport/departures-v1.yaml"),
+        include_bytes!("../../examples/airport/projections/departures-v1.yaml"),
     ),
     (
         "weather-v1.yaml",
-        include_bytes!("../../examples/airport/weather-v1.yaml"),
+        include_bytes!("../../examples/airport/projections/weather-v1.yaml"),
     ),
 ];
 /// The board shows Newark from half past four in the afternoon, New York time.
@@ -67,8 +67,7 @@ Examples:
 
 /// Runs `demo`.
 pub async fn run(args: &DemoArgs, output: Format, colour: bool) -> Result<(), CliError> {
-    let mut signals =
-        Signals::new().map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))?;
+    let mut signals = Signals::take_over()?;
     let dir = tempfile::Builder::new()
         .prefix("outrigger-demo-")
         .tempdir()
@@ -81,22 +80,23 @@ pub async fn run(args: &DemoArgs, output: Format, colour: bool) -> Result<(), Cl
             dir.path().display()
         ))
     })?;
-    let running = app::start(config)
-        .await
-        .map_err(|error| CliError::failed(error.to_string()))?;
-    let told = tokio::select! {
-        told = tell(running.grpc_addr, output, colour) => told,
-        () = signals.next() => Ok(()),
+    let running = app::start(config).await.map_err(failed)?;
+    let story = async {
+        tell(running.grpc_addr, output, colour).await?;
+        if !args.exit {
+            print(&next_commands(running.grpc_addr, running.http_addr))?;
+            running.failed().await;
+        }
+        Ok(())
     };
-    if told.is_ok() && !args.exit {
-        print(&next_commands(running.grpc_addr, running.http_addr))?;
-        signals.next().await;
-        say("stopping");
-    }
-    let stopped = running
-        .stop()
-        .await
-        .map_err(|error| CliError::failed(error.to_string()));
+    let told = tokio::select! {
+        told = story => told,
+        () = signals.next() => {
+            say("stopping");
+            Ok(())
+        }
+    };
+    let stopped = running.stop().await.map_err(failed);
     remove(dir);
     told.and(stopped)
 }

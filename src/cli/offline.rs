@@ -55,7 +55,7 @@ pub const TEST_EXAMPLES: &str = "\
 What it prints without --expect is what --expect takes.
 
 Examples:
-  outrigger projection test examples/airport/weather-v1.yaml --events examples/airport/weather-2013-01-01.ndjson
+  outrigger projection test examples/airport/projections/weather-v1.yaml --events examples/airport/weather-2013-01-01.ndjson
   outrigger projection test orders-v2.yaml --events orders.ndjson --expect orders.json";
 
 #[derive(Debug, Serialize)]

@@ -3,14 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::error::CliError;
+use super::{error::CliError, output::print_lines};
 use crate::{
-    app,
+    app::{self, AppError, Running},
     config::{Config, Flags},
 };
 
@@ -70,31 +67,40 @@ impl ServeArgs {
     }
 }
 
-/// Runs a node until SIGTERM or SIGINT.
+/// Runs a node until SIGTERM, SIGINT, or until it cannot go on. Says on standard output where it listens.
 pub async fn run(config: Config) -> Result<(), CliError> {
-    let (stop, stopped) = oneshot::channel();
-    let node = app::run(config, async {
-        // A dropped sender means that the signals cannot be waited for; then nothing but a kill stops the node.
-        if stopped.await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    });
-    let signals = async {
-        let mut signals = Signals::new()?;
-        signals.next().await;
-        if stop.send(()).is_err() {
-            tracing::debug!("the node has stopped already");
-        }
-        signals.next().await;
-        Ok::<(), std::io::Error>(())
+    let mut signals = Signals::take_over()?;
+    let node = config.node.clone();
+    let running = tokio::select! {
+        started = app::start(config) => started.map_err(failed)?,
+        () = signals.next() => return Ok(()),
     };
+    announce(&node, &running)?;
     tokio::select! {
-        ended = node => ended.map_err(|error| CliError::failed(error.to_string())),
-        twice = signals => {
-            twice.map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))?;
-            Err(CliError::failed("stopped at once by a second signal; the next start recovers"))
-        }
+        _reason = running.failed() => {}
+        () = signals.next() => {}
     }
+    tokio::select! {
+        stopped = running.stop() => stopped.map_err(failed),
+        () = signals.next() => Err(CliError::failed("stopped at once by a second signal; the next start recovers")),
+    }
+}
+
+/// One line for whoever started the node and waits for it. A closed output does not stop it.
+fn announce(node: &str, running: &Running) -> Result<(), CliError> {
+    let line = format!(
+        "node {node} listens: grpc {} http {}",
+        running.grpc_addr, running.http_addr
+    );
+    match print_lines(&[line]) {
+        Ok(()) | Err(CliError::OutputClosed) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Any error of the node.
+pub fn failed(error: AppError) -> CliError {
+    CliError::failed(error.to_string())
 }
 
 /// The signals that ask a process to stop.
@@ -106,10 +112,13 @@ pub struct Signals {
 
 impl Signals {
     /// Takes them over from the system's default, which is to end the process.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn take_over() -> Result<Self, CliError> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))
+        };
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
         })
     }
 

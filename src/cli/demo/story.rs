@@ -65,9 +65,9 @@ pub(super) fn airports_table(airports: &[Document], stations: &[Document]) -> Ta
         let counts = object(airport);
         let count = |name| integer(&counts, name).unwrap_or_default();
         let departures = count("departures");
-        let mean = count("delay_sum_minutes") as f64 / departures.max(1) as f64;
+        let mean = count("delay_sum") as f64 / departures.max(1) as f64;
         let station = stations.iter().find(|station| station.key == airport.key);
-        let temperature = station.and_then(|station| number(&object(station), "temp_f"));
+        let temperature = station.and_then(|station| number(&object(station), "last_temp_f"));
         rows.add_row([
             airport.key.as_ref().map(key_text).unwrap_or_default(),
             count("scheduled").to_string(),
@@ -174,9 +174,9 @@ mod tests {
     fn means_are_sums_over_counts() {
         let airport = document(
             "EWR",
-            r#"{"cancelled":2,"delay_sum_minutes":5315,"departures":304,"scheduled":306}"#,
+            r#"{"cancelled":2,"delay_sum":5315,"departures":304,"scheduled":306}"#,
         );
-        let station = document("EWR", r#"{"temp_f":28.04}"#);
+        let station = document("EWR", r#"{"last_temp_f":28.04}"#);
         check(
             &airports_table(&[airport], &[station]),
             &["EWR", "306", "304", "2", "17.5 min", "28 F"],
