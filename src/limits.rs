@@ -23,6 +23,8 @@ pub const EVENT_TAGS_MAX: usize = 32;
 pub const REQUEST_CONDITIONS_MAX: usize = 64;
 /// Bytes of records in one group: what one write and one sync make durable.
 pub const GROUP_BYTES_MAX: usize = 8 * MIB;
+/// Records in one group.
+pub const GROUP_RECORDS_MAX: usize = 65_536;
 /// Nesting depth of a JSON text.
 pub const JSON_DEPTH_MAX: usize = 100;
 
@@ -37,6 +39,17 @@ pub const APPEND_STREAM_IN_FLIGHT_MAX: usize = 1_024;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// How long the log may be idle before its commit mark is synced alone.
 pub const MARK_IDLE_MAX: Duration = Duration::from_millis(50);
+
+/// Zero bytes that the log writes ahead of its end in one go.
+pub const LOG_PREALLOCATE_BYTES: u64 = MIB as u64;
+/// Sealed segments of the log whose files (two each) are kept open for reading.
+pub const LOG_HANDLES_MAX: usize = 64;
+/// Bytes that one read of the log's files asks for.
+pub const LOG_READ_BYTES_MAX: usize = 8 * MIB;
+/// Records that one read of the log's files covers.
+pub const LOG_READ_RECORDS_MAX: usize = 16_384;
+/// Bytes of the log's manifest; it grows by 24 for every opening that wrote events.
+pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 
 /// Events in one message of a read or subscription.
 pub const READ_BATCH_EVENTS_MAX: usize = 1_000;

@@ -1,1 +1,305 @@
-//! A simulated disk: by seed, with crashes and faults.
+//! A simulated disk: in memory, by seed, and as unkind as the crash contract of the seam allows.
+//!
+//! Owns the model: files with a cached and a durable content, directories with a visible and a durable listing, a
+//! counter of I/O operations, a crash at any of them, and faults. After a crash point every call fails and the state
+//! stands still; `crash` then gives the disk as it is after power loss, `kill` as a new process finds it when only the
+//! old process died. A failed sync keeps some sectors, loses the others, and calls all of them clean ("fsyncgate"):
+//! they read back as written until the cache lets go of them. Deliberately does not know who its users are.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Access, Disk, File, LockGuard};
+
+mod inode;
+mod random;
+mod state;
+
+use random::Random;
+use state::{Operation, State};
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Debug, Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+impl SimDisk {
+    /// An empty disk; `seed` decides what failing operations leave behind.
+    pub fn new(seed: u64) -> Self {
+        Self::with(State::new(Random::new(seed)))
+    }
+
+    fn with(state: State) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// How many changing operations (writes, lengths, syncs, creations, renames, removals) there have been.
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// Stops the machine at the changing operation of this number, counted from 0 over the life of this disk: it and
+    /// all later calls fail, whatever it had to write stays unsynced.
+    pub fn crash_at(&self, operation: u64) {
+        self.lock().crash_at = Some(operation);
+    }
+
+    /// Whether the crash point has been reached.
+    pub fn is_crashed(&self) -> bool {
+        self.lock().crashed
+    }
+
+    /// Lets the changing operation of this number fail with an error of this kind, once. A write leaves a part of its
+    /// bytes behind; a sync loses sectors for good and calls them clean.
+    pub fn fail_at(&self, operation: u64, kind: io::ErrorKind) {
+        self.lock().faults.insert(operation, kind);
+    }
+
+    /// Lets the first sync of a file fail that comes at or after this operation, as `fail_at` would.
+    pub fn fail_sync_from(&self, operation: u64, kind: io::ErrorKind) {
+        self.lock().sync_fault = Some((operation, kind));
+    }
+
+    /// From now on this many bytes more can be allocated; `None` lifts the bound.
+    pub fn set_free_bytes(&self, bytes: Option<u64>) {
+        let mut state = self.lock();
+        let used = state.used_sectors();
+        state.sectors_max = bytes.map(|bytes| used + bytes / inode::SECTOR_BYTES);
+    }
+
+    /// Whether there are writes that no sync has covered.
+    pub fn has_unsynced(&self) -> bool {
+        self.lock().has_unsynced()
+    }
+
+    /// The disk after power loss: of what was not synced, `seed` decides what is left. Nothing here changes.
+    #[must_use]
+    pub fn crash(&self, seed: u64) -> Self {
+        Self::with(self.lock().after_power_loss(Random::new(seed)))
+    }
+
+    /// The disk as the next process finds it after this one was killed: the cache is still there, except that sectors
+    /// which a failed sync lost may be read anew from the medium. Nothing here changes.
+    #[must_use]
+    pub fn kill(&self, seed: u64) -> Self {
+        Self::with(self.lock().after_kill(Random::new(seed)))
+    }
+
+    /// Turns over one bit of a file, in the cache and on the medium: damage by the medium.
+    pub fn flip_bit(&self, path: &Path, bit: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        let inode = state.find(path)?;
+        state.inode(inode).flip_bit(bit);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, inode: u64, access: Access) -> Box<dyn File> {
+        Box::new(SimFile {
+            disk: self.clone(),
+            inode,
+            access,
+        })
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.check_running()?;
+        for dir in dir.ancestors() {
+            state.directories.entry(dir.to_owned()).or_default();
+        }
+        Ok(())
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        let state = self.lock();
+        state.check_running()?;
+        Ok(self.file(state.find(path)?, access))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let inode = self.lock().change(Operation::Create(path))?;
+        Ok(self.file(inode, Access::ReadWrite))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.lock().change(Operation::Rename(from, to)).map(drop)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.lock().change(Operation::Remove(path)).map(drop)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.lock();
+        state.check_running()?;
+        let directory = state.directories.get(dir).ok_or(io::ErrorKind::NotFound)?;
+        Ok(directory.visible.keys().cloned().collect())
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let state = self.lock();
+        state.check_running()?;
+        Ok(state.directories.contains_key(path) || state.find(path).is_ok())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.lock().change(Operation::SyncDirectory(dir)).map(drop)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let state = self.lock();
+        state.check_running()?;
+        state.directories.get(dir).ok_or(io::ErrorKind::NotFound)?;
+        let free = |sectors: u64| sectors.saturating_sub(state.used_sectors()) * inode::SECTOR_BYTES;
+        Ok(state.sectors_max.map_or(u64::MAX, free))
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockGuard>> {
+        let mut state = SimDisk::lock(self);
+        state.check_running()?;
+        if let Some(holder) = state.locks.get(path) {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, holder.clone()));
+        }
+        state.locks.insert(path.to_owned(), holder.to_owned());
+        Ok(Box::new(SimLock {
+            disk: self.clone(),
+            path: path.to_owned(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl LockGuard for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.lock().locks.remove(&self.path);
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    inode: u64,
+    access: Access,
+}
+
+impl SimFile {
+    fn change(&self, operation: Operation<'_>) -> io::Result<()> {
+        if self.access == Access::Read {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.disk.lock().change(operation).map(drop)
+    }
+}
+
+impl File for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.lock();
+        state.check_running()?;
+        Ok(state.inode(self.inode).len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.lock();
+        state.check_running()?;
+        Ok(state.inode(self.inode).read(buf, offset))
+    }
+
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.change(Operation::Write(self.inode, data, offset))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.change(Operation::SetLen(self.inode, len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.change(Operation::Sync(self.inode))
+    }
+}
+
+/// One directory: what processes see, what the medium holds, and what lies between.
+#[derive(Debug, Default, Clone)]
+struct Directory {
+    visible: BTreeMap<String, u64>,
+    durable: BTreeMap<String, u64>,
+    unsynced: Vec<Entry>,
+}
+
+/// A change of a directory that no sync has covered.
+#[derive(Debug, Clone)]
+enum Entry {
+    Created(String, u64),
+    Renamed(String, String, u64),
+    Removed(String),
+}
+
+impl Directory {
+    fn apply(names: &mut BTreeMap<String, u64>, entry: &Entry) {
+        match entry {
+            Entry::Created(name, inode) => {
+                names.insert(name.clone(), *inode);
+            }
+            Entry::Renamed(from, to, inode) => {
+                names.remove(from);
+                names.insert(to.clone(), *inode);
+            }
+            Entry::Removed(name) => {
+                names.remove(name);
+            }
+        }
+    }
+
+    fn change(&mut self, entry: Entry) {
+        Self::apply(&mut self.visible, &entry);
+        self.unsynced.push(entry);
+    }
+
+    fn sync(&mut self) {
+        self.durable.clone_from(&self.visible);
+        self.unsynced.clear();
+    }
+
+    /// Of the unsynced changes a crash keeps a beginning or any subset.
+    fn after_power_loss(&self, random: &mut Random) -> Self {
+        let mut names = self.durable.clone();
+        let in_order = random.below(2) == 0;
+        let kept = random.below(self.unsynced.len() as u64 + 1);
+        for (i, entry) in self.unsynced.iter().enumerate() {
+            if if in_order {
+                (i as u64) < kept
+            } else {
+                random.below(2) == 0
+            } {
+                Self::apply(&mut names, entry);
+            }
+        }
+        Self {
+            visible: names.clone(),
+            durable: names,
+            unsynced: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+use super::*;
+
+const MARK: u64 = HEAD_BYTES + 400;
+const END: u64 = HEAD_BYTES + 1_000;
+
+/// Five records up to the mark, five more behind it, then zeros.
+fn survey() -> Survey {
+    Survey {
+        mark: Some(Mark {
+            sequence: 3,
+            offset: MARK,
+            last: Position::new(5),
+            chain: [5; 32],
+        }),
+        at_mark: Some((Position::new(5), [5; 32], 5)),
+        end: END,
+        last: Position::new(10),
+        chain: [10; 32],
+        starts: Vec::new(),
+        stop: "expected a group, found zeros".into(),
+        rest: Rest::default(),
+        reached: Position::new(4),
+    }
+}
+
+fn check(expected: &Verdict, change: impl FnOnce(&mut Survey)) {
+    let mut survey = survey();
+    change(&mut survey);
+    assert_eq!(&judge(&survey), expected, "{survey:?}");
+}
+
+fn check_corrupt(first: u64, last: Option<u64>, what: &str, change: impl FnOnce(&mut Survey)) {
+    let mut survey = survey();
+    change(&mut survey);
+    match judge(&survey) {
+        Verdict::Corrupt {
+            first: found_first,
+            last: found_last,
+            what: found_what,
+            ..
+        } => {
+            assert_eq!((found_first.get(), found_last.map(Position::get)), (first, last));
+            assert!(found_what.contains(what), "{found_what}");
+        }
+        other => panic!("expected corruption, found {other:?}"),
+    }
+}
+
+#[test]
+fn groups_above_the_mark_are_written_anew() {
+    check(&Verdict::Rewrite { cut: None }, |_| ());
+    check(&Verdict::Clean, |survey| {
+        survey.end = MARK;
+        survey.last = Position::new(5);
+        survey.chain = [5; 32];
+    });
+}
+
+#[test]
+fn bad_bytes_at_or_above_the_mark_are_cut() {
+    let cut = |from| Verdict::Rewrite {
+        cut: Some(from..from + 70),
+    };
+    check(&cut(END), |survey| survey.rest.nonzero_end = Some(END + 70));
+    check(&cut(MARK), |survey| {
+        survey.end = MARK;
+        survey.last = Position::new(5);
+        survey.rest.nonzero_end = Some(MARK + 70);
+    });
+}
+
+#[test]
+fn bad_bytes_that_something_vouches_for_are_corruption() {
+    check_corrupt(11, Some(12), "a later group vouches", |survey| {
+        survey.rest = Rest {
+            nonzero_end: Some(END + 70),
+            claimed: Some(Position::new(12)),
+        };
+    });
+    check_corrupt(4, Some(5), "the commit mark vouches", |survey| {
+        survey.end = MARK - 100;
+        survey.last = Position::new(3);
+        survey.at_mark = None;
+    });
+    check_corrupt(11, Some(20), "the manifest says", |survey| {
+        survey.reached = Position::new(20);
+    });
+}
+
+#[test]
+fn a_mark_that_does_not_fit_is_corruption() {
+    check_corrupt(11, None, "neither slot", |survey| survey.mark = None);
+    check_corrupt(11, None, "does not fit", |survey| survey.at_mark = None);
+    check_corrupt(11, None, "does not fit", |survey| {
+        survey.at_mark = Some((Position::new(6), [5; 32], 6));
+    });
+    check_corrupt(11, None, "does not fit", |survey| {
+        survey.at_mark = Some((Position::new(5), [6; 32], 5));
+    });
+}
