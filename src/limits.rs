@@ -80,6 +80,34 @@ pub const DOCUMENT_BYTES_MAX: usize = MIB;
 pub const EXPRESSION_BYTES_MAX: usize = 4 * 1_024;
 /// Elementary steps of one evaluation of an expression.
 pub const EXPRESSION_STEPS_MAX: u64 = 1_000_000;
+/// Brackets that may be open at one place of an expression.
+pub const EXPRESSION_BRACKETS_MAX: usize = 32;
+/// Conditionals (`?:`) and brackets that may be open at one place of an expression; below the parser's own bound.
+pub const EXPRESSION_CHOICES_MAX: usize = 64;
+/// Operators, selections and calls in one row of an expression: the depth of its tree.
+pub const EXPRESSION_CHAIN_MAX: usize = 250;
+/// Bytes of a text that an expression makes.
+pub const EXPRESSION_TEXT_BYTES_MAX: usize = MIB;
+/// Bytes of an expression's result, about.
+pub const EXPRESSION_RESULT_BYTES_MAX: usize = 2 * MIB;
+/// Nesting depth of an expression's result and of a document.
+pub const DOCUMENT_DEPTH_MAX: usize = JSON_DEPTH_MAX + 10;
+/// Bytes of a compiled regular expression.
+pub const REGEX_BYTES_MAX: usize = MIB;
+/// Elementary steps that a projection may take for one event, over all its expressions.
+pub const EVENT_STEPS_MAX: u64 = 10_000_000;
+/// Documents that one event may change in a projection.
+pub const EVENT_CHANGES_MAX: usize = 10_000;
+/// Collections of a projection.
+pub const COLLECTIONS_MAX: usize = 64;
+/// Indexes of a collection.
+pub const INDEXES_MAX: usize = 16;
+/// Steps of a projection for one event type.
+pub const STEPS_MAX: usize = 64;
+/// Names in one `let`.
+pub const LETS_MAX: usize = 32;
+/// Bytes of the name of a projection, collection or index.
+pub const NAME_BYTES_MAX: usize = 63;
 /// Bytes of a projection definition.
 pub const DEFINITION_BYTES_MAX: usize = MIB;
 /// How long a query waits for its token where it names no timeout.
