@@ -1,1 +1,359 @@
-//! To be written.
+//! The command line: what can be typed, and what runs then.
+//!
+//! `serve` and `demo` run a node through `app`; every other command talks gRPC to one, or works offline. One file per
+//! group of commands. Answers go to standard output, everything else to stderr.
+
+use std::{
+    ffi::OsString,
+    future::Future,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
+
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime;
+
+use self::{
+    append::AppendArgs,
+    client::Node,
+    documents::{GetArgs, ListArgs},
+    error::CliError,
+    load::LoadArgs,
+    load::progress::say,
+    offline::TestArgs,
+    output::{Format, print_lines},
+    read::{ReadArgs, StreamsArgs, SubscribeArgs},
+    serve::ServeArgs,
+};
+use crate::{
+    config::{Config, Environment, Telemetry},
+    disk::real::RealDisk,
+};
+
+pub mod append;
+pub mod client;
+pub mod demo;
+pub mod documents;
+pub mod error;
+pub mod load;
+pub mod offline;
+pub mod output;
+pub mod projection;
+pub mod read;
+pub mod render;
+pub mod serve;
+pub mod settings;
+pub mod text;
+
+/// A sidecar datastore: an event log, and documents projected from it, for one service.
+#[derive(Debug, Parser)]
+#[command(name = "outrigger", version, max_term_width = 110, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  outrigger demo
+  outrigger serve --projection examples/airport/projections/departures-v1.yaml
+  outrigger load examples/airport/flights-2013-01-01.ndjson
+  outrigger get departures airports EWR
+
+Exit codes: 0 done, 1 refused or failed, 2 usage.";
+
+const ADDR_HELP: &str =
+    "The node to talk to: HOST:PORT or unix:PATH [env: OUTRIGGER_ADDR] [default: 127.0.0.1:7400]";
+const TOKEN_HELP: &str = "The token to present, where the node asks for one [env: OUTRIGGER_TOKEN]";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+struct Common {
+    #[arg(long, global = true, help = ADDR_HELP)]
+    addr: Option<String>,
+    #[arg(long, global = true, help = TOKEN_HELP)]
+    token: Option<String>,
+    /// For people, or for programs
+    #[arg(long, global = true, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(ServeArgs),
+    /// Bring events in from a file
+    #[command(after_help = load::EXAMPLES)]
+    Load(LoadArgs),
+    /// Append one event
+    #[command(after_help = append::EXAMPLES)]
+    Append(AppendArgs),
+    /// Read events
+    #[command(after_help = read::READ_EXAMPLES)]
+    Read(ReadArgs),
+    /// Read events, then new ones as they come
+    #[command(after_help = read::SUBSCRIBE_EXAMPLES)]
+    Subscribe(SubscribeArgs),
+    /// List the streams of the log
+    #[command(after_help = read::STREAMS_EXAMPLES)]
+    Streams(StreamsArgs),
+    /// Print one document of a projection
+    #[command(after_help = documents::GET_EXAMPLES)]
+    Get(GetArgs),
+    /// List documents of a projection
+    #[command(after_help = documents::LIST_EXAMPLES)]
+    List(ListArgs),
+    /// What is deployed; checking and testing definitions
+    #[command(subcommand)]
+    Projection(ProjectionCommand),
+    /// Check or print the settings that `serve` would run with
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the version
+    #[command(after_help = "Examples:\n  outrigger version\n  outrigger version --output json")]
+    Version,
+    /// A node in a temporary directory, a day of real flights, and what it knows about them
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ProjectionCommand {
+    /// All versions of all projections: state, position, lag, rate, content hash
+    #[command(
+        after_help = "Examples:\n  outrigger projection list\n  outrigger projection list --output json"
+    )]
+    List,
+    /// All versions of one projection, with their collections
+    #[command(after_help = "Examples:\n  outrigger projection show departures")]
+    Show {
+        /// The projection
+        name: String,
+    },
+    /// Check a definition, offline
+    #[command(
+        after_help = "Examples:\n  outrigger projection check examples/airport/projections/departures-v1.yaml"
+    )]
+    Check {
+        /// The definition
+        file: PathBuf,
+    },
+    /// Run a definition over a file of events, offline, and print or compare the documents
+    #[command(after_help = offline::TEST_EXAMPLES)]
+    Test(TestArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Name everything that is wrong; exit 1 if anything is
+    #[command(after_help = "Examples:\n  outrigger config check --config outrigger.yaml")]
+    Check(ServeArgs),
+    /// Print every setting with its source
+    #[command(after_help = "Examples:\n  outrigger config print --config outrigger.yaml > effective.yaml")]
+    Print(ServeArgs),
+}
+
+/// What commands that talk to a node know.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The node.
+    pub node: Node,
+    /// How answers are printed.
+    pub output: Format,
+}
+
+/// A command line that was understood, ready to run.
+#[derive(Debug)]
+pub struct Invocation {
+    command: Command,
+    session: Session,
+    environment: Environment,
+    /// The settings, for `serve`.
+    config: Option<Config>,
+    /// Whether lines on stderr may be coloured.
+    pub colour: bool,
+    /// Whether standard output may be coloured.
+    colour_of_output: bool,
+}
+
+impl Invocation {
+    /// Understands a command line. Help, version and usage errors are printed here and end the process.
+    pub fn parse(
+        line: impl IntoIterator<Item = OsString>,
+        environment: Environment,
+    ) -> Result<Self, CliError> {
+        let arguments = match Arguments::try_parse_from(line) {
+            Ok(arguments) => arguments,
+            Err(error) => error.exit(),
+        };
+        let defaults = environment.client_defaults();
+        let common = arguments.common;
+        let addr = common.addr.or(defaults.addr);
+        let token = common.token.or(defaults.token);
+        let node = Node::new(addr.as_deref().unwrap_or(client::ADDR_DEFAULT), token.as_deref())?;
+        let config = match &arguments.command {
+            Command::Serve(args) => {
+                let loaded = crate::config::load(&args.flags(), &environment, &RealDisk)?;
+                settings::warn(&loaded);
+                Some(loaded.config)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            command: arguments.command,
+            session: Session {
+                node,
+                output: common.output,
+            },
+            environment,
+            config,
+            colour: io::stderr().is_terminal() && !defaults.no_colour,
+            colour_of_output: output::is_terminal() && !defaults.no_colour,
+        })
+    }
+
+    /// What this command logs: a node what it is told to, others warnings.
+    pub fn telemetry(&self) -> Telemetry {
+        let settings = self.config.clone().unwrap_or_default().telemetry;
+        match self.command {
+            Command::Serve(_) => settings,
+            _ => Telemetry {
+                log: "warn".into(),
+                ..settings
+            },
+        }
+    }
+
+    /// Runs the command to its end.
+    pub fn run(self) -> Result<(), CliError> {
+        let session = &self.session;
+        match self.command {
+            Command::Serve(_) => wait_all_cores(serve::run(self.config.unwrap_or_default())),
+            Command::Demo(args) => wait_all_cores(demo::run(&args, session.output, self.colour_of_output)),
+            Command::Load(args) => wait(load::run(session, &args)),
+            Command::Append(args) => wait(append::run(session, &args)),
+            Command::Read(args) => wait(read::read(session, &args)),
+            Command::Subscribe(args) => wait(read::subscribe(session, &args)),
+            Command::Streams(args) => wait(read::streams(session, &args)),
+            Command::Get(args) => wait(documents::get(session, &args)),
+            Command::List(args) => wait(documents::list(session, &args)),
+            Command::Projection(ProjectionCommand::List) => wait(projection::list(session)),
+            Command::Projection(ProjectionCommand::Show { name }) => wait(projection::show(session, &name)),
+            Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
+            Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),
+            Command::Config(ConfigCommand::Check(args)) => {
+                settings::check(crate::config::load(&args.flags(), &self.environment, &RealDisk))
+            }
+            Command::Config(ConfigCommand::Print(args)) => {
+                let loaded = crate::config::load(&args.flags(), &self.environment, &RealDisk)?;
+                settings::print(&loaded, session.output)
+            }
+            Command::Version => version(session.output),
+        }
+    }
+}
+
+/// Prints an error in one line and returns the exit code; a closed output is no error.
+pub fn report(error: &CliError) -> u8 {
+    if !matches!(error, CliError::OutputClosed) {
+        let text = error.to_string();
+        let line: Vec<&str> = text.split_whitespace().collect();
+        say(&format!("error: {}", line.join(" ")));
+    }
+    error.exit_code()
+}
+
+fn version(format: Format) -> Result<(), CliError> {
+    let number = env!("CARGO_PKG_VERSION");
+    print_lines(&[match format {
+        Format::Table => format!("outrigger {number}"),
+        Format::Json => text::to_line(&std::collections::BTreeMap::from([("version", number)])),
+    }])
+}
+
+/// Runs a client's command: one thread is enough.
+fn wait(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    block_on(runtime::Builder::new_current_thread(), command)
+}
+
+/// Runs a node.
+fn wait_all_cores(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    block_on(runtime::Builder::new_multi_thread(), command)
+}
+
+fn block_on(
+    mut builder: runtime::Builder,
+    command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("cannot start threads: {error}")))?;
+    runtime.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    fn every_command(command: &clap::Command, path: &str, check: &mut impl FnMut(&clap::Command, &str)) {
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let path = format!("{path} {}", sub.get_name());
+            if sub.has_subcommands() {
+                every_command(sub, &path, check);
+            } else {
+                check(sub, &path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_helps_with_an_example_that_parses() {
+        let mut examples = 0;
+        every_command(&Arguments::command(), "outrigger", &mut |command, path| {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let shown: Vec<&str> = help
+                .lines()
+                .filter(|line| line.trim_start().starts_with(path))
+                .collect();
+            assert!(!shown.is_empty(), "{path} has no example: {help}");
+            for line in shown {
+                let words = words(line.trim());
+                let parsed = Arguments::try_parse_from(&words);
+                assert!(parsed.is_ok(), "{line}: {words:?}: {}", parsed.unwrap_err());
+                examples += 1;
+            }
+        });
+        assert!(examples > 20, "{examples}");
+    }
+
+    /// Words as a shell would split them: single quotes, and nothing behind a pipe or redirection.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                '|' | '>' if !quoted => break,
+                ' ' if !quoted => words.push(String::new()),
+                _ => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+}

@@ -179,6 +179,28 @@ pub const DEFINITION_FILES_MAX: usize = 1_024;
 pub const CONNECTION_STREAMS_MAX: u32 = 128;
 /// Bytes of one gRPC message that the node accepts.
 pub const MESSAGE_BYTES_MAX: usize = 8 * MIB;
+/// How long a command waits for its connection to a node.
+pub const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Bytes of one line of a file of events.
+pub const LINE_BYTES_MAX: usize = 2 * MIB;
+/// Events in one request of a load.
+pub const LOAD_BATCH_EVENTS_MAX: usize = 500;
+/// Bytes of events in one request of a load; one event may exceed it alone.
+pub const LOAD_BATCH_BYTES_MAX: usize = MIB;
+/// Requests of a load that may be read ahead of those in flight.
+pub const LOAD_READ_AHEAD_MAX: usize = 4;
+/// Requests of a load that may be unanswered.
+pub const LOAD_IN_FLIGHT_MAX: usize = 16;
+/// How long a load goes on trying without any progress.
+pub const LOAD_RETRY_MAX: Duration = Duration::from_secs(60);
+/// The first pause of a load before it tries again; it doubles up to `LOAD_PAUSE_MAX`.
+pub const LOAD_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause of a load before it tries again.
+pub const LOAD_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Distinct lines without ids for which a load can derive ids.
+pub const DERIVED_LINES_MAX: usize = 20_000_000;
+/// Bytes of a file of expected documents.
+pub const EXPECTATION_BYTES_MAX: usize = 256 * MIB;
 /// Bytes of a configuration file.
 pub const CONFIG_BYTES_MAX: usize = MIB;
 /// Bytes that all caches, queues and builds share where the configuration names none.

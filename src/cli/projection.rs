@@ -1,0 +1,144 @@
+//! `outrigger projection list` and `show`: what is deployed and how far it is.
+
+use super::{
+    Session,
+    error::CliError,
+    load::progress::say,
+    output::{Align, Format, Out, table},
+    render::{self, state_word},
+    text::{grouped, rate_text, to_line},
+};
+use crate::api::proto::v1::{
+    DefinitionProblem, GetProjectionRequest, ListProjectionsRequest, ProjectionVersion,
+};
+
+/// Runs `projection list`.
+pub async fn list(session: &Session) -> Result<(), CliError> {
+    let mut client = session.node.projections().await?;
+    let response = client
+        .list_projections(ListProjectionsRequest {})
+        .await?
+        .into_inner();
+    print(session.output, &response.versions, &response.problems, false)
+}
+
+/// Runs `projection show NAME`.
+pub async fn show(session: &Session, name: &str) -> Result<(), CliError> {
+    let mut client = session.node.projections().await?;
+    let request = GetProjectionRequest {
+        projection: name.to_owned(),
+    };
+    let response = client.get_projection(request).await?.into_inner();
+    print(session.output, &response.versions, &response.problems, true)
+}
+
+/// Versions go to standard output, problems of files to stderr.
+fn print(
+    format: Format,
+    versions: &[ProjectionVersion],
+    problems: &[DefinitionProblem],
+    with_collections: bool,
+) -> Result<(), CliError> {
+    let mut out = Out::standard();
+    match format {
+        Format::Json => {
+            for version in versions {
+                out.line(&to_line(&render::version(version)))?;
+            }
+        }
+        Format::Table => {
+            print_versions(&mut out, versions)?;
+            if with_collections {
+                print_collections(&mut out, versions)?;
+            }
+            for version in versions {
+                if let Some(error) = &version.error {
+                    out.line(&format!(
+                        "{} version {}: {error}",
+                        version.projection, version.version
+                    ))?;
+                }
+            }
+        }
+    }
+    out.flush()?;
+    for problem in problems {
+        say(&format!(
+            "warning: {} is not in force: {}",
+            problem.file, problem.error
+        ));
+    }
+    Ok(())
+}
+
+fn print_versions(out: &mut Out, versions: &[ProjectionVersion]) -> Result<(), CliError> {
+    let mut rows = table(&[
+        ("projection", Align::Left),
+        ("version", Align::Right),
+        ("state", Align::Left),
+        ("position", Align::Right),
+        ("head", Align::Right),
+        ("lag", Align::Right),
+        ("rate", Align::Right),
+        ("content hash", Align::Left),
+    ]);
+    for version in versions {
+        let state = state_word(version.state());
+        let active = version.active && state != "active";
+        rows.add_row([
+            version.projection.clone(),
+            version.version.to_string(),
+            if active {
+                format!("{state} (active)")
+            } else {
+                state.to_owned()
+            },
+            version.position.to_string(),
+            version.head.to_string(),
+            lag_text(version.lag),
+            rate_text(version.rate),
+            version.content_hash.chars().take(16).collect(),
+        ]);
+    }
+    out.table(&rows)
+}
+
+fn lag_text(lag: u64) -> String {
+    match lag {
+        0 => "none".into(),
+        1 => "1 event".into(),
+        _ => format!("{} events", grouped(lag)),
+    }
+}
+
+fn print_collections(out: &mut Out, versions: &[ProjectionVersion]) -> Result<(), CliError> {
+    let mut rows = table(&[
+        ("version", Align::Right),
+        ("collection", Align::Left),
+        ("documents", Align::Right),
+        ("indexes", Align::Left),
+    ]);
+    for version in versions {
+        for collection in &version.collections {
+            rows.add_row([
+                version.version.to_string(),
+                collection.name.clone(),
+                grouped(collection.documents),
+                collection.indexes.join(", "),
+            ]);
+        }
+    }
+    out.table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lags_read_as_words() {
+        assert_eq!(lag_text(0), "none");
+        assert_eq!(lag_text(1), "1 event");
+        assert_eq!(lag_text(12_345), "12 345 events");
+    }
+}
