@@ -10,7 +10,8 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     append::Appender, clock::Clock, events::Events, lifecycle::Lifecycle, limits::MESSAGE_BYTES_MAX,
-    metrics::Metrics, projection::Projections,
+    metrics::Metrics,
+    projection::registry::Registry,
 };
 use proto::v1::{
     admin_server::AdminServer, event_log_server::EventLogServer, projections_server::ProjectionsServer,
@@ -33,7 +34,7 @@ pub(crate) struct Context {
     pub(crate) node: Arc<str>,
     pub(crate) appender: Appender,
     pub(crate) events: Events,
-    pub(crate) projections: Arc<Projections>,
+    pub(crate) projections: Arc<Registry>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,

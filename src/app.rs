@@ -34,11 +34,18 @@ use crate::{
     limits::{CONNECTION_STREAMS_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
     log::{self, LogConfig, LogError},
     metrics::Metrics,
-    projection::{Projections, ProjectionsConfig, ProjectionsError},
+    meta::{Meta, MetaError},
+    projection::{
+        registry::{Registry, RegistryConfig, RegistryError},
+        watch_directory::WatchDirectory,
+    },
 };
 
 mod gauges;
 mod tokens;
+
+/// How often a node that is not ready yet looks whether it is.
+const READINESS_LOOK: Duration = Duration::from_millis(10);
 
 /// Why a node does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +80,15 @@ pub enum AppError {
     /// The committer cannot start.
     #[error(transparent)]
     Committer(#[from] CommitterError),
+    /// What the node knows beside its log cannot be opened.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
     /// The projections cannot be opened.
     #[error(transparent)]
-    Projections(#[from] ProjectionsError),
+    Projections(#[from] RegistryError),
+    /// The projection definitions cannot be watched.
+    #[error("projection definitions cannot be watched: {0}")]
+    Watch(io::Error),
     /// A thread or task could not be started or did not end as it should.
     #[error("{0}")]
     Thread(String),
@@ -95,7 +108,8 @@ pub struct Running {
     appender: Appender,
     head: Head,
     committer: JoinHandle<()>,
-    projections: Arc<Projections>,
+    projections: Arc<Registry>,
+    definitions: WatchDirectory,
 }
 
 /// Starts a node; it is ready once its projections are where they were.
@@ -111,7 +125,7 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         let opened = tokio::task::spawn_blocking(move || open(&config, metrics)).await;
         opened.map_err(|error| AppError::Thread(format!("opening the node did not end: {error}")))??
     };
-    let Opened { disk, clock, committer, appender, intake, events, projections } = opened;
+    let Opened { disk, clock, committer, appender, intake, events, projections, definitions } = opened;
     let head = events.head().clone();
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
@@ -133,7 +147,7 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     serve_http(http, pages);
     lifecycle.tasks().spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
     tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, head = %head.get(), "serving");
-    Ok(Running { grpc_addr, http_addr, lifecycle, appender, head, committer, projections })
+    Ok(Running { grpc_addr, http_addr, lifecycle, appender, head, committer, projections, definitions })
 }
 
 impl Running {
@@ -144,7 +158,7 @@ impl Running {
 
     /// Stops the node; afterwards everything it acknowledged is durable and nothing of it runs.
     pub async fn stop(self) -> Result<(), AppError> {
-        let Self { lifecycle, appender, head, committer, projections, .. } = self;
+        let Self { lifecycle, appender, head, committer, projections, definitions, .. } = self;
         let failure = lifecycle.failure();
         lifecycle.set(Phase::Stopping);
         lifecycle.stop().cancel();
@@ -154,6 +168,7 @@ impl Running {
         }
         appender.close();
         let drained = tokio::task::spawn_blocking(move || {
+            drop(definitions);
             let joined = committer.join();
             head.close();
             projections.stop();
@@ -174,7 +189,8 @@ struct Opened {
     appender: Appender,
     intake: Intake,
     events: Events,
-    projections: Arc<Projections>,
+    projections: Arc<Registry>,
+    definitions: WatchDirectory,
 }
 
 /// Opens log, index and projections; recovery happens here.
@@ -201,18 +217,17 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         Arc::clone(&clock),
         metrics,
     )?;
-    let projections = Projections::open(ProjectionsConfig {
-        disk: Arc::clone(&disk),
-        dir: dir.clone(),
-        log: log.reader.clone(),
-        head: head.clone(),
-        sources: config.projections.dir.iter().chain(&config.projections.paths).cloned().collect(),
-        memory_bytes: config.limits.memory_bytes,
-        dev: config.dev,
-    })?;
+    let meta = Meta::open(&disk, &dir.join("meta.redb"))?;
+    let projections_config = RegistryConfig { dir: dir.join("projections"), dev: config.dev };
+    let projections =
+        Registry::open(Arc::clone(&disk), projections_config, meta, log.reader.clone(), head.clone())?;
+    let projections = Arc::new(projections);
+    let sources = config.projections.dir.iter().chain(&config.projections.paths).cloned().collect();
+    let definitions =
+        WatchDirectory::start(Arc::clone(&disk), sources, Arc::clone(&projections)).map_err(AppError::Watch)?;
     let (appender, intake) = Appender::new();
     let events = Events::new(log.reader, index, head);
-    Ok(Opened { disk, clock, committer, appender, intake, events, projections: Arc::new(projections) })
+    Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
 }
 
 async fn bind(setting: &'static str, addr: SocketAddr) -> Result<TcpListener, AppError> {
@@ -285,13 +300,20 @@ fn serve_http(listener: TcpListener, pages: http::Pages) {
     });
 }
 
-/// Ready once every required projection is at the head that was recovered at start.
-async fn become_ready(lifecycle: Lifecycle, projections: Arc<Projections>) {
-    tokio::select! {
-        () = projections.required_ready() => {
-            tracing::info!("ready");
-            lifecycle.set(Phase::Ready);
+/// Ready once every required projection is at the head that was recovered at start. Until then the reason tells what is
+/// waited for.
+async fn become_ready(lifecycle: Lifecycle, projections: Arc<Registry>) {
+    let mut look = tokio::time::interval(READINESS_LOOK);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = lifecycle.stop().cancelled() => return,
         }
-        () = lifecycle.stop().cancelled() => {}
+        let readiness = projections.required_ready();
+        if readiness.is_ready() {
+            tracing::info!("ready");
+            return lifecycle.set(Phase::Ready);
+        }
+        lifecycle.set(Phase::NotReady(readiness.waiting_for.join("; ")));
     }
 }

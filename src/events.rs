@@ -117,12 +117,12 @@ impl Events {
     fn scan(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
         let PageRequest { from, upto, events_max, bytes_max, .. } = request;
         let records = match request.direction {
-            Direction::Forwards => self.log.scan(from, upto, bytes_max, events_max)?,
-            Direction::Backwards => self.log.scan_back(from, bytes_max, events_max)?,
+            Direction::Forward => self.log.scan(from, upto, bytes_max, events_max)?,
+            Direction::Backward => self.log.scan_back(from, bytes_max, events_max)?,
         };
         let end = match request.direction {
-            Direction::Forwards => upto,
-            Direction::Backwards => Position::ZERO,
+            Direction::Forward => upto,
+            Direction::Backward => Position::ZERO,
         };
         let scanned_to = records.last().map_or(end, |(position, _)| *position);
         let mut events = Vec::with_capacity(records.len());

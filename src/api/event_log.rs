@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     event::{EventId, Position},
     events::{Events, EventsError, Page, PageRequest},
-    index::{Direction, Filter},
+    index::{Direction, Filter, StreamEntry},
     lifecycle::Lifecycle,
     limits::{APPEND_STREAM_IN_FLIGHT_MAX, READ_BATCH_BYTES_MAX, READ_BATCH_EVENTS_MAX},
     metrics::Metrics,
@@ -81,7 +81,7 @@ impl event_log_server::EventLog for EventLog {
         let head = self.events.head().get();
         let read = Read {
             filter: convert::filter(request.filter)?,
-            direction: if request.backwards { Direction::Backwards } else { Direction::Forwards },
+            direction: if request.backwards { Direction::Backward } else { Direction::Forward },
             left: match request.limit {
                 Some(0) => {
                     return Err(Refusal::field("INVALID_LIMIT", "limit", "expected at least 1, found 0").into());
@@ -166,17 +166,17 @@ impl event_log_server::EventLog for EventLog {
         let include_system = request.include_system;
         let wanted = prefix.clone();
         let list = move |events: &Events| {
-            Ok(events.index().list_streams(&wanted, after.as_deref(), page_size + 1, include_system)?)
+            Ok(events.index().list_streams(&wanted, after.as_deref().unwrap_or_default(), page_size + 1, include_system)?)
         };
         let mut streams = self.blocking(list).await?;
         let more = streams.len() > page_size;
         streams.truncate(page_size);
-        let last = streams.last().map(|(stream, _)| stream.as_str());
+        let last = streams.last().map(|entry| entry.stream.as_str());
         let next_page_token = last.filter(|_| more).map(|last| format!("{}:{prefix}{last}", prefix.len()));
-        let info = |(stream, head): (crate::event::StreamId, crate::index::StreamHead)| v1::StreamInfo {
-            stream: stream.as_str().to_owned(),
-            revision: head.revision.get(),
-            last_position: head.last_position.get(),
+        let info = |entry: StreamEntry| v1::StreamInfo {
+            stream: entry.stream.as_str().to_owned(),
+            revision: entry.head.revision.get(),
+            last_position: entry.head.last_position.get(),
         };
         let streams = streams.into_iter().map(info).collect();
         Ok(Response::new(v1::ListStreamsResponse { streams, next_page_token }))
@@ -309,8 +309,8 @@ impl Read {
     fn at_end(&self) -> bool {
         self.left == 0
             || match self.direction {
-                Direction::Forwards => self.cursor >= self.head,
-                Direction::Backwards => self.cursor <= Position::new(1),
+                Direction::Forward => self.cursor >= self.head,
+                Direction::Backward => self.cursor <= Position::new(1),
             }
     }
 }

@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::{
     proto::v1::{self, projections_server},
     status::Refusal,
 };
 use crate::projection::{
-    Projections,
-    status::{VersionState, VersionStatus},
+    page::hex,
+    registry::{DefinitionProblem, Registry, VersionInfo},
+    status::VersionState,
 };
 
 /// What the service needs.
 #[derive(Debug, Clone)]
 pub(crate) struct ProjectionsService {
-    pub(crate) projections: Arc<Projections>,
+    pub(crate) projections: Arc<Registry>,
 }
 
 #[tonic::async_trait]
@@ -26,7 +27,7 @@ impl projections_server::Projections for ProjectionsService {
         _request: Request<v1::ListProjectionsRequest>,
     ) -> Result<Response<v1::ListProjectionsResponse>, Status> {
         let versions = self.projections.list().into_iter().map(version).collect();
-        let problems = self.projections.problems().into_iter().map(|p| problem(&p.file, &p.error)).collect();
+        let problems = self.projections.problems().into_iter().map(problem).collect();
         Ok(Response::new(v1::ListProjectionsResponse { versions, problems }))
     }
 
@@ -35,29 +36,20 @@ impl projections_server::Projections for ProjectionsService {
         request: Request<v1::GetProjectionRequest>,
     ) -> Result<Response<v1::GetProjectionResponse>, Status> {
         let name = request.into_inner().projection;
-        let all = self.projections.list();
-        let names: Vec<_> = all.iter().map(|status| status.projection.clone()).collect();
-        let versions: Vec<_> = all.into_iter().filter(|status| status.projection == name).map(version).collect();
-        if versions.is_empty() {
-            let mut known = names;
-            known.dedup();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            let what = format!("projection {name:?} is not deployed here; deployed: {known}");
-            let refusal = Refusal::field("PROJECTION_NOT_FOUND", "projection", what).code(Code::NotFound);
-            return Err(refusal.into());
-        }
+        let versions = self.projections.show(&name).map_err(Refusal::from)?;
+        let versions = versions.into_iter().map(version).collect();
         let problems = self.projections.problems().into_iter();
         let problems = problems.filter(|p| p.projection.as_deref() == Some(&name));
-        let problems = problems.map(|p| problem(&p.file, &p.error)).collect();
+        let problems = problems.map(problem).collect();
         Ok(Response::new(v1::GetProjectionResponse { versions, problems }))
     }
 }
 
-fn problem(file: &str, error: &str) -> v1::DefinitionProblem {
-    v1::DefinitionProblem { file: file.to_owned(), error: error.to_owned() }
+fn problem(problem: DefinitionProblem) -> v1::DefinitionProblem {
+    v1::DefinitionProblem { file: problem.file, error: problem.error }
 }
 
-fn version(status: VersionStatus) -> v1::ProjectionVersion {
+fn version(status: VersionInfo) -> v1::ProjectionVersion {
     let state = match status.state {
         VersionState::Building => v1::VersionState::Building,
         VersionState::CatchingUp => v1::VersionState::CatchingUp,
@@ -75,7 +67,7 @@ fn version(status: VersionStatus) -> v1::ProjectionVersion {
         position: status.position.get(),
         head: status.head.get(),
         rate: status.rate,
-        content_hash: status.content_hash,
+        content_hash: status.content_hash.map(|hash| hex(&hash.to_bytes())).unwrap_or_default(),
         definition_hash: status.definition_hash,
         collections: status
             .collections

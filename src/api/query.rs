@@ -12,23 +12,28 @@ use super::{
 use crate::{
     metrics::Metrics,
     projection::{
-        Projections,
         query::{QueryError, Reading},
+        registry::Registry,
     },
 };
 
 /// What the service needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Query {
-    pub(crate) projections: Arc<Projections>,
+    pub(crate) projections: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Query {
     /// A snapshot that is as fresh as the request asks.
-    async fn reading(&self, projection: &str, options: Option<v1::ReadOptions>) -> Result<Reading, Refusal> {
+    async fn reading(
+        &self,
+        projection: &str,
+        options: Option<v1::ReadOptions>,
+        page_token: Option<&str>,
+    ) -> Result<Reading, Refusal> {
         let options = convert::read_options(options)?;
-        Ok(self.projections.read(projection, &options).await?)
+        Ok(self.projections.read(projection, &options, page_token).await?)
     }
 
     fn count<T>(&self, method: &str, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
@@ -39,7 +44,7 @@ impl Query {
 
     async fn get_one(&self, request: v1::GetRequest) -> Result<v1::GetResponse, Refusal> {
         let key = convert::key(request.key, "key")?;
-        let reading = self.reading(&request.projection, request.options).await?;
+        let reading = self.reading(&request.projection, request.options, None).await?;
         let document = reading.get(&request.collection, &key)?;
         let context = Some(convert::context(reading.context()));
         Ok(v1::GetResponse { document: Some(convert::document(document)), context })
@@ -50,7 +55,7 @@ impl Query {
         for (at, key) in request.keys.into_iter().enumerate() {
             keys.push(convert::key(Some(key), &format!("keys[{at}]"))?);
         }
-        let reading = self.reading(&request.projection, request.options).await?;
+        let reading = self.reading(&request.projection, request.options, None).await?;
         let context = Some(convert::context(reading.context()));
         let collection = request.collection;
         let found = blocking(move || {
@@ -65,13 +70,9 @@ impl Query {
     }
 
     async fn page(&self, mut request: v1::ListRequest) -> Result<v1::ListResponse, Refusal> {
-        let (projection, mut options) = (std::mem::take(&mut request.projection), request.options.take());
+        let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
-        if let Some(version) = query.page_version()? {
-            // A page comes from the version of the first one, also when another has become active meanwhile.
-            options.get_or_insert_default().version.get_or_insert(version);
-        }
-        let reading = self.reading(&projection, options).await?;
+        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(reading.context()));
         let page = blocking(move || reading.list(&query)).await?;
         Ok(v1::ListResponse {
@@ -87,7 +88,7 @@ impl Query {
         let mut request = request.request.ok_or_else(missing)?;
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
-        let reading = self.reading(&projection, options).await?;
+        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(reading.context()));
         let explanation = blocking(move || reading.explain(&query)).await?;
         Ok(v1::ExplainResponse {

@@ -87,7 +87,7 @@ impl Subscription {
         }
         let page = self
             .service
-            .page(&self.filter, Direction::Forwards, self.cursor, head, READ_BATCH_EVENTS_MAX)
+            .page(&self.filter, Direction::Forward, self.cursor, head, READ_BATCH_EVENTS_MAX)
             .await
             .map_err(End::Refused)?;
         self.cursor = page.scanned_to;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::{append::Appender, events::Events, metrics::Metrics, projection::Projections};
+use crate::{append::Appender, events::Events, metrics::Metrics, projection::registry::Registry};
 
 /// Sets every gauge from its owner.
 pub(super) fn refresher(
     metrics: Arc<Metrics>,
     events: Events,
     appender: Appender,
-    projections: Arc<Projections>,
+    projections: Arc<Registry>,
 ) -> Arc<dyn Fn() + Send + Sync> {
     Arc::new(move || {
         metrics.head_position.set(events.head().get().get() as i64);
@@ -20,7 +20,7 @@ pub(super) fn refresher(
             let labels = [status.projection.as_str(), version.as_str()];
             metrics.projection_position.with_label_values(&labels).set(status.position.get() as i64);
             metrics.projection_lag.with_label_values(&labels).set(status.lag() as i64);
-            metrics.projection_state.with_label_values(&[labels[0], labels[1], status.state.name()]).set(1);
+            metrics.projection_state.with_label_values(&[labels[0], labels[1], status.state.as_str()]).set(1);
         }
     })
 }
