@@ -16,6 +16,8 @@ use std::{path::Path, sync::Arc, thread::JoinHandle};
 use crate::{
     disk::Disk,
     event::{Event, EventId, EventType, Position, RecordedEvent, Revision, StreamId, Tag},
+    limits::{INDEX_SCAN_BYTES_MAX, INDEX_SCAN_EVENTS_MAX},
+    log::LogReader,
 };
 
 mod chain;
@@ -113,6 +115,17 @@ pub struct Found {
 }
 
 impl Index {
+    /// Opens the index in `dir` for the log that `reader` reads; the reader must show all of the log that is durable.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, reader: &LogReader) -> Result<Self, IndexError> {
+        let log = LogView {
+            log_id: reader.log_id(),
+            first: reader.first_position(),
+            head: reader.head(),
+            scan: scan_of(reader.clone()),
+        };
+        Self::open_with(disk, dir, log, IndexConfig::default())
+    }
+
     /// Opens the index in `dir` and catches up with the log: what is missing or damaged is built from it, what is ahead of
     /// it is removed. Starts the background thread.
     pub fn open_with(
@@ -217,6 +230,21 @@ impl Drop for Index {
             );
         }
     }
+}
+
+/// Reads and decodes events of the log.
+fn scan_of(reader: LogReader) -> Scan {
+    Box::new(move |after, upto| {
+        let records = reader
+            .scan(after, upto, INDEX_SCAN_BYTES_MAX, INDEX_SCAN_EVENTS_MAX)
+            .map_err(|error| IndexError::Log(error.into()))?;
+        let decode = |(position, payload)| RecordedEvent::decode(position, payload);
+        records
+            .into_iter()
+            .map(decode)
+            .collect::<Result<_, _>>()
+            .map_err(|error| IndexError::Log(error.into()))
+    })
 }
 
 /// Whether an event is one of the system's own.

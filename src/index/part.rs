@@ -37,12 +37,13 @@ struct StreamOffsets {
 }
 
 impl Part {
-    /// An empty part that begins at this position.
-    pub(super) fn starting_at(first: u64) -> Self {
+    /// An empty part that begins at this position. Its ids have their room from the beginning, since growing in the
+    /// middle would hold up the committer.
+    pub(super) fn starting_at(first: u64, events_max: u32) -> Self {
         Self {
             first,
             count: 0,
-            ids: HashMap::new(),
+            ids: HashMap::with_capacity(events_max as usize),
             streams: HashMap::new(),
             types: HashMap::new(),
             tags: HashMap::new(),

@@ -170,13 +170,18 @@ impl DiskList<'_> {
     /// begins at or before it. Looks near the current block first.
     fn locate(&mut self, target: u32, direction: Direction) -> Result<u64, IndexError> {
         let (mut low, mut high) = (0, self.blocks() - 1);
+        // Without a block in this direction to step on from, the first probe is the middle.
         let mut step = high + 1;
         if let Some(block) = &self.block {
-            step = 1;
+            if (block.first..=block.last).contains(&target) {
+                return Ok(block.number);
+            }
             match direction {
-                Direction::Forward if block.last < target => low = block.number + 1,
+                Direction::Forward if block.last < target => (low, step) = (block.number + 1, 1),
+                Direction::Backward if block.first > target => {
+                    (high, step) = (block.number.saturating_sub(1), 1)
+                }
                 Direction::Forward => high = block.number,
-                Direction::Backward if block.first > target => high = block.number.saturating_sub(1),
                 Direction::Backward => low = block.number,
             }
         }

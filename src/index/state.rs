@@ -153,7 +153,7 @@ impl State {
             layers: RwLock::new(Layers {
                 runs: Vec::new().into(),
                 frozen: Vec::new(),
-                active: Part::starting_at(upto + 1),
+                active: Part::starting_at(upto + 1, config.run_events),
             }),
             heads: Mutex::new(HeadCache::new(upto, INDEX_HEADS_MAX)),
             signals: Mutex::default(),
@@ -315,7 +315,7 @@ impl State {
     fn freeze(&self) -> Result<(), IndexError> {
         self.make_room()?;
         self.change_layers(|layers| {
-            let next = Part::starting_at(layers.active.end());
+            let next = Part::starting_at(layers.active.end(), self.config.run_events);
             layers
                 .frozen
                 .push(Arc::new(std::mem::replace(&mut layers.active, next)));

@@ -19,6 +19,7 @@ use crate::{
 mod crash;
 mod damage;
 mod large;
+mod with_log;
 
 const LOG_ID: Uuid = Uuid::from_u128(77);
 const STREAMS: [&str; 6] = ["!", "$system", "flight-1", "flight-2", "flight-22", "gate"];

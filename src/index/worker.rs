@@ -86,7 +86,7 @@ impl State {
     ) -> Result<Vec<Arc<Run>>, IndexError> {
         tracing::info!(first, last, "indexing events of the log");
         let mut runs = Vec::new();
-        let mut part = Part::starting_at(first);
+        let mut part = Part::starting_at(first, self.config.run_events);
         while part.end() <= last {
             let room = u64::from(self.config.run_events - part.count());
             let upto = last.min(part.end() - 1 + room);
@@ -96,7 +96,7 @@ impl State {
             }
             if part.count() == self.config.run_events || part.end() > last {
                 runs.push(self.write_part(&part)?);
-                part = Part::starting_at(part.end());
+                part = Part::starting_at(part.end(), self.config.run_events);
                 pause()?;
             }
         }

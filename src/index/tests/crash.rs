@@ -67,24 +67,22 @@ fn an_operation_that_fails_once_is_repeated() {
         for kind in [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other] {
             let disk = SimDisk::new(operation);
             disk.fail_at(operation, kind);
-            let index = open(&disk, &Log::default(), 4)
-                .or_else(|_| open(&disk, &Log::default(), 4))
-                .unwrap();
+            let index = retried(|| open(&disk, &Log::default(), 4));
             for events in log.events().chunks(7) {
                 index.apply(events).unwrap();
-                if index.step().is_err() {
-                    while index.step().unwrap() {}
-                }
+                while retried(|| index.step()) {}
             }
-            // The scan of the repair needs the whole log, which this index was opened without; damage that a failed
-            // sync left behind is found at the next start.
             drop(index);
-            let index = open(&disk, &log, 4).unwrap();
+            let index = retried(|| open(&disk, &log, 4));
             check_all(&index, &log);
-            while index.step().unwrap() {}
+            while retried(|| index.step()) {}
             check_directory(&index, &disk);
         }
     }
+}
+
+fn retried<T>(mut attempt: impl FnMut() -> Result<T, IndexError>) -> T {
+    attempt().or_else(|_| attempt()).unwrap()
 }
 
 #[test]
