@@ -118,7 +118,7 @@ impl Events {
         let PageRequest { from, upto, events_max, bytes_max, .. } = request;
         let records = match request.direction {
             Direction::Forward => self.log.scan(from, upto, bytes_max, events_max)?,
-            Direction::Backward => self.log.scan_back(from, bytes_max, events_max)?,
+            Direction::Backward => self.log.scan_back(from, Position::ZERO, bytes_max, events_max)?,
         };
         let end = match request.direction {
             Direction::Forward => upto,
@@ -137,8 +137,20 @@ impl Events {
 
     fn find(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
         let PageRequest { filter, direction, from, upto, events_max, bytes_max } = request;
-        let found = self.index.find(filter, direction, from, upto, events_max)?;
-        let mut page = Page { events: Vec::with_capacity(found.positions.len()), scanned_to: found.scanned_to };
+        let (found, scanned_to) = match direction {
+            Direction::Forward => {
+                let found = self.index.find(filter, direction, from, upto, events_max)?;
+                let scanned_to = found.scanned_to;
+                (found, scanned_to)
+            }
+            Direction::Backward => {
+                let below = Position::new(from.get().saturating_sub(1));
+                let found = self.index.find(filter, direction, Position::ZERO, below, events_max)?;
+                let scanned_to = found.scanned_to.next();
+                (found, scanned_to)
+            }
+        };
+        let mut page = Page { events: Vec::with_capacity(found.positions.len()), scanned_to };
         let mut bytes = 0;
         for position in found.positions {
             let missing = || Invalid(format!("the index names position {position}, which the log does not have"));

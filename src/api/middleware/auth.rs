@@ -13,11 +13,11 @@ use crate::api::status::Refusal;
 
 /// The tokens in force; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Tokens(Arc<RwLock<Option<Vec<[u8; 32]>>>>);
+pub(crate) struct Tokens(Arc<RwLock<Option<Vec<[u8; 32]>>>>);
 
 impl Tokens {
     /// From now on only these tokens may call.
-    pub fn set<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn set<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) {
         let digests = tokens.into_iter().map(|token| Sha256::digest(token).into()).collect();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(digests);
     }
