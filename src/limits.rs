@@ -72,8 +72,9 @@ pub const INDEX_MERGE_FAN_IN: usize = 4;
 pub const INDEX_MERGED_EVENTS_MAX: u64 = 1 << 31;
 /// Heads of streams that are kept in memory, besides those in unwritten parts.
 pub const INDEX_HEADS_MAX: usize = 65_536;
-/// Candidates that one search of the index looks at; beyond it the search returns early and says how far it came.
-pub const INDEX_FIND_STEPS_MAX: usize = 1 << 20;
+/// Seeks in posting lists that one search of the index makes; beyond it the search returns early and says how far it
+/// came.
+pub const INDEX_FIND_STEPS_MAX: usize = 1 << 18;
 /// Positions that a search looks at, and events that the committer adds, under one hold of the index's lock.
 pub const INDEX_LOCK_EVENTS_MAX: u32 = 4_096;
 /// Events decoded at once while the index catches up with the log.
@@ -85,7 +86,7 @@ pub const INDEX_SYNC_BYTES: u64 = 16 * MIB as u64;
 /// How long the index waits after the first failure to write a run file; doubles with every further one.
 pub const INDEX_RETRY_MIN: Duration = Duration::from_secs(1);
 /// How long the index waits at most after a failure to write a run file.
-pub const INDEX_RETRY_MAX: Duration = Duration::from_secs(60);
+pub const INDEX_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Documents or streams on one page.
 pub const PAGE_SIZE_MAX: u32 = 1_000;

@@ -146,7 +146,11 @@ mod tests {
         }
 
         #[test]
-        fn a_sealed_block_holds_every_bit_and_its_place(mut block in prop::collection::vec(any::<u8>(), 5..200), bit: usize, offset: u32) {
+        fn a_sealed_block_holds_every_bit_and_its_place(
+            mut block in prop::collection::vec(any::<u8>(), 5..200),
+            bit: usize,
+            offset: u32,
+        ) {
             let offset = u64::from(offset);
             seal_block(&mut block, 7, offset);
             prop_assert!(block_is_sound(&block, 7, offset));

@@ -65,8 +65,8 @@ impl<'a> Matcher<'a> {
         Ok(Some(matcher))
     }
 
-    /// Hands the offsets of a stretch to `found` until it has `results` of them or took as many `steps`; both count
-    /// down.
+    /// Hands the offsets of a stretch to `found` until it has `results` of them or made as many `steps`, which are seeks
+    /// in lists; both count down.
     pub(super) fn search(
         &mut self,
         stretch: Stretch,
@@ -74,12 +74,13 @@ impl<'a> Matcher<'a> {
         steps: &mut usize,
         mut found: impl FnMut(u32),
     ) -> Result<Progress, IndexError> {
+        let seeks = (self.all.len() + self.any.len()).max(1);
         let mut next = Some(stretch.start());
         while let Some(candidate) = next.filter(|candidate| stretch.contains(*candidate)) {
             if *results == 0 || *steps == 0 {
                 return Ok(Progress::StoppedBefore(candidate));
             }
-            *steps -= 1;
+            *steps = steps.saturating_sub(seeks);
             next = match self.nearest(candidate, stretch.direction)? {
                 Some(near) if near == candidate => {
                     let shown = match &mut self.except {
@@ -140,6 +141,61 @@ impl Stretch {
         match self.direction {
             Direction::Forward => offset.checked_add(1),
             Direction::Backward => offset.checked_sub(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn offsets() -> impl Strategy<Value = Vec<u32>> {
+        prop::collection::btree_set(0_u32..120, 1..60).prop_map(|offsets| offsets.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_that_stops_and_goes_on_equals_a_linear_one(
+            all in prop::collection::vec(offsets(), 0..3),
+            any in prop::collection::vec(offsets(), 0..4),
+            except in prop::option::of(offsets()),
+            (low, high) in (0_u32..120, 0_u32..120),
+            forward: bool,
+            (results_max, steps_max) in (1_usize..9, 1_usize..9),
+        ) {
+            let matches = |offset: &u32| {
+                all.iter().all(|list| list.contains(offset))
+                    && (any.is_empty() || any.iter().any(|list| list.contains(offset)))
+                    && !except.as_ref().is_some_and(|list| list.contains(offset))
+            };
+            let mut expected: Vec<u32> = (low..=high).filter(matches).collect();
+            let direction = if forward { Direction::Forward } else { Direction::Backward };
+            if !forward {
+                expected.reverse();
+            }
+            let mut stretch = Stretch { low, high, direction };
+            let mut found = Vec::new();
+            loop {
+                let mut matcher = Matcher {
+                    all: all.iter().map(|list| Postings::memory(list)).collect(),
+                    any: any.iter().map(|list| Postings::memory(list)).collect(),
+                    except: except.as_ref().map(|list| Postings::memory(list)),
+                };
+                let (before, mut results, mut steps) = (found.len(), results_max, steps_max);
+                let progress = matcher.search(stretch, &mut results, &mut steps, |offset| found.push(offset)).unwrap();
+                prop_assert_eq!(found.len() - before, results_max - results);
+                match progress {
+                    Progress::Done => break,
+                    Progress::StoppedBefore(offset) => {
+                        prop_assert!(results == 0 || steps == 0);
+                        let bound = if forward { &mut stretch.low } else { &mut stretch.high };
+                        prop_assert_ne!(offset, std::mem::replace(bound, offset), "the search makes progress");
+                    }
+                }
+            }
+            prop_assert_eq!(found, expected);
         }
     }
 }

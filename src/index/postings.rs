@@ -179,7 +179,7 @@ impl DiskList<'_> {
             match direction {
                 Direction::Forward if block.last < target => (low, step) = (block.number + 1, 1),
                 Direction::Backward if block.first > target => {
-                    (high, step) = (block.number.saturating_sub(1), 1)
+                    (high, step) = (block.number.saturating_sub(1), 1);
                 }
                 Direction::Forward => high = block.number,
                 Direction::Backward => low = block.number,

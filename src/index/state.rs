@@ -407,14 +407,15 @@ impl State {
         }
     }
 
-    /// Waits for this long; true as soon as the index is closing.
-    pub(super) fn await_closing(&self, timeout: Duration) -> bool {
+    /// Waits before background work is tried again, unless a part waits that has not failed yet; true when closing.
+    pub(super) fn await_retry(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut signals = self.signals();
-        while !signals.closing {
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
+            let news = signals.failure.is_none() && std::mem::take(&mut signals.work);
+            if signals.closing || news || left.is_zero() {
+                return signals.closing;
             }
             signals = self
                 .changed
@@ -422,6 +423,5 @@ impl State {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        true
     }
 }

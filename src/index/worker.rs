@@ -32,7 +32,7 @@ pub(super) fn work(state: &State) {
             Ok(false) | Err(IndexError::Closing) => return,
             Err(error) => {
                 tracing::warn!(%error, retry_in = ?wait, "the index cannot finish its background work");
-                if state.await_closing(wait) {
+                if state.await_retry(wait) {
                     return;
                 }
                 wait = (wait * 2).min(INDEX_RETRY_MAX);
