@@ -215,8 +215,11 @@ mod tests {
         sim.create_dir_all(Path::new("/d")).unwrap();
         let disk: Arc<dyn Disk> = Arc::new(sim.clone());
         let meta = Meta::open(&disk, path).unwrap();
-        meta.write(|write| Ok(drop(write.open_table(FORMAT)?.insert("format", 2)?)))
-            .unwrap();
+        meta.write(|write| {
+            write.open_table(FORMAT)?.insert("format", 2)?;
+            Ok(())
+        })
+        .unwrap();
         drop(meta);
         assert!(matches!(
             Meta::open(&disk, path),

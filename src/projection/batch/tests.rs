@@ -31,8 +31,11 @@ fn open() -> (Arc<Store>, Batch) {
     (Arc::clone(&store), Batch::new(store, state))
 }
 
+/// A document's key, position and text.
+type Row = (Vec<u8>, Position, String);
+
 /// The documents of a collection, as key, position, text.
-fn documents(snapshot: &Snapshot, collection: usize) -> Vec<(Vec<u8>, Position, String)> {
+fn documents(snapshot: &Snapshot, collection: usize) -> Vec<Row> {
     let table = snapshot.documents(collection).unwrap();
     let mut all = Vec::new();
     for row in table.range::<&[u8]>(..).unwrap() {
@@ -102,7 +105,7 @@ fn any_event() -> impl Strategy<Value = (&'static str, String)> {
 }
 
 /// Applies the events in batches of this size and gives the documents.
-fn build(events: &[(&str, String)], size: usize) -> (ContentHash, Vec<Vec<(Vec<u8>, Position, String)>>) {
+fn build(events: &[(&str, String)], size: usize) -> (ContentHash, Vec<Vec<Row>>) {
     let (store, mut batch) = open();
     let mut position = Position::ZERO;
     for chunk in events.chunks(size) {

@@ -21,6 +21,9 @@ fn key(number: u64) -> Key {
     .unwrap()
 }
 
+/// Makes another query of one.
+type Change = fn(&mut ListQuery);
+
 /// A version that holds these documents under `key(0)`, `key(1)` ...
 fn built(documents: &[String]) -> (Node, Driven) {
     let mut node = Node::open(Arc::new(SimDisk::new(1)), Path::new(DATA));
@@ -360,7 +363,6 @@ fn page_tokens_belong_to_their_query() {
         with(&|query| query.page_size = Some(2)).unwrap().documents.len(),
         2
     );
-    type Change = fn(&mut ListQuery);
     let others: [Change; 4] = [
         |query| query.descending = true,
         |query| query.collection = "sums".into(),
