@@ -197,7 +197,11 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.guarded(|file| file.set_len(len))
+        // redb knows a file by its length, so a length is durable before anything else happens to the file.
+        self.guarded(|file| {
+            file.set_len(len)?;
+            file.sync_data()
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -206,5 +210,101 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.guarded(|file| file.write_all_at(data, offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{ReadableDatabase as _, TableDefinition};
+
+    use super::*;
+    use crate::disk::sim::SimDisk;
+
+    const NUMBERS: TableDefinition<'_, u64, u64> = TableDefinition::new("numbers");
+    const CACHE_BYTES: usize = 1 << 20;
+
+    fn disk() -> SimDisk {
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        disk
+    }
+
+    fn path() -> &'static Path {
+        Path::new("/d/file.redb")
+    }
+
+    fn insert(database: &Database, number: u64, persistence: Persistence) -> Result<(), KvError> {
+        let write = begin_write(database, persistence)?;
+        write.open_table(NUMBERS)?.insert(number, number)?;
+        Ok(write.commit()?)
+    }
+
+    fn highest(database: &Database) -> Result<u64, KvError> {
+        use redb::ReadableTable as _;
+        let table = database.begin_read()?.open_table(NUMBERS)?;
+        Ok(table.last()?.map_or(0, |(number, _)| number.value()))
+    }
+
+    #[test]
+    fn durable_commits_survive_every_crash_and_take_buffered_ones_with_them() {
+        let disk = disk();
+        let database = open(&disk, path(), CACHE_BYTES).unwrap();
+        insert(&database, 1, Persistence::Buffered).unwrap();
+        insert(&database, 2, Persistence::Durable).unwrap();
+        insert(&database, 3, Persistence::Buffered).unwrap();
+        assert_eq!(highest(&database).unwrap(), 3);
+        for seed in 0..20 {
+            let after = disk.crash(seed);
+            let (database, aside) = open_or_replace(&after, path(), CACHE_BYTES).unwrap();
+            assert_eq!((highest(&database).unwrap(), aside), (2, None), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_set_aside_and_the_last_name_gives_way() {
+        let disk = disk();
+        for round in 1..=SET_ASIDE_FILES_MAX + 2 {
+            let file = disk.create_new(path()).unwrap();
+            file.write_all_at(&[round as u8; 9_000], 0).unwrap();
+            assert!(matches!(
+                open(&disk, path(), CACHE_BYTES),
+                Err(KvError::Damaged(_))
+            ));
+            let (database, aside) = open_or_replace(&disk, path(), CACHE_BYTES).unwrap();
+            let number = round.min(SET_ASIDE_FILES_MAX);
+            assert_eq!(
+                aside.unwrap().path,
+                PathBuf::from(format!("/d/file.redb.damaged-{number}"))
+            );
+            drop(database);
+            disk.remove_file(path()).unwrap();
+        }
+        assert_eq!(disk.list(Path::new("/d")).unwrap().len(), SET_ASIDE_FILES_MAX);
+    }
+
+    #[test]
+    fn after_a_failed_sync_a_file_takes_no_write_until_it_is_opened_again() {
+        let disk = disk();
+        let database = open(&disk, path(), CACHE_BYTES).unwrap();
+        insert(&database, 1, Persistence::Durable).unwrap();
+        let before = disk.operations();
+        insert(&database, 2, Persistence::Durable).unwrap();
+        let operations = disk.operations() - before;
+        for fault in 0..operations {
+            let disk = disk.kill(fault);
+            let database = open(&disk, path(), CACHE_BYTES).unwrap();
+            disk.fail_at(disk.operations() + fault, io::ErrorKind::Other);
+            if insert(&database, 3, Persistence::Durable).is_err() {
+                assert!(
+                    insert(&database, 4, Persistence::Durable).is_err(),
+                    "fault {fault}"
+                );
+            }
+            drop(database);
+            let after = disk.crash(fault);
+            let (database, aside) = open_or_replace(&after, path(), CACHE_BYTES).unwrap();
+            assert_eq!(aside, None, "fault {fault}");
+            assert!([2, 3].contains(&highest(&database).unwrap()), "fault {fault}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
 //! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log),
-//! `query` (how documents are read), `watch_directory` (where definitions come from).
+//! `query` (how documents are read), `watch_directory` (where definitions come from), `offline` (a definition tried on a file
+//! of events).
 
 pub mod batch;
 pub mod content_hash;
@@ -10,6 +11,7 @@ pub mod declarative;
 pub mod definition;
 pub mod entries;
 pub mod key;
+pub mod offline;
 pub mod page;
 pub mod query;
 pub mod registry;
@@ -20,4 +22,3 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod watch_directory;
-pub mod offline;

@@ -235,3 +235,6 @@ fn document(key: Key, stored: &[u8]) -> Result<Document, QueryError> {
         position,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,7 +312,7 @@ impl Registry {
         }
         for version in &versions {
             self.stop_version(version);
-            version.status.closed("the node stops");
+            version.status.stopped();
             version.store.close();
         }
     }
@@ -448,3 +448,6 @@ impl Projection {
             })
     }
 }
+
+#[cfg(test)]
+mod tests;

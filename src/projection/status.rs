@@ -67,6 +67,8 @@ pub struct Progress {
     pub built: bool,
     /// Why it stopped for good, where, and what to do.
     pub failure: Option<Arc<str>>,
+    /// The node stops: nothing changes any more.
+    pub stopped: bool,
     /// What it is trying again at the moment, and why.
     pub trouble: Option<Arc<str>>,
 }
@@ -161,6 +163,12 @@ impl Status {
             progress.trouble = trouble.map(Into::into);
             changed
         });
+    }
+
+    /// The node stops, the file is closed.
+    pub(crate) fn stopped(&self) {
+        self.closed("the node stops");
+        self.progress.send_modify(|progress| progress.stopped = true);
     }
 
     /// It stopped for good.

@@ -179,3 +179,97 @@ fn read_source(disk: &dyn Disk, path: &Path) -> Source {
         });
     Source { file, text }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::{
+        disk::{real::RealDisk, replace_file},
+        projection::testing::{DEFINITION, Node},
+    };
+
+    fn put(path: &Path, text: &str) {
+        replace_file(&RealDisk, path, text.as_bytes()).unwrap();
+    }
+
+    /// Waits, without a clock in the way, until the registry shows it.
+    fn until(registry: &Registry, what: &str, seen: impl Fn(&Registry) -> bool) {
+        let latest = Instant::now() + 2 * DEFINITIONS_RESCAN_INTERVAL;
+        while !seen(registry) {
+            assert!(Instant::now() < latest, "{what}: {:?}", registry.problems());
+            thread::yield_now();
+        }
+    }
+
+    fn versions(registry: &Registry) -> Vec<u32> {
+        registry.list().iter().map(|info| info.version).collect()
+    }
+
+    #[test]
+    fn files_are_deployed_when_they_come_and_stay_deployed_when_they_go() {
+        let temporary = tempfile::tempdir().unwrap();
+        let node = Node::open(Arc::new(RealDisk), &temporary.path().join("data"));
+        let (dir, file) = (temporary.path().join("dir"), temporary.path().join("single.yaml"));
+        RealDisk.create_dir_all(&dir).unwrap();
+        put(&dir.join("one.yaml"), DEFINITION);
+        put(&dir.join("ignored.txt"), "projection: [");
+        put(&file, &DEFINITION.replace("version: 1", "version: 7"));
+        let registry = Arc::new(node.registry(false));
+        let sources = vec![dir.clone(), file.clone()];
+        let watch = WatchDirectory::start(Arc::new(RealDisk), sources, Arc::clone(&registry)).unwrap();
+        assert_eq!(versions(&registry), [1, 7]);
+
+        put(
+            &dir.join("two.yml"),
+            &DEFINITION.replace("version: 1", "version: 2"),
+        );
+        until(&registry, "a new file", |registry| {
+            versions(registry) == [1, 2, 7]
+        });
+        put(&file, "projection: [");
+        until(&registry, "a broken file", |registry| {
+            registry.problems().len() == 1
+        });
+        assert_eq!(registry.problems()[0].file, file.display().to_string());
+        RealDisk.remove_file(&dir.join("one.yaml")).unwrap();
+        RealDisk.remove_file(&file).unwrap();
+        until(&registry, "a vanished file", |registry| {
+            registry
+                .problems()
+                .iter()
+                .all(|problem| problem.error.contains("No such file"))
+        });
+        assert_eq!(versions(&registry), [1, 2, 7]);
+        drop(watch);
+        assert_eq!(Arc::strong_count(&registry), 1, "the thread has ended");
+    }
+
+    #[test]
+    fn a_mounted_directory_that_swaps_its_links_is_read_again() {
+        let temporary = tempfile::tempdir().unwrap();
+        let node = Node::open(Arc::new(RealDisk), &temporary.path().join("data"));
+        let dir = temporary.path().join("mounted");
+        for (name, version) in [("..first", "version: 1"), ("..second", "version: 2")] {
+            RealDisk.create_dir_all(&dir.join(name)).unwrap();
+            put(
+                &dir.join(name).join("p.yaml"),
+                &DEFINITION.replace("version: 1", version),
+            );
+        }
+        symlink("..first", dir.join("..data")).unwrap();
+        symlink("..data/p.yaml", dir.join("p.yaml")).unwrap();
+        let registry = Arc::new(node.registry(false));
+        let _watch =
+            WatchDirectory::start(Arc::new(RealDisk), vec![dir.clone()], Arc::clone(&registry)).unwrap();
+        assert_eq!(versions(&registry), [1]);
+        symlink("..second", dir.join("..data.new")).unwrap();
+        RealDisk
+            .rename(&dir.join("..data.new"), &dir.join("..data"))
+            .unwrap();
+        until(&registry, "the swapped link", |registry| {
+            versions(registry) == [1, 2]
+        });
+    }
+}

@@ -46,8 +46,11 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
     let is_fresh = |progress: &Progress| progress.open && progress.as_of >= wanted(progress);
     let mut progress = source.status.subscribe();
     loop {
-        let settled = |progress: &Progress| is_fresh(progress) || progress.failure.is_some();
-        let in_time = timeout_at(deadline, progress.wait_for(settled)).await.map(drop).is_ok();
+        let settled =
+            |progress: &Progress| is_fresh(progress) || progress.failure.is_some() || progress.stopped;
+        let waited = timeout_at(deadline, progress.wait_for(settled)).await;
+        let in_time = waited.is_ok();
+        drop(waited);
         let seen = progress.borrow_and_update().clone();
         let answers = is_fresh(&seen) || (seen.open && options.allow_stale);
         if !answers {
@@ -56,7 +59,7 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
         let snapshot = match source.store.snapshot() {
             Ok(snapshot) => snapshot,
             // Closed just now: the runner says when it is open again.
-            Err(KvError::Closed) if in_time && seen.failure.is_none() => {
+            Err(KvError::Closed) if in_time && seen.failure.is_none() && !seen.stopped => {
                 tokio::task::yield_now().await;
                 continue;
             }
