@@ -1,13 +1,101 @@
-//! The composition root.
+//! The composition root: bind early, open, wire, run, drain. It reads top to bottom in the order things happen.
+//!
+//! Owns which rooms there are and how they are connected; decides nothing else. Listeners are bound before the log is
+//! opened, so that a wrong address costs no recovery; probes answer from then on. Shutdown goes the other way round:
+//! not ready, no new calls, calls in progress, the committer's last group, followers at a batch edge, probes.
 
-use std::{future::Future, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
-use crate::config::Config;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic_health::ServingStatus;
 
-/// Why a node does not run.
+use crate::{
+    api,
+    append::{
+        Appender, Intake,
+        committer::{Committer, CommitterError},
+    },
+    clock::{Clock, SystemClock},
+    config::Config,
+    disk::{Disk, real::RealDisk},
+    events::Events,
+    follower::Head,
+    http,
+    index::{Index, IndexError},
+    lifecycle::{Lifecycle, Phase},
+    limits::{CONNECTION_STREAMS_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
+    log::{self, LogConfig, LogError},
+    metrics::Metrics,
+    meta::{Meta, MetaError},
+    projection::{
+        registry::{Registry, RegistryConfig, RegistryError},
+        watch_directory::WatchDirectory,
+    },
+};
+
+mod gauges;
+mod tokens;
+
+/// How often a node that is not ready yet looks whether it is.
+const READINESS_LOOK: Duration = Duration::from_millis(10);
+
+/// Why a node does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct AppError(String);
+pub enum AppError {
+    /// A listener could not be bound.
+    #[error("{setting} cannot listen on {addr}: {error}; choose another address or stop what listens there")]
+    Bind {
+        /// The setting.
+        setting: &'static str,
+        /// Its address.
+        addr: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error("data directory {dir}: {error}")]
+    DataDir {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The token file cannot be used.
+    #[error("{0}")]
+    Tokens(String),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The index cannot be opened.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The committer cannot start.
+    #[error(transparent)]
+    Committer(#[from] CommitterError),
+    /// What the node knows beside its log cannot be opened.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The projections cannot be opened.
+    #[error(transparent)]
+    Projections(#[from] RegistryError),
+    /// The projection definitions cannot be watched.
+    #[error("projection definitions cannot be watched: {0}")]
+    Watch(io::Error),
+    /// A thread or task could not be started or did not end as it should.
+    #[error("{0}")]
+    Thread(String),
+    /// The node could not go on.
+    #[error("the node had to stop: {0}; start it again, it recovers at start")]
+    Failed(String),
+}
 
 /// A running node.
 #[derive(Debug)]
@@ -16,23 +104,216 @@ pub struct Running {
     pub grpc_addr: SocketAddr,
     /// Where probes and metrics are.
     pub http_addr: SocketAddr,
+    lifecycle: Lifecycle,
+    appender: Appender,
+    head: Head,
+    committer: JoinHandle<()>,
+    projections: Arc<Registry>,
+    definitions: WatchDirectory,
+}
+
+/// Starts a node; it is ready once its projections are where they were.
+pub async fn start(config: Config) -> Result<Running, AppError> {
+    let lifecycle = Lifecycle::new();
+    let metrics = Arc::new(Metrics::new());
+    let grpc = bind("grpc.listen", config.grpc.listen).await?;
+    let http = bind("http.listen", config.http.listen).await?;
+    let (grpc_addr, http_addr) = (local_addr(&grpc)?, local_addr(&http)?);
+
+    let opened = {
+        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
+        let opened = tokio::task::spawn_blocking(move || open(&config, metrics)).await;
+        opened.map_err(|error| AppError::Thread(format!("opening the node did not end: {error}")))??
+    };
+    let Opened { disk, clock, committer, appender, intake, events, projections, definitions } = opened;
+    let head = events.head().clone();
+    let committer = spawn_committer(committer, intake, lifecycle.clone())?;
+    lifecycle.set(Phase::NotReady("projections are catching up".into()));
+
+    let tokens = tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
+    let refresh = gauges::refresher(Arc::clone(&metrics), events.clone(), appender.clone(), Arc::clone(&projections));
+    let pages = http::Pages { lifecycle: lifecycle.clone(), metrics: Arc::clone(&metrics), refresh };
+    let context = api::Context {
+        node: config.node.as_str().into(),
+        appender: appender.clone(),
+        events,
+        projections: Arc::clone(&projections),
+        clock,
+        lifecycle: lifecycle.clone(),
+        metrics,
+        tokens,
+    };
+    serve_grpc(grpc, context);
+    serve_http(http, pages);
+    lifecycle.tasks().spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
+    tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, head = %head.get(), "serving");
+    Ok(Running { grpc_addr, http_addr, lifecycle, appender, head, committer, projections, definitions })
 }
 
 impl Running {
-    /// Stops the node.
+    /// Resolves, with the reason, when the node cannot go on and must be stopped.
+    pub async fn failed(&self) -> String {
+        self.lifecycle.failed().await
+    }
+
+    /// Stops the node; afterwards everything it acknowledged is durable and nothing of it runs.
     pub async fn stop(self) -> Result<(), AppError> {
-        std::future::ready(Ok(())).await
+        let Self { lifecycle, appender, head, committer, projections, definitions, .. } = self;
+        let failure = lifecycle.failure();
+        lifecycle.set(Phase::Stopping);
+        lifecycle.stop().cancel();
+        lifecycle.tasks().close();
+        if tokio::time::timeout(SHUTDOWN_DRAIN_MAX, lifecycle.tasks().wait()).await.is_err() {
+            tracing::warn!(waited = ?SHUTDOWN_DRAIN_MAX, "calls in progress did not end in time");
+        }
+        appender.close();
+        let drained = tokio::task::spawn_blocking(move || {
+            drop(definitions);
+            let joined = committer.join();
+            head.close();
+            projections.stop();
+            joined
+        });
+        match drained.await {
+            Ok(Ok(())) => failure.map_or(Ok(()), |reason| Err(AppError::Failed(reason))),
+            _ => Err(AppError::Thread("the committer did not end as it should".into())),
+        }
     }
 }
 
-/// Starts a node.
-pub async fn start(config: Config) -> Result<Running, AppError> {
-    std::future::ready(Err(AppError(format!("{} cannot start", config.node)))).await
+/// Everything that is opened before the first call is served.
+struct Opened {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    committer: Committer,
+    appender: Appender,
+    intake: Intake,
+    events: Events,
+    projections: Arc<Registry>,
+    definitions: WatchDirectory,
 }
 
-/// Runs a node until `shutdown` resolves.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
-    let running = start(config).await?;
-    shutdown.await;
-    running.stop().await
+/// Opens log, index and projections; recovery happens here.
+fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let dir = &config.data_dir;
+    disk.create_dir_all(dir).map_err(|error| AppError::DataDir { dir: dir.clone(), error })?;
+    let log_config = LogConfig {
+        dir: dir.join("log"),
+        node: config.node.clone(),
+        segment_bytes: SEGMENT_BYTES,
+        low_water_bytes: config.log.low_water_bytes,
+    };
+    let log = log::open(Arc::clone(&disk), &*clock, log_config)?;
+    tracing::info!(recovery = ?log.recovery, "the log is open");
+    let index = Arc::new(Index::open(Arc::clone(&disk), &dir.join("index"), &log.reader)?);
+    let head = Head::new(log.reader.head());
+    let committer = Committer::new(
+        log.writer,
+        log.reader.clone(),
+        Arc::clone(&index),
+        head.clone(),
+        Arc::clone(&clock),
+        metrics,
+    )?;
+    let meta = Meta::open(&disk, &dir.join("meta.redb"))?;
+    let projections_config = RegistryConfig { dir: dir.join("projections"), dev: config.dev };
+    let projections =
+        Registry::open(Arc::clone(&disk), projections_config, meta, log.reader.clone(), head.clone())?;
+    let projections = Arc::new(projections);
+    let sources = config.projections.dir.iter().chain(&config.projections.paths).cloned().collect();
+    let definitions =
+        WatchDirectory::start(Arc::clone(&disk), sources, Arc::clone(&projections)).map_err(AppError::Watch)?;
+    let (appender, intake) = Appender::new();
+    let events = Events::new(log.reader, index, head);
+    Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
+}
+
+async fn bind(setting: &'static str, addr: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(addr).await.map_err(|error| AppError::Bind { setting, addr, error })
+}
+
+fn local_addr(listener: &TcpListener) -> Result<SocketAddr, AppError> {
+    listener.local_addr().map_err(|error| AppError::Thread(format!("a listener has no address: {error}")))
+}
+
+/// The committer's thread. When it ends with an error, or a broken invariant ends it, the node cannot go on.
+fn spawn_committer(
+    committer: Committer,
+    intake: Intake,
+    lifecycle: Lifecycle,
+) -> Result<JoinHandle<()>, AppError> {
+    let run = move || {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run(&intake)));
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the committer stopped");
+                lifecycle.fail(error.to_string());
+            }
+            Err(_) => lifecycle.fail("an invariant of the committer broke; the log above says which".into()),
+        }
+    };
+    let spawned = thread::Builder::new().name("committer".into()).spawn(run);
+    spawned.map_err(|error| AppError::Thread(format!("the committer's thread could not be started: {error}")))
+}
+
+fn serve_grpc(listener: TcpListener, context: api::Context) {
+    let lifecycle = context.lifecycle.clone();
+    let (routes, health) = api::routes(context);
+    let stop = lifecycle.stop().clone();
+    let served = tonic::transport::Server::builder()
+        .max_concurrent_streams(CONNECTION_STREAMS_MAX)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { stop.cancelled().await });
+    let failing = lifecycle.clone();
+    lifecycle.tasks().spawn(async move {
+        if let Err(error) = served.await {
+            failing.fail(format!("the gRPC listener failed: {error}"));
+        }
+    });
+    let mut phases = lifecycle.subscribe();
+    let stop = lifecycle.stop().clone();
+    lifecycle.tasks().spawn(async move {
+        loop {
+            let ready = *phases.borrow_and_update() == Phase::Ready;
+            let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+            health.set_service_status("", status).await;
+            tokio::select! {
+                changed = phases.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+        }
+    });
+}
+
+fn serve_http(listener: TcpListener, pages: http::Pages) {
+    let lifecycle = pages.lifecycle.clone();
+    lifecycle.clone().tasks().spawn(async move {
+        if let Err(error) = http::serve(listener, pages).await {
+            lifecycle.fail(format!("the listener of probes and metrics failed: {error}"));
+        }
+    });
+}
+
+/// Ready once every required projection is at the head that was recovered at start. Until then the reason tells what is
+/// waited for.
+async fn become_ready(lifecycle: Lifecycle, projections: Arc<Registry>) {
+    let mut look = tokio::time::interval(READINESS_LOOK);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = lifecycle.stop().cancelled() => return,
+        }
+        let readiness = projections.required_ready();
+        if readiness.is_ready() {
+            tracing::info!("ready");
+            return lifecycle.set(Phase::Ready);
+        }
+        lifecycle.set(Phase::NotReady(readiness.waiting_for.join("; ")));
+    }
 }

@@ -1,10 +1,15 @@
 //! Followers of the log: everything but the log itself is a cursor plus an apply step.
 //!
-//! Owns the visible head, which is how readers and followers learn that there is more to read. The head moves after
-//! a group is durable and indexed, never before. Does not know what followers do with events.
+//! Owns the visible head, which is how readers and followers learn that there is more to read, and the loop that drives
+//! a follower. The head moves after a group is durable and indexed, never before. A follower's step is synchronous; the
+//! loop alone waits. Does not know what followers do with events.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -25,6 +30,54 @@ struct Inner {
     changed: Condvar,
 }
 
+/// A cursor plus an apply step.
+pub trait Follower: fmt::Debug {
+    /// Applies some of what is above its cursor, in bounded work, and says what to wait for.
+    fn step(&mut self) -> Step;
+    /// Makes what it applied durable; called once, when no step will follow.
+    fn finish(&mut self);
+}
+
+/// What a follower wants after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There may be more: step again at once.
+    More,
+    /// It has applied all up to this position: step again when the head is above it, or when the time is up.
+    CaughtUp(Position, Duration),
+    /// Something outside it failed: step again after this time.
+    Retry(Duration),
+    /// It cannot go on; no further step.
+    Over,
+}
+
+/// Asks one follower to stop at its next batch edge. Clones are the same request.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Whether the follower is to stop.
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Drives a follower on this thread until it is over, its stop is requested, or the head closes.
+pub fn drive(follower: &mut dyn Follower, head: &Head, stop: &Stop) {
+    while !stop.is_requested() {
+        let (position, timeout) = match follower.step() {
+            Step::More => continue,
+            Step::CaughtUp(position, timeout) => (position, timeout),
+            Step::Retry(timeout) => (Position::new(u64::MAX), timeout),
+            Step::Over => break,
+        };
+        if head.wait_above_unless(position, timeout, stop) == Waited::Closed {
+            break;
+        }
+    }
+    follower.finish();
+}
+
 /// What a thread that waited for the head learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
@@ -32,7 +85,7 @@ pub enum Waited {
     Advanced(Position),
     /// The time is up.
     TimedOut,
-    /// No more events will come: the node stops.
+    /// No more events will come, or the wait's stop was requested.
     Closed,
 }
 
@@ -68,6 +121,14 @@ impl Head {
         self.0.changed.notify_all();
     }
 
+    /// Requests a stop and wakes the thread that waits under it.
+    pub fn stop(&self, stop: &Stop) {
+        let closed = self.lock();
+        stop.0.store(true, Ordering::Release);
+        drop(closed);
+        self.0.changed.notify_all();
+    }
+
     /// For tasks: sees every advance that comes after this call.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
         self.0.watch.subscribe()
@@ -75,10 +136,15 @@ impl Head {
 
     /// For threads: waits until the head is above `position`, at most `timeout`.
     pub fn wait_above(&self, position: Position, timeout: Duration) -> Waited {
+        self.wait_above_unless(position, timeout, &Stop::default())
+    }
+
+    /// As `wait_above`; a stop that is requested counts as closed.
+    pub fn wait_above_unless(&self, position: Position, timeout: Duration, stop: &Stop) -> Waited {
         let deadline = Instant::now() + timeout;
         let mut closed = self.lock();
         loop {
-            if *closed {
+            if *closed || stop.is_requested() {
                 return Waited::Closed;
             }
             let head = self.get();
@@ -128,5 +194,56 @@ mod tests {
             head.wait_above(Position::new(9), Duration::from_secs(60)),
             Waited::Closed
         );
+    }
+
+    /// Counts what the head shows it.
+    #[derive(Debug)]
+    struct Counter {
+        head: Head,
+        seen: Position,
+        finished: bool,
+    }
+
+    impl Follower for Counter {
+        fn step(&mut self) -> Step {
+            self.seen = self.head.get();
+            if self.seen == Position::new(7) {
+                Step::Over
+            } else {
+                Step::CaughtUp(self.seen, Duration::from_secs(60))
+            }
+        }
+
+        fn finish(&mut self) {
+            self.finished = true;
+        }
+    }
+
+    #[test]
+    fn a_driven_follower_steps_on_advances_and_finishes_when_over_or_stopped() {
+        for over in [true, false] {
+            let head = Head::new(Position::new(3));
+            let stop = Stop::default();
+            let driver = {
+                let (head, stop) = (head.clone(), stop.clone());
+                std::thread::spawn(move || {
+                    let mut counter = Counter {
+                        head: head.clone(),
+                        seen: Position::ZERO,
+                        finished: false,
+                    };
+                    drive(&mut counter, &head, &stop);
+                    counter
+                })
+            };
+            if over {
+                head.advance(Position::new(7));
+            } else {
+                head.stop(&stop);
+            }
+            let counter = driver.join().expect("the driver ends");
+            assert!(counter.finished);
+            assert!(!over || counter.seen == Position::new(7));
+        }
     }
 }

@@ -1,1 +1,73 @@
-//! To be written.
+//! The probes and the metrics page, and nothing else: what the kubelet and Prometheus reach from outside the pod.
+//!
+//! `/healthz`: the process runs. `/startupz`: the log is recovered. `/readyz`: everything is served; else 503 with the
+//! reason. `/metrics`: Prometheus text. Does not know what ready requires.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    lifecycle::{Lifecycle, Phase},
+    metrics::Metrics,
+};
+
+/// What the pages are made of.
+#[derive(Clone)]
+pub struct Pages {
+    /// The node's life.
+    pub lifecycle: Lifecycle,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// Brings gauges up to date before the metrics page is written.
+    pub refresh: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pages").field("lifecycle", &self.lifecycle).finish_non_exhaustive()
+    }
+}
+
+/// Serves the pages until the node stops.
+pub async fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
+    let stop = pages.lifecycle.stop().clone();
+    let router = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/startupz", get(startup))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(pages);
+    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+}
+
+async fn startup(State(pages): State<Pages>) -> impl IntoResponse {
+    match pages.lifecycle.phase() {
+        phase @ Phase::Starting => unavailable(&phase),
+        _ => (StatusCode::OK, "started\n".to_owned()),
+    }
+}
+
+async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
+    match pages.lifecycle.phase() {
+        Phase::Ready => (StatusCode::OK, "ready\n".to_owned()),
+        phase => unavailable(&phase),
+    }
+}
+
+fn unavailable(phase: &Phase) -> (StatusCode, String) {
+    let reason = phase.reason().unwrap_or_default();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {reason}\n", phase.name()))
+}
+
+async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
+    (pages.refresh)();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], pages.metrics.render())
+}

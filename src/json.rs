@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, cmp::Ordering, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::{event::Invalid, limits::JSON_DEPTH_MAX};
 
@@ -74,6 +74,20 @@ impl Object {
     /// Whether there is no field.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Appends the canonical text.
+    pub fn write(&self, out: &mut String) {
+        out.push('{');
+        for (at, (key, value)) in self.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            write_serialized(out, key);
+            out.push(':');
+            value.write(out);
+        }
+        out.push('}');
     }
 
     fn find(&self, key: &str) -> Result<usize, usize> {
@@ -159,18 +173,7 @@ impl Json {
                 }
                 out.push(']');
             }
-            Self::Object(object) => {
-                out.push('{');
-                for (at, (key, value)) in object.iter().enumerate() {
-                    if at > 0 {
-                        out.push(',');
-                    }
-                    write_serialized(out, key);
-                    out.push(':');
-                    value.write(out);
-                }
-                out.push('}');
-            }
+            Self::Object(object) => object.write(out),
         }
     }
 
@@ -408,10 +411,7 @@ impl<'de> Visitor<'de> for Check {
         }
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(A::Error::custom(format_args!(
-                "the key {:?} is repeated in one object",
-                pair[0]
-            ))),
+            Some(pair) => Err(repeated(&pair[0])),
             None => Ok(()),
         }
     }

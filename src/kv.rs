@@ -1,1 +1,210 @@
-//! To be written.
+//! How any redb file is opened: over the disk seam, with a named cache budget, and what its commits promise.
+//!
+//! Invariants: a buffered commit is visible at once and durable with the next durable one; a durable commit leaves the
+//! allocator's state in the file, so that opening it after a crash does not walk it. A file that redb refuses, or that
+//! makes it panic, is set aside under another name and never deleted here. After a failed sync the file takes no
+//! further write until it is opened again.
+//!
+//! Deliberately does not know: tables, projections, what is rebuilt from where.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use redb::{Builder, Database, Durability, StorageBackend, StorageError, WriteTransaction};
+
+use crate::{
+    disk::{Access, Disk, File},
+    limits::SET_ASIDE_FILES_MAX,
+};
+
+/// Why a redb file did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KvError {
+    /// The disk refused; the file has to be opened again before it takes another write.
+    #[error("the file system refused: {0}")]
+    Io(String),
+    /// The content is not what redb wrote.
+    #[error("the file is damaged: {0}")]
+    Damaged(String),
+    /// The file was closed meanwhile; another try finds it open again.
+    #[error("the file is being reopened")]
+    Closed,
+}
+
+impl From<io::Error> for KvError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Damaged(error.to_string()),
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+impl From<redb::Error> for KvError {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) => error.into(),
+            redb::Error::PreviousIo | redb::Error::LockPoisoned(_) | redb::Error::Unsupported => {
+                Self::Io(error.to_string())
+            }
+            redb::Error::DatabaseClosed => Self::Closed,
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {
+        $(impl From<$error> for KvError {
+            fn from(error: $error) -> Self {
+                redb::Error::from(error).into()
+            }
+        })*
+    };
+}
+
+from_redb!(
+    StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::DatabaseError,
+    redb::SetDurabilityError,
+    redb::CompactionError
+);
+
+/// A file that was put out of the way, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// What it is called now.
+    pub path: PathBuf,
+    /// What was wrong with it.
+    pub reason: String,
+}
+
+/// What a commit promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Visible at once, durable with the next durable commit; a crash rewinds to the last durable one.
+    Buffered,
+    /// Durable when `commit` returns, and quick to open after a crash.
+    Durable,
+}
+
+/// Opens the file, creating it where there is none.
+pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, KvError> {
+    let file = match disk.open(path, Access::ReadWrite) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = disk.create_new(path)?;
+            disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+            file
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let backend = Backend {
+        file,
+        failed: AtomicBool::new(false),
+    };
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        Builder::new()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(backend)
+    }));
+    match opened {
+        Ok(database) => Ok(database?),
+        Err(_) => Err(KvError::Damaged(
+            "reading it failed an internal check of redb".into(),
+        )),
+    }
+}
+
+/// As `open`; a file that is damaged is set aside and a new one put in its place.
+pub fn open_or_replace(
+    disk: &dyn Disk,
+    path: &Path,
+    cache_bytes: usize,
+) -> Result<(Database, Option<SetAside>), KvError> {
+    match open(disk, path, cache_bytes) {
+        Ok(database) => Ok((database, None)),
+        Err(KvError::Damaged(reason)) => {
+            let aside = set_aside(disk, path, reason)?;
+            Ok((open(disk, path, cache_bytes)?, Some(aside)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Renames a closed file to the first free `<name>.damaged-<n>`; where all are taken, the last one gives way.
+pub fn set_aside(disk: &dyn Disk, path: &Path, reason: String) -> Result<SetAside, KvError> {
+    let named = |number: usize| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{number}"));
+        PathBuf::from(name)
+    };
+    let mut number = 1;
+    while number < SET_ASIDE_FILES_MAX && disk.exists(&named(number))? {
+        number += 1;
+    }
+    let aside = named(number);
+    disk.rename(path, &aside)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    tracing::warn!(file = %path.display(), aside = %aside.display(), %reason, "a file was set aside");
+    Ok(SetAside { path: aside, reason })
+}
+
+/// Begins a write whose commit promises `persistence`.
+pub fn begin_write(database: &Database, persistence: Persistence) -> Result<WriteTransaction, KvError> {
+    let mut write = database.begin_write()?;
+    match persistence {
+        Persistence::Buffered => write.set_durability(Durability::None)?,
+        Persistence::Durable => {
+            write.set_durability(Durability::Immediate)?;
+            write.set_quick_repair(true);
+        }
+    }
+    Ok(write)
+}
+
+/// A file of the disk seam as redb's storage.
+#[derive(Debug)]
+struct Backend {
+    file: Box<dyn File>,
+    /// A write or sync failed: nothing is known about the file's durable content any more.
+    failed: AtomicBool,
+}
+
+impl Backend {
+    fn guarded(&self, write: impl FnOnce(&dyn File) -> io::Result<()>) -> io::Result<()> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier write of this file failed"));
+        }
+        write(&*self.file).inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.guarded(|file| file.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.guarded(|file| file.sync_data())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.guarded(|file| file.write_all_at(data, offset))
+    }
+}

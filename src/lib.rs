@@ -1,5 +1,51 @@
-//! Outrigger: a sidecar datastore, one per microservice.
-#![warn(missing_docs)]
+//! Outrigger: a sidecar datastore, one per microservice. This page is the map.
+//!
+//! # One idea
+//!
+//! The log is ground state. Everything else is a *follower* of it: a cursor plus an apply step, disposable and
+//! rebuildable. The index follows the log in the commit path; each projection version follows it on a thread of its
+//! own, into a file of its own. There is no outbox table: the log is the outbox.
+//!
+//! # Three paths, each to be read top to bottom
+//!
+//! - **Append**: [`api`] (`event_log`, `convert`) → [`append`] (queue) → [`append::committer`] → [`append::decide`]
+//!   (pure) → [`log`] (one write, one sync) → [`index`] → [`follower::Head`] moves → the answer.
+//! - **Read**: [`api`] (`event_log`, `subscribe`) → [`events`] → [`index`] finds positions, [`log`] gives records.
+//! - **Query**: [`follower::Head`] moves → the [`projection`] runner applies definitions ([`expression`]) in a batch →
+//!   a redb commit → the as-of position moves; [`api`] (`query`) → [`projection`] snapshot → documents.
+//!
+//! # Layers
+//!
+//! Imports go one way, which `tests/it/tidy.rs` holds:
+//!
+//! ```text
+//! main -> cli -> app -> {api, http} -> projection -> append -> events -> {index, meta, kv} -> follower -> log
+//!      -> {disk, clock, event, json, limits, metrics, lifecycle}
+//! ```
+//!
+//! [`expression`] is pure and stands below [`projection`]. There are two seams behind which the simulator stands,
+//! [`disk::Disk`] and [`clock::Clock`], and no other trait with one implementation.
+//!
+//! # Invariants
+//!
+//! 1. An append is acknowledged after its whole group is written and synced; readers and followers only ever see
+//!    durable events (the head moves after the sync).
+//! 2. Positions are dense and never reused; a request is all or nothing.
+//! 3. Every answer that depends on state is given only when that state is durable.
+//! 4. Event ids are idempotency keys for ever, judged before conditions.
+//! 5. A projection's documents, indexes, content hash and cursor change in one redb transaction, in log order.
+//! 6. A query with a token sees at least that position or says so.
+//! 7. The as-of position of unpinned reads never goes backwards, also over restarts.
+//! 8. A write or sync error poisons the log: nothing heals in place, the process ends and recovers at its next start.
+//!
+//! # Modules in reading order
+//!
+//! Words and seams: [`limits`], [`event`], [`json`], [`clock`], [`disk`]. Ground state: [`log`], [`index`],
+//! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`kv`], [`meta`], [`projection`]. Edges: [`api`],
+//! [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`] and [`telemetry`] beside them.
+//!
+//! Deliberately absent: a cluster protocol, a query language beyond the expressions, any state outside the data
+//! directory, global variables.
 
 pub mod api;
 pub mod app;
@@ -9,6 +55,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod event;
+pub mod events;
 pub mod expression;
 pub mod follower;
 pub mod http;

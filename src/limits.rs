@@ -60,6 +60,34 @@ pub const FILTER_TYPES_MAX: usize = 64;
 /// Tags in one event filter.
 pub const FILTER_TAGS_MAX: usize = 32;
 
+/// Events in the index's part in memory, and so in the smallest run file.
+pub const INDEX_RUN_EVENTS: u32 = 131_072;
+/// Full parts of the index that may wait for their run file; beyond it the committer waits.
+pub const INDEX_UNWRITTEN_PARTS_MAX: usize = 2;
+/// The same while run files cannot be written (a full disk, say); beyond it appends fail.
+pub const INDEX_FAILING_PARTS_MAX: usize = 8;
+/// Adjacent runs of one tier that become one run of the next.
+pub const INDEX_MERGE_FAN_IN: usize = 4;
+/// Events in one run file; runs that would exceed it together are not merged.
+pub const INDEX_MERGED_EVENTS_MAX: u64 = 1 << 31;
+/// Heads of streams that are kept in memory, besides those in unwritten parts.
+pub const INDEX_HEADS_MAX: usize = 65_536;
+/// Seeks in posting lists that one search of the index makes; beyond it the search returns early and says how far it
+/// came.
+pub const INDEX_FIND_STEPS_MAX: usize = 1 << 18;
+/// Positions that a search looks at, and events that the committer adds, under one hold of the index's lock.
+pub const INDEX_LOCK_EVENTS_MAX: u32 = 4_096;
+/// Events decoded at once while the index catches up with the log.
+pub const INDEX_SCAN_EVENTS_MAX: usize = 4_096;
+/// Bytes of records read at once while the index catches up with the log; one record may exceed it alone.
+pub const INDEX_SCAN_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of a run file between two syncs, so that no single sync holds up the log for long.
+pub const INDEX_SYNC_BYTES: u64 = 16 * MIB as u64;
+/// How long the index waits after the first failure to write a run file; doubles with every further one.
+pub const INDEX_RETRY_MIN: Duration = Duration::from_secs(1);
+/// How long the index waits at most after a failure to write a run file.
+pub const INDEX_RETRY_MAX: Duration = Duration::from_secs(10);
+
 /// Documents or streams on one page.
 pub const PAGE_SIZE_MAX: u32 = 1_000;
 /// Documents or streams on one page where the request names no size.
@@ -114,6 +142,39 @@ pub const DEFINITION_BYTES_MAX: usize = MIB;
 pub const AT_LEAST_WAIT_DEFAULT: Duration = Duration::from_secs(5);
 /// How long a query may wait for its token.
 pub const AT_LEAST_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Files set aside under one name; the last one gives way to a newer one.
+pub const SET_ASIDE_FILES_MAX: usize = 8;
+/// Bytes of redb's page cache for `meta.redb`.
+pub const META_CACHE_BYTES: usize = MIB;
+/// Bytes of redb's page cache for the file of one projection version.
+pub const PROJECTION_CACHE_BYTES: usize = 64 * MIB;
+/// Bytes of decoded documents that one projection version keeps beside its batch, as estimated.
+pub const DOCUMENT_CACHE_BYTES: usize = 16 * MIB;
+/// Events in one batch of a projection; also how many may be applied before a durable commit.
+pub const BATCH_EVENTS_MAX: u64 = 50_000;
+/// Bytes of changed documents in one batch of a projection, as estimated; also how many before a durable commit.
+pub const BATCH_BYTES_MAX: usize = 32 * MIB;
+/// How long changes of a projection may be visible and not durable.
+pub const DURABLE_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Events that a projection reads from the log at a time.
+pub const FOLLOW_SCAN_EVENTS_MAX: usize = 4_096;
+/// Bytes that a projection reads from the log at a time; one event may exceed it alone.
+pub const FOLLOW_SCAN_BYTES_MAX: usize = 4 * MIB;
+/// Events that a version which was at the head may lie behind it before it counts as catching up.
+pub const LIVE_LAG_MAX: u64 = 1_000;
+/// How long a follower waits at most before it tries again after an I/O error.
+pub const FOLLOWER_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Bytes of one text in an index entry; what is longer is cut there. Queries may name texts shorter than this.
+pub const INDEX_TEXT_BYTES_MAX: usize = 512;
+/// Entries that one document may have in one index.
+pub const INDEX_ENTRIES_MAX: usize = 1_000;
+/// How often definition files are looked at, whether or not a change was seen.
+pub const DEFINITIONS_RESCAN_INTERVAL: Duration = Duration::from_secs(10);
+/// How long changes of definition files must rest before they are read.
+pub const DEFINITIONS_DEBOUNCE: Duration = Duration::from_millis(50);
+/// Definition files of one directory that are read.
+pub const DEFINITION_FILES_MAX: usize = 1_024;
 
 /// Streams (calls) that one gRPC connection may have open.
 pub const CONNECTION_STREAMS_MAX: u32 = 128;

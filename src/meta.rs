@@ -1,1 +1,169 @@
-//! To be written.
+//! `meta.redb`: what the node knows and the log does not say. Deployed definitions, and the active versions.
+//!
+//! Invariants: every change is durable when its call returns; a definition once deployed stays, whatever happens to the
+//! file it came from. Losing this file loses nothing that deploying the definitions again does not bring back.
+//! Deliberately does not know: what a definition means, where projections keep their documents.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use crate::{
+    disk::Disk,
+    kv::{self, KvError, Persistence, SetAside},
+    limits::META_CACHE_BYTES,
+};
+
+/// (projection, version) -> (order of deployment, hash, file, source text).
+const DEPLOYED: TableDefinition<'_, (&str, u32), DeployedRow> = TableDefinition::new("deployed");
+/// projection -> active version.
+const ACTIVE: TableDefinition<'_, &str, u32> = TableDefinition::new("active");
+/// `format` -> the version of this layout.
+const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
+const FORMAT_VERSION: u32 = 1;
+
+type DeployedRow = (u64, &'static [u8; 32], &'static str, &'static str);
+
+/// Why `meta.redb` did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    /// The file did not open, read or commit.
+    #[error("meta.redb: {0}")]
+    Kv(#[from] KvError),
+    /// A newer program wrote it.
+    #[error(
+        "meta.redb has format {found}, this program knows formats up to {FORMAT_VERSION}; use the newer program"
+    )]
+    NewerFormat {
+        /// The format found.
+        found: u32,
+    },
+}
+
+/// A definition as it was deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    /// The projection's name.
+    pub projection: String,
+    /// Its version, from 1.
+    pub version: u32,
+    /// 1 for the first that was ever deployed on this node.
+    pub order: u64,
+    /// The definition's hash.
+    pub hash: [u8; 32],
+    /// The file it came from.
+    pub file: String,
+    /// The text.
+    pub source: String,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub struct Meta {
+    database: Database,
+    set_aside: Option<SetAside>,
+}
+
+impl Meta {
+    /// Opens `meta.redb`; a damaged one is set aside and begun anew.
+    pub fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, MetaError> {
+        let (database, set_aside) = kv::open_or_replace(&**disk, path, META_CACHE_BYTES)?;
+        let meta = Self { database, set_aside };
+        meta.write(|write| {
+            let mut format = write.open_table(FORMAT)?;
+            let found = format.get("format")?.map(|found| found.value());
+            if found.is_none() {
+                format.insert("format", FORMAT_VERSION)?;
+            }
+            write.open_table(DEPLOYED)?;
+            write.open_table(ACTIVE)?;
+            Ok(found.unwrap_or(FORMAT_VERSION))
+        })
+        .map_err(MetaError::from)
+        .and_then(|found| match found {
+            FORMAT_VERSION => Ok(meta),
+            found => Err(MetaError::NewerFormat { found }),
+        })
+    }
+
+    /// The damaged file that gave way when this one was opened.
+    pub const fn set_aside(&self) -> Option<&SetAside> {
+        self.set_aside.as_ref()
+    }
+
+    /// All deployed definitions, in order of deployment.
+    pub fn deployed(&self) -> Result<Vec<Deployed>, MetaError> {
+        let read = || -> Result<Vec<Deployed>, KvError> {
+            let table = self.database.begin_read()?.open_table(DEPLOYED)?;
+            let mut all = Vec::new();
+            for row in table.iter()? {
+                let (key, value) = row?;
+                let (projection, version) = key.value();
+                let (order, hash, file, source) = value.value();
+                all.push(Deployed {
+                    projection: projection.to_owned(),
+                    version,
+                    order,
+                    hash: *hash,
+                    file: file.to_owned(),
+                    source: source.to_owned(),
+                });
+            }
+            all.sort_by_key(|deployed| deployed.order);
+            Ok(all)
+        };
+        Ok(read()?)
+    }
+
+    /// The active version of every projection that has one.
+    pub fn active(&self) -> Result<BTreeMap<String, u32>, MetaError> {
+        let read = || -> Result<BTreeMap<String, u32>, KvError> {
+            let table = self.database.begin_read()?.open_table(ACTIVE)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (projection, version) = row?;
+                    Ok((projection.value().to_owned(), version.value()))
+                })
+                .collect()
+        };
+        Ok(read()?)
+    }
+
+    /// Records a definition, in place of an earlier one of the same projection and version, whose order it keeps; where
+    /// the projection has no active version, this one becomes it.
+    pub fn deploy(
+        &self,
+        projection: &str,
+        version: u32,
+        hash: &[u8; 32],
+        file: &str,
+        source: &str,
+    ) -> Result<(), MetaError> {
+        Ok(self.write(|write| {
+            let mut deployed = write.open_table(DEPLOYED)?;
+            let mut order = 0;
+            for row in deployed.iter()? {
+                order = order.max(row?.1.value().0);
+            }
+            let before = deployed.get((projection, version))?.map(|row| row.value().0);
+            let order = before.unwrap_or(order + 1);
+            deployed.insert((projection, version), (order, hash, file, source))?;
+            let mut active = write.open_table(ACTIVE)?;
+            if active.get(projection)?.is_none() {
+                active.insert(projection, version)?;
+            }
+            Ok(())
+        })?)
+    }
+
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&redb::WriteTransaction) -> Result<T, KvError>,
+    ) -> Result<T, KvError> {
+        let write = kv::begin_write(&self.database, Persistence::Durable)?;
+        let changed = change(&write)?;
+        write.commit()?;
+        Ok(changed)
+    }
+}

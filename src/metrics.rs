@@ -1,1 +1,129 @@
-//! To be written.
+//! What the node counts, in the names that dashboards use.
+//!
+//! Owns the registry and every metric's name. Values that others own (head, lags, states) are set by whoever renders
+//! the page. Does not know HTTP.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
+};
+
+/// The metrics of one node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Append requests, by how they ended.
+    pub append_requests: IntCounterVec,
+    /// Events appended.
+    pub appended_events: IntCounter,
+    /// Groups written.
+    pub groups: IntCounter,
+    /// Seconds from write to durable, a group.
+    pub group_seconds: Histogram,
+    /// Bytes of requests that wait for the committer.
+    pub append_queue_bytes: IntGauge,
+    /// The visible head.
+    pub head_position: IntGauge,
+    /// Events sent to readers and subscribers.
+    pub read_events: IntCounter,
+    /// Subscriptions that are open.
+    pub subscriptions: IntGauge,
+    /// Query calls, by method and gRPC code.
+    pub queries: IntCounterVec,
+    /// The last applied position, by projection and version.
+    pub projection_position: IntGaugeVec,
+    /// Events between a version and the head, by projection and version.
+    pub projection_lag: IntGaugeVec,
+    /// 1 for the state that a version is in, by projection, version and state.
+    pub projection_state: IntGaugeVec,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let seconds = HistogramOpts::new("outrigger_group_commit_seconds", "Seconds from write to durable, a group")
+            .buckets(prometheus::exponential_buckets(0.000_05, 2.0, 16).expect("the bounds are positive"));
+        let version = ["projection", "version"];
+        Self {
+            append_requests: add(&registry, counters("append_requests_total", "Append requests", &["outcome"])),
+            appended_events: add(&registry, counter("appended_events_total", "Events appended")),
+            groups: add(&registry, counter("groups_total", "Groups written to the log")),
+            group_seconds: add(&registry, Histogram::with_opts(seconds).expect("the name is valid")),
+            append_queue_bytes: add(&registry, gauge("append_queue_bytes", "Bytes that wait for the committer")),
+            head_position: add(&registry, gauge("head_position", "The last durable position")),
+            read_events: add(&registry, counter("read_events_total", "Events sent to readers")),
+            subscriptions: add(&registry, gauge("subscriptions", "Open subscriptions")),
+            queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
+            projection_position: add(&registry, gauges("projection_position", "Last applied position", &version)),
+            projection_lag: add(&registry, gauges("projection_lag_events", "Events behind the head", &version)),
+            projection_state: add(
+                &registry,
+                gauges("projection_state", "1 for the state a version is in", &["projection", "version", "state"]),
+            ),
+            registry,
+        }
+    }
+
+    /// Counts one batch of the committer.
+    pub fn observe_batch(&self, requests: usize, events: usize) {
+        self.append_requests.with_label_values(&["judged"]).inc_by(requests as u64);
+        if events > 0 {
+            self.groups.inc();
+            self.appended_events.inc_by(events as u64);
+        }
+    }
+
+    /// The page in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut page).expect("a vector takes all bytes");
+        String::from_utf8_lossy(&page).into_owned()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
+    registry.register(Box::new(metric.clone())).expect("every name is registered once");
+    metric
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("outrigger_{name}"), help)
+}
+
+fn counter(name: &str, help: &str) -> IntCounter {
+    IntCounter::with_opts(opts(name, help)).expect("the name is valid")
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(opts(name, help), labels).expect("the names are valid")
+}
+
+fn gauge(name: &str, help: &str) -> IntGauge {
+    IntGauge::with_opts(opts(name, help)).expect("the name is valid")
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    IntGaugeVec::new(opts(name, help), labels).expect("the names are valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.observe_batch(2, 3);
+        metrics.head_position.set(3);
+        let page = metrics.render();
+        assert!(page.contains("outrigger_appended_events_total 3"), "{page}");
+        assert!(page.contains("outrigger_head_position 3"), "{page}");
+    }
+}

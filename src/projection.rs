@@ -1,5 +1,22 @@
-//! To be written.
+//! Projections: named functions from the log to documents, in versions side by side.
+//!
+//! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
+//! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log),
+//! `query` (how documents are read), `watch_directory` (where definitions come from).
 
+pub mod batch;
+pub mod content_hash;
 pub mod declarative;
 pub mod definition;
+pub mod entries;
 pub mod key;
+pub mod page;
+pub mod query;
+pub mod registry;
+pub mod runner;
+pub mod state;
+pub mod status;
+pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod watch_directory;

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, io, ops::Range, sync::Arc};
 use bytes::Bytes;
 use outrigger::{
     clock::{Clock as _, SimClock},
-    disk::sim::SimDisk,
+    disk::{read_file, sim::SimDisk},
     event::Position,
     log::{LogConfig, LogError, LogReader, LogWriter, Opened, Sabotage, open_sabotaged},
 };
@@ -230,6 +230,13 @@ impl Story {
             (false, true) => "recovered with a cut",
             (true, true) => "recovered with a tail and a cut",
         });
+        if let Some(cut) = &report.cut {
+            let path = cut.quarantine.as_ref().ok_or("cut bytes were not kept")?;
+            let kept = read_file(&self.disk, path, 1 << 20).map_err(|error| error.to_string())?;
+            if kept.len() as u64 != cut.bytes {
+                return Err(format!("kept {} bytes of {cut:?}", kept.len()));
+            }
+        }
         self.sent.truncate(head);
         self.edges.retain(|edge| *edge <= head);
         check_content(&opened.reader, &self.sent)?;
@@ -347,4 +354,30 @@ fn a_mark_that_runs_ahead_is_caught() {
 fn a_story_is_told_twice_the_same() {
     let tell = || campaign(40..60, None).expect("these seeds are good");
     assert_eq!(tell(), tell());
+}
+
+/// A group whose sync failed reads back from the cache, is recovered, and must from then on survive power loss.
+#[test]
+fn after_a_failed_sync_the_cache_is_not_trusted() {
+    for seed in 0..300 {
+        let mut story = Story::new(seed, None);
+        let mut log = story.open().unwrap();
+        let payloads: Vec<Bytes> = (0..20).map(|i| Bytes::from(vec![i; 400])).collect();
+        log.writer.append(&payloads[..1]).unwrap();
+        story
+            .disk
+            .fail_sync_from(story.disk.operations(), io::ErrorKind::Other);
+        let failed = log.writer.append(&payloads[1..]).unwrap_err();
+        assert!(matches!(failed, LogError::Io { .. }), "{failed}");
+        assert!(matches!(log.writer.sync_mark(), Err(LogError::Poisoned)));
+        assert_eq!(log.reader.head(), Position::new(1), "nothing undurable is shown");
+        story.disk = story.disk.kill(seed);
+        let shown = story.open().unwrap().reader.head().get() as usize;
+        assert!(
+            shown == 1 || shown == payloads.len(),
+            "seed {seed}: {shown} records"
+        );
+        story.disk = story.disk.crash(seed);
+        check_content(&story.open().unwrap().reader, &payloads[..shown]).unwrap();
+    }
 }

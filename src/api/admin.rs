@@ -1,0 +1,37 @@
+//! The service `Admin`: what runs here.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::proto::v1::{self, admin_server};
+use crate::{events::Events, lifecycle::Lifecycle};
+
+/// What the service needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Admin {
+    pub(crate) node: Arc<str>,
+    pub(crate) events: Events,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for Admin {
+    async fn get_node(
+        &self,
+        _request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::GetNodeResponse>, Status> {
+        let phase = self.lifecycle.phase();
+        let log = self.events.log();
+        Ok(Response::new(v1::GetNodeResponse {
+            node: self.node.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            log_id: bytes::Bytes::copy_from_slice(log.log_id().as_bytes()),
+            epoch: log.epoch_at(self.events.head().get().next()),
+            head: self.events.head().get().get(),
+            lifecycle: phase.name().to_owned(),
+            reason: phase.reason().map(str::to_owned),
+            uptime_seconds: self.lifecycle.uptime_seconds(),
+        }))
+    }
+}

@@ -1,0 +1,120 @@
+//! Queries on their way in, and documents on their way out.
+
+use bytes::Bytes;
+
+use crate::{
+    api::{proto::v1, status::Refusal},
+    json::Json,
+    projection::{
+        key::{Key, KeyPart},
+        query::{Document, ListQuery, ReadContext, ReadOptions, Selection},
+    },
+};
+
+/// Which version answers and how fresh it must be.
+pub(crate) fn read_options(options: Option<v1::ReadOptions>) -> Result<ReadOptions, Refusal> {
+    let options = options.unwrap_or_default();
+    if options.version == Some(0) {
+        return Err(Refusal::field("INVALID_ARGUMENT", "options.version", "expected a version from 1, found 0"));
+    }
+    let at_least = options.at_least.map(|token| super::token(&token, "options.at_least")).transpose()?;
+    let timeout = options.timeout.map(|timeout| {
+        std::time::Duration::try_from(timeout).map_err(|_| {
+            let what = format!("expected a time above 0, found {} s {} ns", timeout.seconds, timeout.nanos);
+            Refusal::field("INVALID_ARGUMENT", "options.timeout", what)
+        })
+    });
+    let timeout = timeout.transpose()?;
+    Ok(ReadOptions { version: options.version, at_least, timeout, allow_stale: options.allow_stale })
+}
+
+/// A document's key that must be there.
+pub(crate) fn key(key: Option<v1::Key>, field: &str) -> Result<Key, Refusal> {
+    let Some(key) = key else {
+        return Err(Refusal::field("MISSING_FIELD", field, "expected a key, found none"));
+    };
+    let mut parts = Vec::with_capacity(key.parts.len());
+    for (index, part) in key.parts.into_iter().enumerate() {
+        use v1::key_part::Part;
+        parts.push(match part.part {
+            Some(Part::Text(text)) => KeyPart::Text(text.into()),
+            Some(Part::Integer(integer)) => KeyPart::Int(integer),
+            Some(Part::Boolean(boolean)) => KeyPart::Bool(boolean),
+            None => {
+                let what = "expected text, integer or boolean, found nothing";
+                return Err(Refusal::field("MISSING_FIELD", format!("{field}.parts[{index}]"), what));
+            }
+        });
+    }
+    Key::new(parts).map_err(|invalid| Refusal::field("INVALID_KEY", field, invalid))
+}
+
+/// What a List asks for, but for projection and options.
+pub(crate) fn list(request: v1::ListRequest) -> Result<ListQuery, Refusal> {
+    use v1::list_request::Selection as Wire;
+    let bound = |bound: Option<v1::Key>, field| bound.map(|bound| key(Some(bound), field)).transpose();
+    let value = |value: Option<Bytes>, field: &str| value.map(|value| json(&value, field)).transpose();
+    let selection = match request.selection {
+        None => Selection::all(),
+        Some(Wire::Keys(range)) => Selection::Keys {
+            prefix: bound(range.prefix, "keys.prefix")?,
+            from: bound(range.from, "keys.from")?,
+            to: bound(range.to, "keys.to")?,
+        },
+        Some(Wire::Index(range)) => {
+            let equals = range.equals.iter().enumerate();
+            let equals = equals.map(|(at, value)| json(value, &format!("index.equals[{at}]")));
+            Selection::Index {
+                equals: equals.collect::<Result<_, _>>()?,
+                from: value(range.from, "index.from")?,
+                to: value(range.to, "index.to")?,
+                index: range.index,
+            }
+        }
+    };
+    Ok(ListQuery {
+        collection: request.collection,
+        selection,
+        filter: request.filter,
+        descending: request.descending,
+        page_size: request.page_size,
+        page_token: request.page_token,
+    })
+}
+
+fn json(text: &[u8], field: &str) -> Result<Json, Refusal> {
+    Json::parse(text).map_err(|invalid| Refusal::field("INVALID_JSON", field, invalid))
+}
+
+/// A document as the API shows it.
+pub(crate) fn document(document: Document) -> v1::Document {
+    v1::Document {
+        key: Some(key_out(&document.key)),
+        value: document.value,
+        position: document.position.get(),
+    }
+}
+
+/// A key as the API shows it.
+pub(crate) fn key_out(key: &Key) -> v1::Key {
+    use v1::key_part::Part;
+    let part = |part: &KeyPart| v1::KeyPart {
+        part: Some(match part {
+            KeyPart::Text(text) => Part::Text(text.to_string()),
+            KeyPart::Int(integer) => Part::Integer(*integer),
+            KeyPart::Bool(boolean) => Part::Boolean(*boolean),
+        }),
+    };
+    v1::Key { parts: key.parts().iter().map(part).collect() }
+}
+
+/// A snapshot's context as the API shows it.
+pub(crate) fn context(context: &ReadContext) -> v1::ReadContext {
+    v1::ReadContext {
+        projection: context.projection.to_string(),
+        version: context.version,
+        as_of: context.as_of.get(),
+        head: context.head.get(),
+        stale: context.stale,
+    }
+}

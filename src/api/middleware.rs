@@ -1,0 +1,3 @@
+//! What every call passes before its handler.
+
+pub(crate) mod auth;

@@ -1,0 +1,173 @@
+//! The service `Query`: documents of projections. Handlers convert, take one snapshot, and answer from it.
+
+use std::sync::Arc;
+
+use tonic::{Code, Request, Response, Status};
+
+use super::{
+    convert::query as convert,
+    proto::v1::{self, query_server},
+    status::Refusal,
+};
+use crate::{
+    metrics::Metrics,
+    projection::{
+        query::{QueryError, Reading},
+        registry::Registry,
+    },
+};
+
+/// What the service needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Query {
+    pub(crate) projections: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Query {
+    /// A snapshot that is as fresh as the request asks.
+    async fn reading(
+        &self,
+        projection: &str,
+        options: Option<v1::ReadOptions>,
+        page_token: Option<&str>,
+    ) -> Result<Reading, Refusal> {
+        let options = convert::read_options(options)?;
+        Ok(self.projections.read(projection, &options, page_token).await?)
+    }
+
+    fn count<T>(&self, method: &str, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
+        let code = answer.as_ref().map_or_else(Refusal::reason, |_| "OK");
+        self.metrics.queries.with_label_values(&[method, code]).inc();
+        Ok(Response::new(answer?))
+    }
+
+    async fn get_one(&self, request: v1::GetRequest) -> Result<v1::GetResponse, Refusal> {
+        let key = convert::key(request.key, "key")?;
+        let reading = self.reading(&request.projection, request.options, None).await?;
+        let document = reading.get(&request.collection, &key)?;
+        let context = Some(convert::context(reading.context()));
+        Ok(v1::GetResponse { document: Some(convert::document(document)), context })
+    }
+
+    async fn get_many(&self, request: v1::BatchGetRequest) -> Result<v1::BatchGetResponse, Refusal> {
+        let mut keys = Vec::with_capacity(request.keys.len());
+        for (at, key) in request.keys.into_iter().enumerate() {
+            keys.push(convert::key(Some(key), &format!("keys[{at}]"))?);
+        }
+        let reading = self.reading(&request.projection, request.options, None).await?;
+        let context = Some(convert::context(reading.context()));
+        let collection = request.collection;
+        let found = blocking(move || {
+            let found = reading.batch_get(&collection, &keys)?;
+            Ok(keys.into_iter().zip(found).collect::<Vec<_>>())
+        });
+        let result = |(key, document): (_, Option<_>)| v1::BatchGetResult {
+            key: Some(convert::key_out(&key)),
+            document: document.map(convert::document),
+        };
+        Ok(v1::BatchGetResponse { results: found.await?.into_iter().map(result).collect(), context })
+    }
+
+    async fn page(&self, mut request: v1::ListRequest) -> Result<v1::ListResponse, Refusal> {
+        let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
+        let query = convert::list(request)?;
+        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
+        let context = Some(convert::context(reading.context()));
+        let page = blocking(move || reading.list(&query)).await?;
+        Ok(v1::ListResponse {
+            documents: page.documents.into_iter().map(convert::document).collect(),
+            next_page_token: page.next_page_token,
+            context,
+            scanned: page.scanned as u64,
+        })
+    }
+
+    async fn plan(&self, request: v1::ExplainRequest) -> Result<v1::ExplainResponse, Refusal> {
+        let missing = || Refusal::field("MISSING_FIELD", "request", "expected a list request, found none");
+        let mut request = request.request.ok_or_else(missing)?;
+        let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
+        let query = convert::list(request)?;
+        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
+        let context = Some(convert::context(reading.context()));
+        let explanation = blocking(move || reading.explain(&query)).await?;
+        Ok(v1::ExplainResponse {
+            plan: explanation.plan,
+            index: explanation.index,
+            filter: explanation.filter,
+            collection_size: explanation.collection_size,
+            range_size: explanation.range_size,
+            context,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl query_server::Query for Query {
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+        self.count("Get", self.get_one(request.into_inner()).await)
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<v1::BatchGetRequest>,
+    ) -> Result<Response<v1::BatchGetResponse>, Status> {
+        self.count("BatchGet", self.get_many(request.into_inner()).await)
+    }
+
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        self.count("List", self.page(request.into_inner()).await)
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+        self.count("Explain", self.plan(request.into_inner()).await)
+    }
+}
+
+/// Long reads run on a thread that may block; a single document is read where the call runs.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+) -> Result<T, Refusal> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Refusal::new(Code::Internal, "INTERNAL", format!("a query did not end: {error}"))),
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        let (reason, message) = (error.reason(), error.to_string());
+        let named = |code, field: &str| Self::field(reason, field, &message).code(code);
+        match error {
+            QueryError::UnknownProjection { .. } => named(Code::NotFound, "projection"),
+            QueryError::UnknownVersion { .. } => named(Code::NotFound, "options.version"),
+            QueryError::UnknownCollection { .. } => named(Code::NotFound, "collection"),
+            QueryError::UnknownIndex { .. } => named(Code::NotFound, "index.index"),
+            QueryError::DocumentNotFound { .. } => Self::new(Code::NotFound, reason, message),
+            QueryError::InvalidArgument { field, message, limit, actual } => {
+                let reason = if limit.is_some() { "LIMIT_EXCEEDED" } else { reason };
+                let mut refusal = Self::field(reason, field, message);
+                for (name, value) in [("limit", limit), ("actual", actual)] {
+                    if let Some(value) = value {
+                        refusal = refusal.with(name, value);
+                    }
+                }
+                refusal
+            }
+            QueryError::PageTokenInvalid | QueryError::PageTokenMismatch => named(Code::InvalidArgument, "page_token"),
+            QueryError::PageExpired { .. } => Self::new(Code::Aborted, reason, message),
+            QueryError::TokenOtherLog { .. } => named(Code::InvalidArgument, "options.at_least"),
+            QueryError::StaleEpoch { end, .. } => {
+                Self::new(Code::FailedPrecondition, reason, message)
+                    .precondition("EPOCH_HISTORY", "options.at_least", format!("the epoch ends at position {end}"))
+            }
+            QueryError::DeadlineExceeded { wanted, as_of, .. } => {
+                Self::new(Code::DeadlineExceeded, reason, message).with("wanted", wanted).with("as_of", as_of)
+            }
+            QueryError::FilterFailed { .. } => named(Code::InvalidArgument, "filter"),
+            QueryError::Unavailable { .. } | QueryError::File(_) => Self::new(Code::Unavailable, reason, message)
+                .retry_after(std::time::Duration::from_millis(200)),
+            QueryError::VersionFailed { .. } => Self::new(Code::FailedPrecondition, reason, message),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The only way out: how every refusal becomes a gRPC status with google.rpc details.
+//!
+//! Invariants: each status carries an `ErrorInfo` with an UPPER_SNAKE reason; what names a field carries a
+//! `BadRequest`; what a state refused carries a `PreconditionFailure`; what is worth repeating carries a `RetryInfo`.
+//! Errors are told to the client here and logged nowhere else, but for those that are the node's own fault.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
+
+use super::proto::v1;
+use crate::{
+    append::{AppendError, Expected, FailedExpectation},
+    events::EventsError,
+};
+
+const DOMAIN: &str = "outrigger";
+
+/// A refusal on its way out.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    fields: Vec<FieldViolation>,
+    preconditions: Vec<PreconditionViolation>,
+    metadata: HashMap<String, String>,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal with its reason and its one line: what, where, what was expected, what to do.
+    pub(crate) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            fields: Vec::new(),
+            preconditions: Vec::new(),
+            metadata: HashMap::new(),
+            retry_after: None,
+        }
+    }
+
+    /// A field of the request is not what it should be. The message is built from both.
+    pub(crate) fn field(reason: &'static str, field: impl Into<String>, what: impl fmt::Display) -> Self {
+        let field = field.into();
+        let what = what.to_string();
+        let mut refusal = Self::new(Code::InvalidArgument, reason, format!("{field}: {what}"));
+        refusal.metadata.insert("field".into(), field.clone());
+        refusal.fields.push(FieldViolation::new(field, what));
+        refusal
+    }
+
+    /// A field is over a limit.
+    pub(crate) fn limit(
+        field: impl Into<String>,
+        limit: impl fmt::Display,
+        actual: impl fmt::Display,
+        unit: &str,
+    ) -> Self {
+        let what = format!("expected at most {limit} {unit}, found {actual}");
+        Self::field("LIMIT_EXCEEDED", field, what).with("limit", limit).with("actual", actual)
+    }
+
+    /// Adds a fact that programs can read.
+    pub(crate) fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
+        self.metadata.insert(key.into(), value.to_string());
+        self
+    }
+
+    /// Says when repeating makes sense.
+    pub(crate) fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// Its reason, UPPER_SNAKE.
+    pub(crate) const fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// The same refusal under another code.
+    pub(crate) fn code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Adds a condition that does not hold.
+    pub(crate) fn precondition(mut self, kind: &str, subject: impl Into<String>, what: impl Into<String>) -> Self {
+        self.preconditions.push(PreconditionViolation::new(kind, subject, what));
+        self
+    }
+
+    fn details(&self) -> ErrorDetails {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(self.reason, DOMAIN, self.metadata.clone());
+        if !self.fields.is_empty() {
+            details.set_bad_request(self.fields.clone());
+        }
+        if !self.preconditions.is_empty() {
+            details.set_precondition_failure(self.preconditions.clone());
+        }
+        if self.retry_after.is_some() {
+            details.set_retry_info(self.retry_after);
+        }
+        details
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let details = refusal.details();
+        Self::with_error_details(refusal.code, refusal.message, details)
+    }
+}
+
+/// A refusal as the answer to one request of a stream: the status' details travel beside its code and message.
+impl From<Refusal> for v1::Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (code, reason, message) = (refusal.code as i32, refusal.reason.to_owned(), refusal.message.clone());
+        let status = Status::from(refusal);
+        let details = match <tonic_types::Status as prost::Message>::decode(status.details()) {
+            Ok(status) => status.details,
+            Err(_) => Vec::new(),
+        };
+        Self { code, message, reason, details }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        let message = error.to_string();
+        match error {
+            AppendError::IdReused { index, position, field, .. } => {
+                let message = format!("{message}; a repeated request must have the same content");
+                Self::field("ID_REUSED", format!("events[{index}].id"), message)
+                    .code(Code::AlreadyExists)
+                    .with("position", position)
+                    .with("differs", field)
+            }
+            AppendError::PartlyApplied { known } => {
+                let start = Self::new(
+                    Code::Aborted,
+                    "PARTLY_APPLIED",
+                    format!("{message}; set skip_existing to append the others"),
+                );
+                known.iter().fold(start, |refusal, (index, event)| {
+                    let what = format!("the event {} is at position {}", event.id, event.position);
+                    refusal.precondition("EVENT_EXISTS", format!("events[{index}]"), what)
+                })
+            }
+            AppendError::ConditionsFailed(failed) => {
+                let first = failed.first().map(condition_text).unwrap_or_default();
+                let message = format!("{message}, the first: {first}; read the stream again and decide anew");
+                let start = Self::new(Code::Aborted, "CONDITION_FAILED", message);
+                failed.iter().fold(start, |refusal, failed| {
+                    let subject = failed.expectation.stream.as_str();
+                    refusal
+                        .precondition("EXPECTED_REVISION", subject, condition_text(failed))
+                        .with("actual_revision", failed.actual)
+                        .with("position", failed.position)
+                })
+            }
+            AppendError::QueueFull { .. } => {
+                Self::new(Code::ResourceExhausted, "APPEND_QUEUE_FULL", format!("{message}; repeat a little later"))
+                    .retry_after(Duration::from_millis(100))
+            }
+            AppendError::DiskFull(_) => Self::new(
+                Code::ResourceExhausted,
+                "DISK_FULL",
+                format!("{message}; nothing was appended, reads go on; free space and repeat"),
+            )
+            .retry_after(Duration::from_secs(5)),
+            AppendError::OutcomeUnknown(_) => Self::new(
+                Code::Unavailable,
+                "OUTCOME_UNKNOWN",
+                format!("{message}; repeat with the same ids once the node is up again"),
+            )
+            .retry_after(Duration::from_secs(1)),
+            AppendError::Unreadable(_) => Self::new(Code::Internal, "LOG_UNREADABLE", message),
+            AppendError::Stopping => {
+                Self::new(Code::Unavailable, "STOPPING", format!("{message}; nothing was appended; repeat"))
+                    .retry_after(Duration::from_secs(1))
+            }
+        }
+    }
+}
+
+fn condition_text(failed: &FailedExpectation) -> String {
+    let stream = &failed.expectation.stream;
+    let expected = match failed.expectation.expected {
+        Expected::Revision(revision) => format!("at revision {revision}"),
+        Expected::NoStream => "to have no event".into(),
+        Expected::Exists => "to have an event".into(),
+        Expected::Any => "in any state".into(),
+    };
+    match failed.actual.get() {
+        0 => format!("stream {stream:?} was expected {expected} and has no event"),
+        actual => {
+            format!("stream {stream:?} was expected {expected} and is at revision {actual} (position {})", failed.position)
+        }
+    }
+}
+
+impl From<EventsError> for Refusal {
+    fn from(error: EventsError) -> Self {
+        tracing::error!(%error, "events could not be read");
+        Self::new(Code::Internal, "LOG_UNREADABLE", format!("events could not be read: {error}"))
+    }
+}

@@ -1,0 +1,214 @@
+//! The committer: the one thread that writes the log.
+//!
+//! It takes whatever waits (the sync in progress is the batching window), judges each request against durable state
+//! plus the group being built, writes the group with one write and one sync, indexes it, moves the head, and only then
+//! answers. Invariants: no answer of a batch is sent before the batch's group is durable; a write or sync error ends
+//! the thread, and every answer of that batch is `OutcomeUnknown`, whatever the judgement was. Does not know gRPC.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    Answer, AppendError, Appended, AppendedEvent, Intake, Pending, Request, Taken,
+    decide::{Decision, Facts, Verdict, decide},
+};
+use crate::{
+    clock::Clock,
+    event::{Event, EventId, Position, RecordedEvent, Revision, StreamId},
+    follower::Head,
+    index::{Index, IndexError, StreamHead},
+    limits::MARK_IDLE_MAX,
+    log::{LogError, LogReader, LogWriter},
+    metrics::Metrics,
+};
+
+/// Why the committer ended before it was told to. The node must stop and recover at its next start.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitterError {
+    /// The log is poisoned.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Durable events could not be indexed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A record could not be read back.
+    #[error(transparent)]
+    Damaged(#[from] crate::event::Invalid),
+}
+
+/// Owns the log for writing.
+#[derive(Debug)]
+pub struct Committer {
+    writer: LogWriter,
+    state: State,
+    head: Head,
+    metrics: Arc<Metrics>,
+}
+
+/// What requests are judged against, and the clock that never goes back.
+#[derive(Debug)]
+struct State {
+    reader: LogReader,
+    index: Arc<Index>,
+    clock: Arc<dyn Clock>,
+    recorded_at_unix_nanos: i64,
+}
+
+impl Committer {
+    /// A committer that goes on behind the last event of the log.
+    pub fn new(
+        writer: LogWriter,
+        reader: LogReader,
+        index: Arc<Index>,
+        head: Head,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, CommitterError> {
+        let last = reader.head();
+        let recorded_at_unix_nanos = match reader.read(last)? {
+            Some(payload) => RecordedEvent::decode(last, payload)?.recorded_at_unix_nanos,
+            None => i64::MIN,
+        };
+        let state = State { reader, index, clock, recorded_at_unix_nanos };
+        Ok(Self { writer, state, head, metrics })
+    }
+
+    /// Commits until the intake closes and is empty; then the last mark is durable.
+    pub fn run(mut self, intake: &Intake) -> Result<(), CommitterError> {
+        let mut mark_pending = false;
+        loop {
+            match intake.take(mark_pending.then_some(MARK_IDLE_MAX)) {
+                Taken::Batch(batch) => mark_pending |= self.commit(batch)?,
+                Taken::Idle => {
+                    self.writer.sync_mark()?;
+                    mark_pending = false;
+                }
+                Taken::Closed => return Ok(self.writer.sync_mark()?),
+            }
+        }
+    }
+
+    /// One batch: judge, write, sync, index, move the head, answer. Whether anything was written.
+    fn commit(&mut self, batch: Vec<Pending>) -> Result<bool, CommitterError> {
+        let mut group = Group::after(self.writer.head());
+        let judge = |pending: Pending| (pending.reply, self.state.judge(&pending.request, &mut group));
+        let answers: Vec<_> = batch.into_iter().map(judge).collect();
+        let outcome = self.write(&group);
+        self.metrics.observe_batch(answers.len(), group.events.len());
+        match outcome {
+            Ok(()) => {
+                answers.into_iter().for_each(|(reply, answer)| send(reply, answer));
+                Ok(!group.events.is_empty())
+            }
+            Err(CommitterError::Log(refusal)) if refusal.is_refusal() => {
+                let full = || Err(AppendError::DiskFull(refusal.to_string()));
+                answers.into_iter().for_each(|(reply, _)| send(reply, full()));
+                Ok(false)
+            }
+            Err(error) => {
+                let unknown = || Err(AppendError::OutcomeUnknown(error.to_string()));
+                answers.into_iter().for_each(|(reply, _)| send(reply, unknown()));
+                Err(error)
+            }
+        }
+    }
+
+    fn write(&mut self, group: &Group) -> Result<(), CommitterError> {
+        if group.events.is_empty() {
+            return Ok(());
+        }
+        let payloads: Vec<_> = group.events.iter().map(|event| Bytes::from(event.encode())).collect();
+        let appended = {
+            let _timer = self.metrics.group_seconds.start_timer();
+            self.writer.append(&payloads)?
+        };
+        assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
+        self.state.index.apply(&group.events)?;
+        self.head.advance(appended.last);
+        Ok(())
+    }
+}
+
+/// The receiver may be gone: its client gave up, and the events are durable all the same.
+fn send(reply: oneshot::Sender<Answer>, answer: Answer) {
+    drop(reply.send(answer));
+}
+
+impl State {
+    /// Judges a request and, where it is to be appended, puts its events into the group.
+    fn judge(&mut self, request: &Request, group: &mut Group) -> Answer {
+        let facts = self.facts(request, group).map_err(|error| AppendError::Unreadable(error.to_string()))?;
+        let events = match decide(request, &facts)? {
+            Decision::AlreadyApplied(events) => events,
+            Decision::Append(verdicts) => {
+                self.recorded_at_unix_nanos = self.clock.now_unix_nanos().max(self.recorded_at_unix_nanos);
+                let append = |(event, verdict): (&Event, Verdict)| match verdict {
+                    Verdict::Known(there) => there,
+                    Verdict::New(revision) => group.push(event.clone(), revision, self.recorded_at_unix_nanos),
+                };
+                request.events.iter().zip(verdicts).map(append).collect()
+            }
+        };
+        let position = events.iter().map(|event| event.position).max().unwrap_or(Position::ZERO);
+        Ok(Appended { events, position })
+    }
+
+    fn facts(&self, request: &Request, group: &Group) -> Result<Facts, CommitterError> {
+        let mut facts = Facts::default();
+        for event in &request.events {
+            facts.known.push(self.known(&event.id, group)?);
+        }
+        let written = request.events.iter().map(|event| &event.stream);
+        let expected = request.expectations.iter().map(|expectation| &expectation.stream);
+        for stream in written.chain(expected) {
+            if facts.streams.contains_key(stream) {
+                continue;
+            }
+            let head = match group.streams.get(stream) {
+                Some(head) => Some(*head),
+                None => self.index.stream_head(stream)?,
+            };
+            facts.streams.extend(head.map(|head| (stream.clone(), head)));
+        }
+        Ok(facts)
+    }
+
+    fn known(&self, id: &EventId, group: &Group) -> Result<Option<RecordedEvent>, CommitterError> {
+        if let Some(at) = group.ids.get(id) {
+            return Ok(Some(group.events[*at].clone()));
+        }
+        let Some(position) = self.index.position_of(id)? else { return Ok(None) };
+        let payload = self.reader.read(position)?;
+        let payload = payload.ok_or_else(|| crate::event::Invalid(format!("no record at position {position}")))?;
+        Ok(Some(RecordedEvent::decode(position, payload)?))
+    }
+}
+
+/// The events that one write will make durable, and what later requests of the batch must know of them.
+#[derive(Debug)]
+struct Group {
+    after: Position,
+    events: Vec<RecordedEvent>,
+    ids: HashMap<EventId, usize>,
+    streams: HashMap<StreamId, StreamHead>,
+}
+
+impl Group {
+    fn after(after: Position) -> Self {
+        Self { after, events: Vec::new(), ids: HashMap::new(), streams: HashMap::new() }
+    }
+
+    fn last(&self) -> Position {
+        self.after.plus(self.events.len() as u64)
+    }
+
+    fn push(&mut self, event: Event, revision: Revision, recorded_at_unix_nanos: i64) -> AppendedEvent {
+        let (id, position) = (event.id, self.last().next());
+        self.ids.insert(id, self.events.len());
+        self.streams.insert(event.stream.clone(), StreamHead { revision, last_position: position });
+        self.events.push(RecordedEvent { position, revision, recorded_at_unix_nanos, event });
+        AppendedEvent { id, position, revision, already_existed: false }
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads of the log by filter: index, log and visible head put together.
+//!
+//! Invariants: nothing above the visible head is ever returned; a page says up to where it looked, so that a reader
+//! resumes without gap or repeat; the work and memory of one page are bounded. Does not know gRPC or subscriptions.
+
+use std::sync::Arc;
+
+use crate::{
+    event::{EventId, Invalid, Position, RecordedEvent, Token},
+    follower::Head,
+    index::{Direction, Filter, Index, IndexError},
+    log::{LogError, LogReader},
+};
+
+/// The readable events of a node. Clones read the same log.
+#[derive(Debug, Clone)]
+pub struct Events {
+    log: LogReader,
+    index: Arc<Index>,
+    head: Head,
+}
+
+/// Why events could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum EventsError {
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The index could not be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A record is not what it should be.
+    #[error(transparent)]
+    Damaged(#[from] Invalid),
+}
+
+/// What one page of a read is to hold.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRequest<'a> {
+    /// Which events.
+    pub filter: &'a Filter,
+    /// From low positions to high ones, or the other way.
+    pub direction: Direction,
+    /// Forwards: above this position. Backwards: below it.
+    pub from: Position,
+    /// Forwards: not above this position; at most the visible head.
+    pub upto: Position,
+    /// At most this many events.
+    pub events_max: usize,
+    /// At most about this many bytes; one event may exceed it alone.
+    pub bytes_max: usize,
+}
+
+/// Events, and how far the read got.
+#[derive(Debug)]
+pub struct Page {
+    /// In the direction of the read.
+    pub events: Vec<RecordedEvent>,
+    /// Everything up to here (in the direction of the read) was looked at.
+    pub scanned_to: Position,
+}
+
+impl Events {
+    /// Reads of this log through this index, up to this head.
+    pub const fn new(log: LogReader, index: Arc<Index>, head: Head) -> Self {
+        Self { log, index, head }
+    }
+
+    /// The visible head.
+    pub const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The log below.
+    pub const fn log(&self) -> &LogReader {
+        &self.log
+    }
+
+    /// The index below.
+    pub const fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// A token for a position up to the head.
+    pub fn token(&self, position: Position) -> Token {
+        Token { log_id: self.log.log_id(), epoch: self.log.epoch_at(position), position }
+    }
+
+    /// The event at a position; `None` above the head and below the log's beginning.
+    pub fn at(&self, position: Position) -> Result<Option<RecordedEvent>, EventsError> {
+        if position > self.head.get() {
+            return Ok(None);
+        }
+        let payload = self.log.read(position)?;
+        payload.map(|payload| Ok(RecordedEvent::decode(position, payload)?)).transpose()
+    }
+
+    /// The event with an id.
+    pub fn by_id(&self, id: &EventId) -> Result<Option<RecordedEvent>, EventsError> {
+        match self.index.position_of(id)? {
+            Some(position) => self.at(position),
+            None => Ok(None),
+        }
+    }
+
+    /// A page of events. It may be empty and still not at the end: `scanned_to` tells.
+    pub fn page(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
+        let filter = request.filter;
+        if filter.stream.is_none() && filter.types.is_empty() && filter.tags.is_empty() {
+            self.scan(request)
+        } else {
+            self.find(request)
+        }
+    }
+
+    /// Without a filter the log itself is the list.
+    fn scan(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
+        let PageRequest { from, upto, events_max, bytes_max, .. } = request;
+        let records = match request.direction {
+            Direction::Forward => self.log.scan(from, upto, bytes_max, events_max)?,
+            Direction::Backward => self.log.scan_back(from, Position::ZERO, bytes_max, events_max)?,
+        };
+        let end = match request.direction {
+            Direction::Forward => upto,
+            Direction::Backward => Position::ZERO,
+        };
+        let scanned_to = records.last().map_or(end, |(position, _)| *position);
+        let mut events = Vec::with_capacity(records.len());
+        for (position, payload) in records {
+            let event = RecordedEvent::decode(position, payload)?;
+            if request.filter.include_system || !event.event.event_type.is_system() {
+                events.push(event);
+            }
+        }
+        Ok(Page { events, scanned_to })
+    }
+
+    fn find(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
+        let PageRequest { filter, direction, from, upto, events_max, bytes_max } = request;
+        let (found, scanned_to) = match direction {
+            Direction::Forward => {
+                let found = self.index.find(filter, direction, from, upto, events_max)?;
+                let scanned_to = found.scanned_to;
+                (found, scanned_to)
+            }
+            Direction::Backward => {
+                let below = Position::new(from.get().saturating_sub(1));
+                let found = self.index.find(filter, direction, Position::ZERO, below, events_max)?;
+                let scanned_to = found.scanned_to.next();
+                (found, scanned_to)
+            }
+        };
+        let mut page = Page { events: Vec::with_capacity(found.positions.len()), scanned_to };
+        let mut bytes = 0;
+        for position in found.positions {
+            let missing = || Invalid(format!("the index names position {position}, which the log does not have"));
+            let payload = self.log.read(position)?.ok_or_else(missing)?;
+            bytes += payload.len();
+            page.events.push(RecordedEvent::decode(position, payload)?);
+            if bytes >= bytes_max {
+                page.scanned_to = position;
+                break;
+            }
+        }
+        Ok(page)
+    }
+}

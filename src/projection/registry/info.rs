@@ -1,0 +1,181 @@
+//! What a registry tells people and probes about its versions.
+
+use super::{Registry, Version};
+use crate::{
+    event::Position,
+    projection::{
+        content_hash::ContentHash, page::hex, query::QueryError, status::VersionState, store::Snapshot,
+    },
+};
+
+/// One version of a projection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionInfo {
+    /// The projection's name.
+    pub projection: String,
+    /// The version, from 1.
+    pub version: u32,
+    /// How it stands.
+    pub state: VersionState,
+    /// It answers the queries that name no version.
+    pub active: bool,
+    /// The last event it has applied and shows.
+    pub position: Position,
+    /// The log's last visible position.
+    pub head: Position,
+    /// Events applied a second, over the last seconds.
+    pub rate: f64,
+    /// Over all documents; absent while the file is closed.
+    pub content_hash: Option<ContentHash>,
+    /// SHA-256 of the definition, as hex.
+    pub definition_hash: String,
+    /// By name.
+    pub collections: Vec<CollectionInfo>,
+    /// Why it stopped, or what it is trying again.
+    pub error: Option<String>,
+}
+
+impl VersionInfo {
+    /// Events that it has not applied yet.
+    pub const fn lag(&self) -> u64 {
+        self.head.get().saturating_sub(self.position.get())
+    }
+}
+
+/// One collection of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionInfo {
+    /// Its name.
+    pub name: String,
+    /// How many documents it holds.
+    pub documents: u64,
+    /// Its indexes, by name.
+    pub indexes: Vec<String>,
+}
+
+/// A definition that is not in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefinitionProblem {
+    /// The file.
+    pub file: String,
+    /// The projection it names, where that could be read.
+    pub projection: Option<String>,
+    /// What is wrong with it, with line and column where it can be told.
+    pub error: String,
+}
+
+/// Whether queries find what they found before the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Each version that is waited for, and what for; empty: ready.
+    pub waiting_for: Vec<String>,
+}
+
+impl Readiness {
+    /// Nothing is waited for.
+    pub const fn is_ready(&self) -> bool {
+        self.waiting_for.is_empty()
+    }
+}
+
+impl Registry {
+    /// All versions, by projection, then version.
+    pub fn list(&self) -> Vec<VersionInfo> {
+        let all = self.all();
+        all.iter()
+            .map(|(active, version)| self.info(*active, version))
+            .collect()
+    }
+
+    /// The versions of one projection.
+    pub fn show(&self, projection: &str) -> Result<Vec<VersionInfo>, QueryError> {
+        let all = self.list();
+        if !all.iter().any(|version| version.projection == projection) {
+            let mut known: Vec<String> = all.into_iter().map(|version| version.projection).collect();
+            known.dedup();
+            return Err(QueryError::UnknownProjection {
+                projection: projection.to_owned(),
+                known,
+            });
+        }
+        let of_projection = all.into_iter().filter(|version| version.projection == projection);
+        Ok(of_projection.collect())
+    }
+
+    /// The definitions that are not in force, by file.
+    pub fn problems(&self) -> Vec<DefinitionProblem> {
+        let problems = self.lock_problems();
+        problems
+            .at_start
+            .iter()
+            .chain(&problems.of_sources)
+            .cloned()
+            .collect()
+    }
+
+    /// Whether the active version of every projection that was deployed before the start is open and at the head
+    /// recovered at start. One that failed does not count: waiting would not help it. One deployed since does not
+    /// either: nobody has read it yet.
+    pub fn required_ready(&self) -> Readiness {
+        let waits = |(active, version): (bool, std::sync::Arc<Version>)| {
+            let progress = version.status.progress();
+            let required = active && version.deployed_before_start && progress.failure.is_none();
+            let ready = progress.open && progress.as_of >= self.head_at_start;
+            let definition = version.store.definition();
+            (required && !ready).then(|| {
+                format!(
+                    "projection {} version {} is at position {}, wanted {}",
+                    definition.name(),
+                    definition.version(),
+                    progress.as_of,
+                    self.head_at_start
+                )
+            })
+        };
+        Readiness {
+            waiting_for: self.all().into_iter().filter_map(waits).collect(),
+        }
+    }
+
+    fn info(&self, active: bool, version: &Version) -> VersionInfo {
+        let definition = version.store.definition();
+        let progress = version.status.progress();
+        let snapshot = version.store.snapshot().ok();
+        let position = snapshot
+            .as_ref()
+            .map_or(progress.as_of, |snapshot| snapshot.state().cursor);
+        let head = self.head.get().max(position);
+        let collections = definition.collections().iter().enumerate();
+        VersionInfo {
+            projection: definition.name().to_owned(),
+            version: definition.version(),
+            state: progress.state(head, active),
+            active,
+            position,
+            head,
+            rate: version.status.rate(),
+            content_hash: snapshot.as_ref().map(|snapshot| snapshot.state().content_hash),
+            definition_hash: hex(definition.hash()),
+            collections: collections
+                .map(|(at, collection)| CollectionInfo {
+                    name: collection.name.to_string(),
+                    documents: snapshot.as_ref().map_or(0, |snapshot| documents(snapshot, at)),
+                    indexes: collection
+                        .indexes
+                        .iter()
+                        .map(|index| index.name.to_string())
+                        .collect(),
+                })
+                .collect(),
+            error: progress
+                .failure
+                .or(progress.trouble)
+                .map(|error| error.to_string()),
+        }
+    }
+}
+
+/// How many documents a collection holds; 0 where the file cannot say, which the version's own state tells.
+fn documents(snapshot: &Snapshot, collection: usize) -> u64 {
+    snapshot.document_count(collection).unwrap_or(0)
+}

@@ -1,0 +1,343 @@
+//! Follows the log for one version: reads events, applies them in batches, commits, publishes.
+//!
+//! Invariants: what is published is committed; a batch ends at the head it began with, so a version at the head shows
+//! an event at once and one behind it works in large batches; visible changes are durable within a second, 50,000
+//! events or 32 MiB, one file at a time over all versions. An event that cannot be applied stops this version only,
+//! everything before it committed. A file that fails is closed and opened again; one that is damaged is set aside and
+//! built anew. Does not know other versions, queries, or when it is driven.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    event::{Position, RecordedEvent},
+    follower::{Follower, Head, Step, Stop},
+    kv::{KvError, Persistence},
+    limits::{
+        BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DURABLE_INTERVAL_MAX, FOLLOW_SCAN_BYTES_MAX,
+        FOLLOW_SCAN_EVENTS_MAX, FOLLOWER_RETRY_MAX,
+    },
+    log::LogReader,
+    projection::{
+        batch::Batch,
+        declarative::ApplyError,
+        state::State,
+        status::Status,
+        store::{LogFacts, Store},
+    },
+};
+
+/// Held while a file takes a durable commit; shared by all versions.
+pub type DurableTurn = Arc<Mutex<()>>;
+
+/// How long a follower without work waits when nothing but the head can wake it.
+const IDLE_WAIT: Duration = Duration::from_secs(3_600);
+/// How long it waits for its turn to commit durably.
+const TURN_WAIT: Duration = Duration::from_millis(20);
+/// The first wait after an I/O error; it doubles up to `FOLLOWER_RETRY_MAX`.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// How often a runner builds anew because its file is damaged, before it gives up.
+const REBUILDS_MAX: u32 = 2;
+
+/// The follower of one version.
+#[derive(Debug)]
+pub struct Runner {
+    store: Arc<Store>,
+    status: Arc<Status>,
+    reader: LogReader,
+    head: Head,
+    turn: DurableTurn,
+    stop: Stop,
+    /// `None` while the file is closed.
+    batch: Option<Batch>,
+    undurable: Undurable,
+    retry: Duration,
+    rebuilds: u32,
+}
+
+/// What is visible and not durable.
+#[derive(Debug, Default)]
+struct Undurable {
+    events: u64,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+/// Why a step did not do its work.
+#[derive(Debug)]
+enum Trouble {
+    /// The event cannot be applied; all before it are in the batch.
+    Event(String),
+    File(KvError),
+    Log(String),
+}
+
+impl From<KvError> for Trouble {
+    fn from(error: KvError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl Runner {
+    /// A runner over a closed store.
+    pub fn new(
+        store: Arc<Store>,
+        status: Arc<Status>,
+        reader: LogReader,
+        head: Head,
+        turn: DurableTurn,
+        stop: Stop,
+    ) -> Self {
+        Self {
+            store,
+            status,
+            reader,
+            head,
+            turn,
+            stop,
+            batch: None,
+            undurable: Undurable::default(),
+            retry: RETRY_MIN,
+            rebuilds: 0,
+        }
+    }
+
+    /// Opens the file where it is closed, then applies what is there.
+    fn work(&mut self) -> Result<Step, Trouble> {
+        let mut batch = match self.batch.take() {
+            Some(batch) => batch,
+            None => self.open()?,
+        };
+        let worked = self.advance(&mut batch);
+        if !matches!(worked, Err(Trouble::File(_))) {
+            self.batch = Some(batch);
+        }
+        worked
+    }
+
+    fn open(&mut self) -> Result<Batch, Trouble> {
+        let facts = LogFacts {
+            log_id: self.reader.log_id(),
+            head: self.reader.head(),
+            epoch_at: &|position| self.reader.epoch_at(position),
+        };
+        let (state, _) = self.store.open(&facts)?;
+        self.undurable = Undurable::default();
+        self.status.opened(state.cursor, state.built);
+        Ok(Batch::new(Arc::clone(&self.store), state))
+    }
+
+    /// One batch, its commit, and a durable commit where one is due.
+    fn advance(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
+        let upto = self.head.get();
+        let filled = self.fill(batch, upto);
+        if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
+            return Err(trouble);
+        }
+        let failed = filled.is_err();
+        let caught_up = batch.cursor() >= upto;
+        let first_build = caught_up && !self.status.progress().built;
+        if failed || first_build || self.is_due_by_size(batch) {
+            let turn = Arc::clone(&self.turn);
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            self.commit(batch, caught_up, Persistence::Durable)?;
+        } else if batch.events() > 0 {
+            self.commit(batch, caught_up, Persistence::Buffered)?;
+        }
+        filled?;
+        self.status.troubled(None);
+        if self.is_due_by_time() {
+            let turn = Arc::clone(&self.turn);
+            match turn.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(self.next_step(batch, TURN_WAIT)),
+                Ok(_) | Err(TryLockError::Poisoned(_)) => {
+                    self.commit(batch, caught_up, Persistence::Durable)?;
+                }
+            }
+        }
+        let undurable_for = self.undurable.since.map(|since| since.elapsed());
+        let wait = undurable_for.map_or(IDLE_WAIT, |age| DURABLE_INTERVAL_MAX.saturating_sub(age));
+        Ok(self.next_step(batch, wait))
+    }
+
+    fn next_step(&self, batch: &Batch, wait: Duration) -> Step {
+        if self.head.get() > batch.cursor() {
+            Step::More
+        } else {
+            Step::CaughtUp(batch.cursor(), wait)
+        }
+    }
+
+    /// Applies events up to `upto`, or until the batch is full or the stop is requested.
+    fn fill(&self, batch: &mut Batch, upto: Position) -> Result<(), Trouble> {
+        while batch.cursor() < upto
+            && batch.events() < BATCH_EVENTS_MAX
+            && batch.bytes() < BATCH_BYTES_MAX
+            && !self.stop.is_requested()
+        {
+            let after = batch.cursor();
+            let records = self
+                .reader
+                .scan(after, upto, FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX)
+                .map_err(|error| Trouble::Log(format!("reading the log behind position {after}: {error}")))?;
+            if records.is_empty() {
+                return Err(Trouble::Log(format!(
+                    "the log has no record behind position {after}, although its head is {upto}"
+                )));
+            }
+            for (position, payload) in records {
+                let event = RecordedEvent::decode(position, payload)
+                    .map_err(|invalid| Trouble::Event(invalid.to_string()))?;
+                batch.apply(&event).map_err(|error| self.trouble(&event, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn trouble(&self, event: &RecordedEvent, error: ApplyError) -> Trouble {
+        let reason = match error {
+            ApplyError::Event(reason) => reason,
+            ApplyError::Store(failure) => match failure.downcast::<KvError>() {
+                Ok(error) => return Trouble::File(*error),
+                Err(failure) => return Trouble::File(KvError::Io(failure.to_string())),
+            },
+        };
+        let definition = self.store.definition();
+        Trouble::Event(format!(
+            "projection {} version {} stopped at position {}: event {} of type {} in stream {} cannot be \
+             applied: {reason}; deploy a version that can take it",
+            definition.name(),
+            definition.version(),
+            event.position,
+            event.event.id,
+            event.event.event_type,
+            event.event.stream,
+        ))
+    }
+
+    fn commit(
+        &mut self,
+        batch: &mut Batch,
+        caught_up: bool,
+        persistence: Persistence,
+    ) -> Result<(), KvError> {
+        let (events, bytes) = (batch.events(), batch.bytes());
+        let epoch = match batch.cursor() {
+            Position::ZERO => 0,
+            cursor => self.reader.epoch_at(cursor),
+        };
+        let State { cursor, built, .. } = batch.commit(epoch, caught_up, persistence)?;
+        self.undurable = match persistence {
+            Persistence::Durable => Undurable::default(),
+            Persistence::Buffered => Undurable {
+                events: self.undurable.events + events,
+                bytes: self.undurable.bytes + bytes,
+                since: self.undurable.since.or_else(|| Some(Instant::now())),
+            },
+        };
+        self.retry = RETRY_MIN;
+        self.status.advanced(cursor, built, events);
+        Ok(())
+    }
+
+    fn is_due_by_size(&self, batch: &Batch) -> bool {
+        self.undurable.events + batch.events() >= BATCH_EVENTS_MAX
+            || self.undurable.bytes + batch.bytes() >= BATCH_BYTES_MAX
+    }
+
+    fn is_due_by_time(&self) -> bool {
+        let since = self.undurable.since;
+        since.is_some_and(|since| since.elapsed() >= DURABLE_INTERVAL_MAX)
+    }
+
+    /// What follows from a step that did not do its work.
+    fn recover(&mut self, trouble: Trouble) -> Step {
+        match trouble {
+            Trouble::Event(failure) => self.fail(&failure),
+            Trouble::Log(trouble) => {
+                tracing::warn!(file = %self.store.path().display(), %trouble, "a projection waits");
+                self.status.troubled(Some(&trouble));
+                self.back_off()
+            }
+            Trouble::File(KvError::Damaged(reason)) => self.rebuild(reason),
+            Trouble::File(error) => {
+                let trouble = format!("{}: {error}", self.store.path().display());
+                tracing::warn!(%trouble, "a projection's file is opened again");
+                self.close(&trouble);
+                self.back_off()
+            }
+        }
+    }
+
+    fn rebuild(&mut self, reason: String) -> Step {
+        self.close(&reason);
+        if self.rebuilds == REBUILDS_MAX {
+            return self.fail(&format!(
+                "{} was damaged {} times since the start, at last: {reason}; check the disk and restart",
+                self.store.path().display(),
+                REBUILDS_MAX + 1
+            ));
+        }
+        self.rebuilds += 1;
+        match self.store.discard(reason) {
+            Ok(_) => Step::More,
+            Err(error) => {
+                self.close(&error.to_string());
+                self.back_off()
+            }
+        }
+    }
+
+    fn close(&mut self, trouble: &str) {
+        self.batch = None;
+        self.undurable = Undurable::default();
+        self.status.closed(trouble);
+        self.store.close();
+    }
+
+    fn fail(&mut self, failure: &str) -> Step {
+        tracing::error!(%failure, "a projection stopped");
+        self.status.failed(failure);
+        Step::Over
+    }
+
+    fn back_off(&mut self) -> Step {
+        let wait = self.retry;
+        self.retry = (2 * self.retry).min(FOLLOWER_RETRY_MAX);
+        Step::Retry(wait)
+    }
+}
+
+impl Follower for Runner {
+    fn step(&mut self) -> Step {
+        // redb checks invariants by panics; on a damaged file they must stop this version and no other.
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work())).unwrap_or_else(|_| {
+            Err(Trouble::File(KvError::Damaged(
+                "working on it failed an internal check, see the log output".into(),
+            )))
+        });
+        worked.unwrap_or_else(|trouble| self.recover(trouble))
+    }
+
+    fn finish(&mut self) {
+        let Some(mut batch) = self.batch.take() else {
+            return;
+        };
+        if batch.events() == 0 && self.undurable.events == 0 {
+            return;
+        }
+        let turn = Arc::clone(&self.turn);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.commit(&mut batch, false, Persistence::Durable) {
+            let trouble = format!("{}: {error}", self.store.path().display());
+            tracing::warn!(%trouble, "the last changes of a projection are not durable and will be applied again");
+            self.status.closed(&trouble);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

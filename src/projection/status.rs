@@ -1,0 +1,263 @@
+//! How a version stands, as its runner tells it and as queries and people read it.
+//!
+//! Invariants: the as-of position is published after the commit that made it visible; the floor, below which an
+//! unpinned read does not answer, never goes down. Deliberately does not know how documents are kept.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use crate::{event::Position, limits::LIVE_LAG_MAX};
+
+/// How a version stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionState {
+    /// Applies the log for the first time.
+    Building,
+    /// Was at the head before and is behind it now.
+    CatchingUp,
+    /// At the head, not active.
+    Ready,
+    /// Answers the queries that name no version.
+    Active,
+    /// Was active before and goes on applying.
+    Standby,
+    /// Removed.
+    Retired,
+    /// Stopped by an error.
+    Failed,
+}
+
+impl VersionState {
+    /// One word, lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::CatchingUp => "catching_up",
+            Self::Ready => "ready",
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Retired => "retired",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for VersionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a runner has published.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// What a snapshot taken now contains at least.
+    pub as_of: Position,
+    /// Below this an unpinned read does not answer, unless the version has failed.
+    pub floor: Position,
+    /// Snapshots can be taken.
+    pub open: bool,
+    /// It has been at the head once.
+    pub built: bool,
+    /// Why it stopped for good, where, and what to do.
+    pub failure: Option<Arc<str>>,
+    /// What it is trying again at the moment, and why.
+    pub trouble: Option<Arc<str>>,
+}
+
+impl Progress {
+    /// How it stands, the log's head being `head`.
+    pub fn state(&self, head: Position, active: bool) -> VersionState {
+        if self.failure.is_some() {
+            VersionState::Failed
+        } else if !self.built {
+            VersionState::Building
+        } else if !self.open || head.get().saturating_sub(self.as_of.get()) > LIVE_LAG_MAX {
+            VersionState::CatchingUp
+        } else if active {
+            VersionState::Active
+        } else {
+            VersionState::Ready
+        }
+    }
+}
+
+/// Where a runner publishes and others look and wait.
+#[derive(Debug)]
+pub struct Status {
+    progress: watch::Sender<Progress>,
+    rate: Mutex<Rate>,
+}
+
+impl Status {
+    /// Of a version that has published nothing yet.
+    pub fn new(floor: Position, built: bool) -> Self {
+        let progress = Progress {
+            floor,
+            built,
+            ..Progress::default()
+        };
+        Self {
+            progress: watch::Sender::new(progress),
+            rate: Mutex::new(Rate::default()),
+        }
+    }
+
+    /// What is published now.
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Sees every change from now on.
+    pub fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Events applied a second, over the last seconds.
+    pub fn rate(&self) -> f64 {
+        self.lock_rate().per_second(Instant::now())
+    }
+
+    /// The file is open at this position. Where it was further before, that becomes the floor.
+    pub(crate) fn opened(&self, as_of: Position, built: bool) {
+        self.progress.send_modify(|progress| {
+            progress.floor = progress.floor.max(progress.as_of);
+            progress.as_of = as_of;
+            progress.open = true;
+            progress.built = built;
+            progress.trouble = None;
+        });
+    }
+
+    /// A commit made all up to `as_of` visible.
+    pub(crate) fn advanced(&self, as_of: Position, built: bool, events: u64) {
+        self.lock_rate().add(Instant::now(), events);
+        self.progress.send_modify(|progress| {
+            assert!(as_of >= progress.as_of, "an open version never goes back");
+            progress.as_of = as_of;
+            progress.built = built;
+        });
+    }
+
+    /// The file is closed and will be tried again.
+    pub(crate) fn closed(&self, trouble: &str) {
+        self.progress.send_modify(|progress| {
+            progress.floor = progress.floor.max(progress.as_of);
+            progress.open = false;
+            progress.trouble = Some(trouble.into());
+        });
+    }
+
+    /// Something outside the file did not work and will be tried again; `None`: it works again.
+    pub(crate) fn troubled(&self, trouble: Option<&str>) {
+        self.progress.send_if_modified(|progress| {
+            let changed = progress.trouble.as_deref() != trouble;
+            progress.trouble = trouble.map(Into::into);
+            changed
+        });
+    }
+
+    /// It stopped for good.
+    pub(crate) fn failed(&self, failure: &str) {
+        self.progress
+            .send_modify(|progress| progress.failure = Some(failure.into()));
+    }
+
+    fn lock_rate(&self) -> std::sync::MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Over how long a rate is taken.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// Commits closer than this share one entry, which bounds their number.
+const RATE_GRAIN: Duration = Duration::from_millis(100);
+
+/// Counts of events by time.
+#[derive(Debug, Default)]
+struct Rate(VecDeque<(Instant, u64)>);
+
+impl Rate {
+    fn add(&mut self, now: Instant, events: u64) {
+        match self.0.back_mut() {
+            Some((at, count)) if now.saturating_duration_since(*at) < RATE_GRAIN => *count += events,
+            _ => self.0.push_back((now, events)),
+        }
+        while self
+            .0
+            .front()
+            .is_some_and(|(at, _)| now.saturating_duration_since(*at) > RATE_WINDOW)
+        {
+            self.0.pop_front();
+        }
+    }
+
+    fn per_second(&self, now: Instant) -> f64 {
+        let recent = self
+            .0
+            .iter()
+            .filter(|(at, _)| now.saturating_duration_since(*at) <= RATE_WINDOW);
+        let events: u64 = recent.map(|(_, count)| count).sum();
+        events as f64 / RATE_WINDOW.as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_follow_from_progress() {
+        let head = Position::new(5_000);
+        let at = |as_of: u64, built: bool| Progress {
+            as_of: Position::new(as_of),
+            open: true,
+            built,
+            ..Progress::default()
+        };
+        assert_eq!(at(4_999, false).state(head, true), VersionState::Building);
+        assert_eq!(at(3_999, true).state(head, true), VersionState::CatchingUp);
+        assert_eq!(at(4_000, true).state(head, true), VersionState::Active);
+        assert_eq!(at(5_000, true).state(head, false), VersionState::Ready);
+        let failed = Progress {
+            failure: Some("why".into()),
+            ..at(5_000, true)
+        };
+        assert_eq!(failed.state(head, true), VersionState::Failed);
+    }
+
+    #[test]
+    fn the_floor_keeps_what_was_shown_before_a_rebuild() {
+        let status = Status::new(Position::new(3), false);
+        status.opened(Position::ZERO, false);
+        assert_eq!(status.progress().floor, Position::new(3));
+        status.advanced(Position::new(9), true, 9);
+        status.closed("the disk refused");
+        status.opened(Position::ZERO, false);
+        assert_eq!(status.progress().floor, Position::new(9));
+        assert_eq!(status.progress().as_of, Position::ZERO);
+    }
+
+    #[test]
+    fn the_rate_covers_the_last_seconds() {
+        let start = Instant::now();
+        let mut rate = Rate::default();
+        for tick in 0..100 {
+            rate.add(start + Duration::from_millis(100 * tick), 50);
+        }
+        let now = start + Duration::from_millis(9_900);
+        assert!(
+            (rate.per_second(now) - 500.0).abs() < 20.0,
+            "{}",
+            rate.per_second(now)
+        );
+        assert!(rate.0.len() <= 52);
+        assert!(rate.per_second(now + Duration::from_secs(60)) < f64::EPSILON);
+    }
+}

@@ -1,0 +1,333 @@
+//! The one redb file of a projection version: its tables, its state record, its snapshots.
+//!
+//! Invariants: documents, indexes and the state record change in one transaction, so a snapshot's state says exactly
+//! which events its documents have seen. A file belongs to one definition and one log; one that does not fit, or whose
+//! cursor the log does not know, is set aside and begun anew at position 0.
+//!
+//! Tables: `state` (one record), `d:<collection>` (encoded key -> position, 8 bytes big-endian, then canonical text),
+//! `i:<collection>:<index>` (entry -> bytes of the key at its end, and a mark). Deliberately does not know batches, threads, queries.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _,
+    TableDefinition, WriteTransaction,
+};
+use uuid::Uuid;
+
+use crate::{
+    disk::Disk,
+    event::Position,
+    kv::{self, KvError, Persistence, SetAside},
+    limits::PROJECTION_CACHE_BYTES,
+    projection::{definition::Definition, state::State},
+};
+
+const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+const STATE_KEY: &str = "state";
+
+/// A table of documents, for writing.
+pub(crate) type DocumentTable<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+/// A table of index entries, for writing.
+pub(crate) type IndexTable<'a> = TableDefinition<'a, &'static [u8], u16>;
+
+/// The file of one version; closed until `open`, and again while it is reopened.
+#[derive(Debug)]
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    tables: Arc<Tables>,
+    slot: RwLock<Option<Database>>,
+}
+
+/// What the log says that a file must agree with.
+pub struct LogFacts<'a> {
+    /// The log's identity.
+    pub log_id: Uuid,
+    /// Its last position.
+    pub head: Position,
+    /// The epoch that wrote a position.
+    pub epoch_at: &'a dyn Fn(Position) -> u64,
+}
+
+impl std::fmt::Debug for LogFacts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogFacts")
+            .field("log_id", &self.log_id)
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The names of the tables, by place in the definition.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) collections: Vec<CollectionTables>,
+}
+
+/// The names of one collection's tables.
+#[derive(Debug)]
+pub(crate) struct CollectionTables {
+    pub(crate) documents: String,
+    pub(crate) indexes: Vec<String>,
+}
+
+impl Tables {
+    fn new(definition: Arc<Definition>) -> Self {
+        let collections = definition
+            .collections()
+            .iter()
+            .map(|collection| CollectionTables {
+                documents: format!("d:{}", collection.name),
+                indexes: collection
+                    .indexes
+                    .iter()
+                    .map(|index| format!("i:{}:{}", collection.name, index.name))
+                    .collect(),
+            });
+        Self {
+            collections: collections.collect(),
+            definition,
+        }
+    }
+}
+
+impl Store {
+    /// The file of a version in `dir`, closed.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path, definition: Arc<Definition>) -> Self {
+        let path = dir.join(format!("{}-v{}.redb", definition.name(), definition.version()));
+        Self {
+            disk,
+            path,
+            tables: Arc::new(Tables::new(definition)),
+            slot: RwLock::new(None),
+        }
+    }
+
+    /// The definition whose documents it holds.
+    pub fn definition(&self) -> &Arc<Definition> {
+        &self.tables.definition
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the file, or a new one in place of one that does not fit, and gives its state.
+    pub fn open(&self, log: &LogFacts<'_>) -> Result<(State, Option<SetAside>), KvError> {
+        self.close();
+        let (database, damaged) = kv::open_or_replace(&*self.disk, &self.path, PROJECTION_CACHE_BYTES)?;
+        let (database, state, unfit) = match self.check(&database, log) {
+            Ok(Some(state)) => (database, state, None),
+            Ok(None) => {
+                let state = self.begin(&database, log)?;
+                (database, state, None)
+            }
+            Err(KvError::Damaged(reason)) => {
+                drop(database);
+                let aside = kv::set_aside(&*self.disk, &self.path, reason)?;
+                let (database, _) = kv::open_or_replace(&*self.disk, &self.path, PROJECTION_CACHE_BYTES)?;
+                let state = self.begin(&database, log)?;
+                (database, state, Some(aside))
+            }
+            Err(error) => return Err(error),
+        };
+        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        Ok((state, unfit.or(damaged)))
+    }
+
+    /// Closes the file. Snapshots that are still held fail with `KvError::Closed` from now on.
+    pub fn close(&self) {
+        drop(self.slot.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Closes the file and puts it out of the way; the next `open` begins a new one.
+    pub fn discard(&self, reason: String) -> Result<SetAside, KvError> {
+        self.close();
+        kv::set_aside(&*self.disk, &self.path, reason)
+    }
+
+    /// Closes the file and removes it; the next `open` begins a new one.
+    pub fn remove(&self) -> Result<(), KvError> {
+        self.close();
+        match self.disk.remove_file(&self.path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))?)
+    }
+
+    /// What is committed now.
+    pub fn snapshot(&self) -> Result<Snapshot, KvError> {
+        let read = self.with(|database| Ok(database.begin_read()?))?;
+        let state = read_state(&read, &self.tables.definition)?
+            .ok_or_else(|| KvError::Damaged("it has no state record".into()))?;
+        Ok(Snapshot {
+            read,
+            state,
+            tables: Arc::clone(&self.tables),
+        })
+    }
+
+    /// Begins a change. There is one writer, so this does not wait.
+    pub(crate) fn begin_write(&self, persistence: Persistence) -> Result<WriteTransaction, KvError> {
+        self.with(|database| kv::begin_write(database, persistence))
+    }
+
+    pub(crate) fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    fn with<T>(&self, use_it: impl FnOnce(&Database) -> Result<T, KvError>) -> Result<T, KvError> {
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        use_it(slot.as_ref().ok_or(KvError::Closed)?)
+    }
+
+    /// The state of a file that fits; `None` for a file that was never begun.
+    fn check(&self, database: &Database, log: &LogFacts<'_>) -> Result<Option<State>, KvError> {
+        let read = database.begin_read()?;
+        let Some(state) = read_state(&read, self.definition())? else {
+            return Ok(None);
+        };
+        let unfit = |reason: String| Err(KvError::Damaged(reason));
+        if state.log_id != log.log_id {
+            return unfit(format!("it follows the log {}, not {}", state.log_id, log.log_id));
+        }
+        if state.cursor > log.head {
+            return unfit(format!(
+                "its cursor {} is above the log's head {}",
+                state.cursor, log.head
+            ));
+        }
+        if state.cursor > Position::ZERO && (log.epoch_at)(state.cursor) != state.epoch {
+            return unfit(format!(
+                "position {} was written by epoch {}, it followed epoch {}",
+                state.cursor,
+                (log.epoch_at)(state.cursor),
+                state.epoch
+            ));
+        }
+        Ok(Some(state))
+    }
+
+    /// Puts the tables and the first state into an empty file.
+    fn begin(&self, database: &Database, log: &LogFacts<'_>) -> Result<State, KvError> {
+        let state = State::new(log.log_id);
+        let write = kv::begin_write(database, Persistence::Durable)?;
+        for collection in &self.tables.collections {
+            write.open_table(DocumentTable::new(&collection.documents))?;
+            for index in &collection.indexes {
+                write.open_table(IndexTable::new(index))?;
+            }
+        }
+        write_state(&write, &state, self.definition())?;
+        write.commit()?;
+        Ok(state)
+    }
+}
+
+/// One committed state of a version's documents.
+pub struct Snapshot {
+    read: ReadTransaction,
+    state: State,
+    tables: Arc<Tables>,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    /// Which events its documents have seen.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The definition whose documents it holds.
+    pub fn definition(&self) -> &Arc<Definition> {
+        &self.tables.definition
+    }
+
+    /// How many documents a collection holds.
+    pub fn document_count(&self, collection: usize) -> Result<u64, KvError> {
+        Ok(self.documents(collection)?.len()?)
+    }
+
+    pub(crate) fn documents(
+        &self,
+        collection: usize,
+    ) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, KvError> {
+        let name = &self.tables.collections[collection].documents;
+        Ok(self.read.open_table(DocumentTable::new(name))?)
+    }
+
+    pub(crate) fn index(
+        &self,
+        collection: usize,
+        index: usize,
+    ) -> Result<ReadOnlyTable<&'static [u8], u16>, KvError> {
+        let name = &self.tables.collections[collection].indexes[index];
+        Ok(self.read.open_table(IndexTable::new(name))?)
+    }
+}
+
+/// The position and the canonical text that a stored document consists of.
+pub(crate) fn split_document(stored: &[u8]) -> Result<(Position, &[u8]), KvError> {
+    let (position, text) = stored
+        .split_first_chunk()
+        .ok_or_else(|| KvError::Damaged("a stored document is too short".into()))?;
+    Ok((Position::new(u64::from_be_bytes(*position)), text))
+}
+
+/// Marks an entry of a document that has several in the index.
+const SEVERAL: u16 = 1 << 15;
+
+/// The value of an index entry.
+pub(crate) fn entry_value(key_bytes: usize, several: bool) -> u16 {
+    key_bytes as u16 | if several { SEVERAL } else { 0 }
+}
+
+/// The encoded key at the end of an entry, and whether its document has several in the index.
+pub(crate) fn split_entry(entry: &[u8], value: u16) -> Result<(&[u8], bool), KvError> {
+    let at = entry.len().checked_sub(usize::from(value & !SEVERAL));
+    let key = at.map(|at| &entry[at..]);
+    let key = key.ok_or_else(|| KvError::Damaged("an index entry is too short".into()))?;
+    Ok((key, value & SEVERAL != 0))
+}
+
+pub(crate) fn write_state(
+    write: &WriteTransaction,
+    state: &State,
+    definition: &Definition,
+) -> Result<(), KvError> {
+    let mut table = write.open_table(STATE)?;
+    table.insert(STATE_KEY, &state.encode(definition.hash())[..])?;
+    Ok(())
+}
+
+fn read_state(read: &ReadTransaction, definition: &Definition) -> Result<Option<State>, KvError> {
+    let table = match read.open_table(STATE) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(record) = table.get(STATE_KEY)? else {
+        return Ok(None);
+    };
+    let (state, hash) = State::decode(record.value()).map_err(KvError::Damaged)?;
+    if hash == *definition.hash() {
+        Ok(Some(state))
+    } else {
+        Err(KvError::Damaged("it was built by another definition".into()))
+    }
+}

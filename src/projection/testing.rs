@@ -1,0 +1,182 @@
+//! What the tests of projections share: a node with a log on any disk, events, and versions driven step by step.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    clock::SimClock,
+    disk::Disk,
+    event::{Event, EventId, EventType, Position, RecordedEvent, Revision, StreamId},
+    follower::{Follower, Head, Step, Stop},
+    limits::SEGMENT_BYTES,
+    log::{LogConfig, LogReader, LogWriter},
+    meta::Meta,
+    projection::{
+        content_hash::ContentHash,
+        definition::Definition,
+        registry::{Registry, RegistryConfig},
+        runner::{DurableTurn, Runner},
+        status::Status,
+        store::Store,
+    },
+};
+
+/// A definition with every kind of step: documents with indexes, sums, an event that fails on text.
+pub(crate) const DEFINITION: &str = r#"
+projection: p
+version: 1
+collections:
+  docs:
+    indexes:
+      by_a: [a]
+      by_a_b: [a, b]
+      by_tags: [tags, a]
+  sums: {}
+events:
+  doc.put:
+    - put: docs
+      key: data.key
+      value: { a: "${data.a}", b: "${data.b}", tags: "${data.tags}" }
+    - add: sums
+      key: data.key
+      value: { puts: 1 }
+  doc.deleted:
+    - delete: docs
+      key: data.key
+  doc.summed:
+    - add: sums
+      key: data.key
+      value: { total: "${data.number}" }
+"#;
+
+/// The data directory of all tests on simulated disks.
+pub(crate) const DATA: &str = "/data";
+
+pub(crate) fn definition(source: &str) -> Definition {
+    Definition::parse(source, "p.yaml").expect("the definition is right")
+}
+
+/// A log and its head; what a node has without its projections.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) data: PathBuf,
+    pub(crate) writer: LogWriter,
+    pub(crate) reader: LogReader,
+    pub(crate) head: Head,
+}
+
+impl Node {
+    pub(crate) fn open(disk: Arc<dyn Disk>, data: &Path) -> Self {
+        let config = LogConfig {
+            dir: data.join("log"),
+            node: "tests".into(),
+            segment_bytes: SEGMENT_BYTES,
+            low_water_bytes: 0,
+        };
+        disk.create_dir_all(data).expect("the data directory is there");
+        let opened = crate::log::open(Arc::clone(&disk), &SimClock::new(7), config).expect("the log opens");
+        Self {
+            disk,
+            data: data.to_owned(),
+            head: Head::new(opened.reader.head()),
+            writer: opened.writer,
+            reader: opened.reader,
+        }
+    }
+
+    /// Appends events of a type with these data, durable and visible.
+    pub(crate) fn append(&mut self, events: &[(&str, String)]) -> Position {
+        let mut position = self.writer.head();
+        let payloads: Vec<Bytes> = events
+            .iter()
+            .map(|(event_type, data)| {
+                position = position.next();
+                event(position, event_type, data).encode().into()
+            })
+            .collect();
+        let appended = self.writer.append(&payloads).expect("the log takes it");
+        self.head.advance(appended.last);
+        appended.last
+    }
+
+    pub(crate) fn projections(&self) -> PathBuf {
+        self.data.join("projections")
+    }
+
+    pub(crate) fn version(&self, source: &str) -> Driven {
+        let projections = self.projections();
+        self.disk.create_dir_all(&projections).expect("the directory is there");
+        let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)));
+        let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
+        let runner = Runner::new(
+            Arc::clone(&store),
+            Arc::clone(&status),
+            self.reader.clone(),
+            self.head.clone(),
+            DurableTurn::default(),
+            Stop::default(),
+        );
+        Driven {
+            store,
+            status,
+            runner,
+        }
+    }
+
+    pub(crate) fn registry(&self, dev: bool) -> Registry {
+        let meta = Meta::open(&self.disk, &self.data.join("meta.redb")).expect("meta.redb opens");
+        let config = RegistryConfig {
+            dir: self.projections(),
+            dev,
+        };
+        let (disk, reader) = (Arc::clone(&self.disk), self.reader.clone());
+        Registry::open(disk, config, meta, reader, self.head.clone()).expect("the registry opens")
+    }
+}
+
+pub(crate) fn event(position: Position, event_type: &str, data: &str) -> RecordedEvent {
+    RecordedEvent {
+        position,
+        revision: Revision::new(position.get()),
+        recorded_at_unix_nanos: position.get() as i64,
+        event: Event {
+            id: EventId::from_uuid(uuid::Uuid::from_u128(u128::from(position.get()))).expect("not nil"),
+            event_type: EventType::parse(event_type).expect("a type"),
+            stream: StreamId::parse("s").expect("a stream"),
+            tags: Vec::new(),
+            data: Bytes::copy_from_slice(data.as_bytes()),
+            metadata: None,
+            time_unix_nanos: None,
+        },
+    }
+}
+
+/// A version whose runner a test drives.
+#[derive(Debug)]
+pub(crate) struct Driven {
+    pub(crate) store: Arc<Store>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) runner: Runner,
+}
+
+impl Driven {
+    /// Steps until it is at the head or over; waits are skipped.
+    pub(crate) fn run(&mut self) -> Step {
+        for _ in 0..10_000 {
+            let step = self.runner.step();
+            if matches!(step, Step::CaughtUp(..) | Step::Over) {
+                return step;
+            }
+        }
+        panic!("no end: {:?}", self.status.progress());
+    }
+
+    pub(crate) fn content_hash(&self) -> ContentHash {
+        self.store.snapshot().expect("it is open").state().content_hash
+    }
+}
