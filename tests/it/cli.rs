@@ -117,7 +117,7 @@ fn projections_are_listed_with_their_state() {
 fn what_is_not_there_is_refused_in_one_line() {
     let cli = Cli::start();
     for words in [
-        &["get", "departures", "airports", "XXX"][..],
+        &["get", "departures", "airports", "ZZZ"][..],
         &["get", "absent", "airports", "EWR"],
         &["get", "departures", "absent", "EWR"],
         &["get", "departures", "airports", "EWR", "--version", "9"],
