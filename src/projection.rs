@@ -20,3 +20,4 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod watch_directory;
+pub mod offline;

@@ -171,3 +171,4 @@ impl From<QueryError> for Refusal {
         }
     }
 }
+
