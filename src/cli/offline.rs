@@ -23,7 +23,7 @@ use super::{
         source::{self, Item},
     },
     output::{Format, Out, print_lines},
-    text::{hex, pretty, raw, to_line},
+    text::{hex, pretty, raw, to_line, to_raw},
 };
 use crate::{
     disk::{self, real::RealDisk},
@@ -181,14 +181,21 @@ struct Line<'a> {
 /// A shown key as JSON: the array that it is, or the text.
 fn key_value(shown: &str) -> Box<RawValue> {
     match Json::parse(shown.as_bytes()) {
-        Ok(Json::Array(_)) => raw(shown.as_bytes()),
-        _ => super::text::to_raw(shown),
+        Ok(Json::Array(parts)) => match parts.as_slice() {
+            [Json::Text(text)] => to_raw(&**text),
+            _ => raw(shown.as_bytes()),
+        },
+        _ => to_raw(shown),
     }
 }
 
+/// The text itself, or a JSON array; a text that reads as an array is shown as the array of that one text.
 fn show_key(key: &Key) -> String {
     match key.to_json() {
-        Json::Text(text) => text.into(),
+        Json::Text(text) => match Json::parse(text.as_bytes()) {
+            Ok(Json::Array(_)) => Json::Array(vec![Json::Text(text)]).to_string(),
+            _ => text.into(),
+        },
         other => other.to_string(),
     }
 }
@@ -384,6 +391,19 @@ mod tests {
                 .insert((*key).into(), value);
         }
         shown
+    }
+
+    #[test]
+    fn shown_keys_are_told_apart() {
+        let check = |key: &str, shown: &str, json: &str| {
+            let key = Key::from_json(&Json::parse(key.as_bytes()).unwrap()).unwrap();
+            assert_eq!(show_key(&key), shown);
+            assert_eq!(key_value(shown).get(), json);
+        };
+        check(r#""a""#, "a", r#""a""#);
+        check("[1]", "[1]", "[1]");
+        check(r#""[1]""#, r#"["[1]"]"#, r#""[1]""#);
+        check(r#"["a",true]"#, r#"["a",true]"#, r#"["a",true]"#);
     }
 
     #[test]

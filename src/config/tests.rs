@@ -3,85 +3,16 @@
 use std::path::Path;
 
 use super::*;
-use crate::disk::{Access, File, LockGuard};
+use crate::disk::sim::SimDisk;
 
-/// One file, always the same.
-#[derive(Debug)]
-struct OneFile(&'static str);
+const FILE: &str = "/etc/outrigger/config.yaml";
 
-impl File for OneFile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len() as u64)
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = &self.0.as_bytes()[offset as usize..];
-        let count = rest.len().min(buf.len());
-        buf[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
-    }
-
-    fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A disk that holds `config.yaml` and nothing else.
-#[derive(Debug)]
-struct OneFileDisk(&'static str);
-
-impl Disk for OneFileDisk {
-    fn open(&self, path: &Path, _: Access) -> io::Result<Box<dyn File>> {
-        if path == Path::new("config.yaml") {
-            Ok(Box::new(OneFile(self.0)))
-        } else {
-            Err(io::ErrorKind::NotFound.into())
-        }
-    }
-
-    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn create_new(&self, _: &Path) -> io::Result<Box<dyn File>> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn remove_file(&self, _: &Path) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
-        Ok(vec!["config.yaml".into()])
-    }
-
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        Ok(path == Path::new("config.yaml"))
-    }
-
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
-        Ok(0)
-    }
-
-    fn lock(&self, _: &Path, _: &str) -> io::Result<Box<dyn LockGuard>> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
+/// A disk that holds the configuration file.
+fn disk_with(text: &str) -> SimDisk {
+    let disk = SimDisk::new(1);
+    disk.create_dir_all(Path::new("/etc/outrigger")).unwrap();
+    disk::replace_file(&disk, Path::new(FILE), text.as_bytes()).unwrap();
+    disk
 }
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
@@ -92,18 +23,18 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
 fn flags(values: &[(&'static str, &'static str, &str)]) -> Flags {
     let owned = |(key, flag, value): &(&'static str, &'static str, &str)| (*key, *flag, (*value).to_owned());
     Flags {
-        config_file: Some("config.yaml".into()),
+        config_file: Some(FILE.into()),
         values: values.iter().map(owned).collect(),
         projections: Vec::new(),
     }
 }
 
-fn loaded(file: &'static str, variables: &[(&str, &str)]) -> Loaded {
-    load(&flags(&[]), &environment(variables), &OneFileDisk(file)).unwrap()
+fn loaded(file: &str, variables: &[(&str, &str)]) -> Loaded {
+    load(&flags(&[]), &environment(variables), &disk_with(file)).unwrap()
 }
 
-fn check_problems(file: &'static str, expected: &[&str]) {
-    let error = load(&flags(&[]), &Environment::default(), &OneFileDisk(file)).unwrap_err();
+fn check_problems(file: &str, expected: &[&str]) {
+    let error = load(&flags(&[]), &Environment::default(), &disk_with(file)).unwrap_err();
     let actual: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
     let same = actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, e)| a.contains(e));
     assert!(same, "expected {expected:#?}, found {actual:#?}");
@@ -111,7 +42,7 @@ fn check_problems(file: &'static str, expected: &[&str]) {
 
 #[test]
 fn nothing_given_means_the_defaults() {
-    let nothing = load(&Flags::default(), &Environment::default(), &OneFileDisk("")).unwrap();
+    let nothing = load(&Flags::default(), &Environment::default(), &disk_with("")).unwrap();
     assert_eq!(nothing.config, Config::default());
     assert_eq!(loaded("# only a comment\n", &[]).config, Config::default());
 }
@@ -137,7 +68,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         ("OUTRIGGER_GRPC__LISTEN", "127.0.0.1:2"),
     ]);
     let flags = flags(&[("node", "--node", "from-flag")]);
-    let loaded = load(&flags, &variables, &OneFileDisk(file)).unwrap();
+    let loaded = load(&flags, &variables, &disk_with(file)).unwrap();
     assert_eq!(loaded.config.node, "from-flag");
     assert_eq!(loaded.config.grpc.listen.port(), 2);
     assert_eq!(loaded.config.data_dir, Path::new("/file"));
@@ -147,7 +78,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     };
     assert_eq!(source("node"), "--node");
     assert_eq!(source("grpc.listen"), "OUTRIGGER_GRPC__LISTEN");
-    assert_eq!(source("data_dir"), "config.yaml:2:11");
+    assert_eq!(source("data_dir"), "/etc/outrigger/config.yaml:2:11");
     assert_eq!(source("dev"), "default");
 }
 
@@ -233,7 +164,7 @@ fn only_what_was_typed_is_a_usage_error() {
     let typed = load(
         &flags(&[("node", "--node", "A")]),
         &Environment::default(),
-        &OneFileDisk(""),
+        &disk_with(""),
     )
     .unwrap_err();
     assert!(typed.is_usage());
@@ -241,11 +172,11 @@ fn only_what_was_typed_is_a_usage_error() {
         config_file: Some("absent.yaml".into()),
         ..Flags::default()
     };
-    let error = load(&missing, &Environment::default(), &OneFileDisk("")).unwrap_err();
+    let error = load(&missing, &Environment::default(), &disk_with("")).unwrap_err();
     assert!(
         error.to_string().contains("there is no file absent.yaml"),
         "{error}"
     );
-    let from_file = load(&flags(&[]), &Environment::default(), &OneFileDisk("node: A")).unwrap_err();
+    let from_file = load(&flags(&[]), &Environment::default(), &disk_with("node: A")).unwrap_err();
     assert!(!from_file.is_usage());
 }

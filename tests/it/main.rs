@@ -2,6 +2,8 @@
 
 mod airport;
 mod bad_input;
+mod cli;
+mod cli_offline;
 mod durability;
 mod event_log;
 mod read_your_writes;
