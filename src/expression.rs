@@ -27,7 +27,7 @@ pub use self::{
     arena::Arena,
     evaluate::Lookup,
     nearest::nearest,
-    value::{Text, Value},
+    value::{Described, Text, Value},
 };
 use self::{
     evaluate::{Machine, refuse},
@@ -80,12 +80,12 @@ pub type Found = Option<Arc<Object>>;
 /// The names that an expression may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'s> {
-    /// Values are given in this order.
+    /// Values are given in this order. An empty name keeps a place that cannot be used.
     pub variables: &'s [&'s str],
     /// Variables from this number on may hold an optional.
     pub optional_from: usize,
-    /// Names that exist elsewhere, for better messages.
-    pub hidden: &'s [&'s str],
+    /// Names that are known elsewhere, each with where.
+    pub hidden: &'s [(&'s str, &'s str)],
     /// Collections for `lookup`; none where it is not known.
     pub collections: Option<&'s [&'s str]>,
 }
@@ -257,7 +257,7 @@ impl Expression {
         match call::scalar_text(&value) {
             Some(text) => Ok(text),
             None => {
-                let found = value::Described(&value);
+                let found = Described(&value);
                 refuse(format!(
                     "`{}` is {found}, expected what can stand in a text",
                     self.root
@@ -289,6 +289,16 @@ impl Expression {
         let used = allowance - machine.meter.left();
         environment.steps_left -= used;
         result
+    }
+}
+
+/// The sum of two numbers, as `+` computes it; `None` if they are not both numbers.
+pub fn sum(left: &Json, right: &Json) -> Option<Result<Json, String>> {
+    use arithmetic::{Trouble, add_numbers};
+    match add_numbers(&Value::from(left), &Value::from(right)) {
+        Ok(sum) => Some(Ok(sum.to_json())),
+        Err(Trouble::Message(message)) => Some(Err(message)),
+        Err(Trouble::Kinds(_) | Trouble::Limit(_)) => None,
     }
 }
 

@@ -192,12 +192,18 @@ impl Compiler<'_> {
                 fields: Vec::new(),
             })),
             None => {
-                let mut known: Vec<&str> = self.scope.variables.to_vec();
-                known.extend(self.locals.iter().map(String::as_str));
-                let hint = match nearest(name, known.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None if self.scope.hidden.contains(&name) => format!("`{name}` is not known here"),
-                    None => format!("known are {}", known.join(", ")),
+                let named = self
+                    .scope
+                    .variables
+                    .iter()
+                    .copied()
+                    .filter(|name| !name.is_empty());
+                let known: Vec<&str> = named.chain(self.locals.iter().map(String::as_str)).collect();
+                let elsewhere = self.scope.hidden.iter().find(|(hidden, _)| *hidden == name);
+                let hint = match (elsewhere, nearest(name, known.iter().copied())) {
+                    (Some((_, elsewhere)), _) => format!("it is known {elsewhere}"),
+                    (None, Some(near)) => format!("did you mean `{near}`?"),
+                    (None, None) => format!("known are {}", known.join(", ")),
                 };
                 self.refuse(id, format!("unknown variable `{name}`: {hint}"))
             }

@@ -239,7 +239,7 @@ fn what_is_not_in_the_language_is_refused_with_its_place() {
         8,
         "expected an operator or the end, found 'data'",
     );
-    check_refused("data.", 6, "found the end");
+    check_refused("data.", 6, "unexpected '.'");
     check_refused("9223372036854775808", 1, "invalid int literal");
     check_refused("if", 1, "reserved");
     check_refused("has(data)", 5, "invalid argument to has()");
@@ -287,14 +287,14 @@ fn a_scope_decides_what_is_known() {
     let scope = Scope {
         variables: &["data", "total"],
         optional_from: 1,
-        hidden: &["item"],
+        hidden: &[("item", "in loops")],
         collections: Some(&["airports", "flights"]),
     };
     let compile = |source| Expression::compile_in(source, &scope).map_err(|error| error.message);
     assert!(compile("total.orValue(1) + total.sub.orValue(2)").is_ok());
     assert_eq!(
         compile("item").unwrap_err(),
-        "unknown variable `item`: `item` is not known here"
+        "unknown variable `item`: it is known in loops"
     );
     assert!(
         compile("lookup('flight', 'x')")

@@ -138,6 +138,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The items of a list.
+    pub fn to_items(&self) -> Option<Vec<Self>> {
+        self.items().map(|items| items.iter().collect())
+    }
+
     /// The fields of a map in order of their keys.
     pub(super) fn entries(&self) -> Option<Vec<(Text<'a>, Self)>> {
         match self {
@@ -202,7 +207,8 @@ pub(super) fn duration_text(duration: SignedDuration) -> String {
 }
 
 /// What a message calls a value.
-pub(super) struct Described<'v, 'a>(pub(super) &'v Value<'a>);
+#[derive(Debug)]
+pub struct Described<'v, 'a>(pub &'v Value<'a>);
 
 impl fmt::Display for Described<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

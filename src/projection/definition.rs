@@ -1,11 +1,29 @@
 //! The definition of one projection version: what its YAML file says, checked and compiled.
 //!
-//! Owns the language of projection files. A `Definition` is valid by construction: names are in their alphabets, every
-//! expression is compiled, every collection that a step names exists. Does not know where documents are kept.
+//! Owns the language of projection files (docs/projections.md). A `Definition` is valid by construction: names are in
+//! their alphabets, every expression is compiled, every collection that a step names exists. All problems of a file
+//! are reported at once, each with its place. Does not know where documents are kept, or what events exist.
+
+mod read;
+mod source;
+mod step;
+mod template;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, fmt};
 
-use crate::json::{Json, Object};
+use sha2::{Digest as _, Sha256};
+
+pub(crate) use self::{
+    step::{DATA, DOC, EVENT, EVENT_FIELDS, ITEM, KeyTemplate, LETS, Operation, Step, Steps},
+    template::{Piece, Template},
+};
+use crate::{
+    expression::LANGUAGE_VERSION,
+    json::{Json, Object},
+    limits::DEFINITION_BYTES_MAX,
+};
 
 /// One projection version.
 #[derive(Debug)]
@@ -14,7 +32,7 @@ pub struct Definition {
     version: u32,
     hash: [u8; 32],
     collections: Vec<Collection>,
-    events: HashMap<Box<str>, ()>,
+    events: HashMap<Box<str>, Steps>,
 }
 
 /// A collection of documents.
@@ -87,14 +105,21 @@ impl fmt::Display for Problem {
 impl Definition {
     /// Reads and checks the text of a projection file. `file` is named in errors.
     pub fn parse(source: &str, file: &str) -> Result<Self, DefinitionError> {
-        Err(DefinitionError {
-            problems: vec![Problem {
+        if source.len() > DEFINITION_BYTES_MAX {
+            let found = source.len();
+            let message =
+                format!("expected a definition of at most {DEFINITION_BYTES_MAX} bytes, found {found}");
+            let problem = Problem {
                 file: file.to_owned(),
                 line: 1,
                 column: 1,
-                message: format!("{} bytes: the language is not there yet", source.len()),
-            }],
-        })
+                message,
+            };
+            return Err(DefinitionError {
+                problems: vec![problem],
+            });
+        }
+        read::read(source, file)
     }
 
     /// The projection's name.
@@ -126,4 +151,24 @@ impl Definition {
     pub fn handles(&self, event_type: &str) -> bool {
         self.events.contains_key(event_type)
     }
+
+    /// The event types that change documents, in order.
+    pub fn event_types(&self) -> Vec<&str> {
+        let mut types: Vec<&str> = self.events.keys().map(|name| &**name).collect();
+        types.sort_unstable();
+        types
+    }
+
+    /// What events of this type do.
+    pub(crate) fn steps(&self, event_type: &str) -> Option<&Steps> {
+        self.events.get(event_type)
+    }
+}
+
+/// The hash of what a file says.
+fn hash(content: Json) -> [u8; 32] {
+    let mut hashed = Object::new();
+    hashed.insert("definition", content);
+    hashed.insert("language", Json::Int(i64::from(LANGUAGE_VERSION)));
+    Sha256::digest(Json::Object(hashed).to_string()).into()
 }

@@ -1,0 +1,213 @@
+//! Reads a projection file: its head, its collections and indexes, and for each event type its steps.
+
+use std::collections::HashMap;
+
+use super::{
+    Collection, Definition, DefinitionError, FieldPath, IndexDefinition, hash,
+    source::{Content, Fields, Source, Yaml},
+    step::{Steps, read_steps},
+};
+use crate::{
+    event::EventType,
+    limits::{COLLECTIONS_MAX, INDEXES_MAX, KEY_PARTS_MAX, NAME_BYTES_MAX},
+};
+
+const VERSION_MAX: u32 = 1 << 31;
+
+pub(super) fn read(text: &str, file: &str) -> Result<Definition, DefinitionError> {
+    let mut source = Source::new(text, file);
+    let definition = source.read().and_then(|tree| read_tree(&mut source, &tree));
+    source.finish()?;
+    Ok(definition.expect("a definition without problems is complete"))
+}
+
+fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
+    let allowed = ["projection", "version", "collections", "events"];
+    let fields = Fields::of(source, tree, "a projection file", &allowed)?;
+    let name = fields.require(source, "projection", "the projection's name");
+    let name = name.and_then(|node| read_name(source, node));
+    let version = fields.require(source, "version", "a whole number from 1");
+    let version = version.and_then(|node| read_version(source, node));
+    let collections = fields.require(
+        source,
+        "collections",
+        "names of collections, each with its indexes or {}",
+    );
+    let collections = collections.and_then(|node| read_collections(source, node));
+    let events = fields.require(source, "events", "event types, each with a list of steps")?;
+    // Steps are checked even where the collections are refused, but not against them.
+    let events = collections
+        .as_ref()
+        .map(|collections| read_events(source, events, collections));
+    Some(Definition {
+        name: name?,
+        version: version?,
+        hash: hash(tree.value.to_json()),
+        collections: collections?,
+        events: events?,
+    })
+}
+
+fn read_name(source: &mut Source<'_>, node: &Yaml) -> Option<Box<str>> {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    match &node.value {
+        Content::Text(name)
+            if name.len() <= NAME_BYTES_MAX
+                && name.bytes().all(|byte| letter(byte) || byte == b'-')
+                && name.bytes().next().is_some_and(letter)
+                && name.bytes().last().is_some_and(letter) =>
+        {
+            Some(name.as_str().into())
+        }
+        found => {
+            let message = format!(
+                "expected a name of a-z 0-9 - that begins and ends with a letter or digit, at most {NAME_BYTES_MAX} \
+                 bytes, found {found}"
+            );
+            source.refuse(&node.referenced, message);
+            None
+        }
+    }
+}
+
+fn read_version(source: &mut Source<'_>, node: &Yaml) -> Option<u32> {
+    let version = match node.value {
+        Content::Int(version) => u32::try_from(version)
+            .ok()
+            .filter(|version| (1..=VERSION_MAX).contains(version)),
+        _ => None,
+    };
+    if version.is_none() {
+        let message = format!(
+            "expected a whole number from 1 to {VERSION_MAX}, found {}",
+            node.value
+        );
+        source.refuse(&node.referenced, message);
+    }
+    version
+}
+
+fn read_collections(source: &mut Source<'_>, node: &Yaml) -> Option<Vec<Collection>> {
+    let Content::Map(entries) = &node.value else {
+        source.refuse(
+            &node.referenced,
+            format!("expected names of collections, a map, found {}", node.value),
+        );
+        return None;
+    };
+    if entries.is_empty() || entries.len() > COLLECTIONS_MAX {
+        let message = format!(
+            "expected 1 to {COLLECTIONS_MAX} collections, found {}",
+            entries.len()
+        );
+        source.refuse(&node.referenced, message);
+    }
+    let mut collections = Vec::with_capacity(entries.len());
+    for (name, node) in entries {
+        check_word(source, name, "a collection");
+        let indexes = match node.value {
+            // A name with nothing behind it is a collection without indexes.
+            Content::Null => Vec::new(),
+            _ => Fields::of(source, node, "a collection", &["indexes"])
+                .and_then(|fields| fields.get("indexes").map(|node| read_indexes(source, node)))
+                .unwrap_or_default(),
+        };
+        collections.push(Collection {
+            name: name.value.as_str().into(),
+            indexes,
+        });
+    }
+    collections.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(collections)
+}
+
+fn read_indexes(source: &mut Source<'_>, node: &Yaml) -> Vec<IndexDefinition> {
+    let Content::Map(entries) = &node.value else {
+        source.refuse(
+            &node.referenced,
+            format!("expected names of indexes, a map, found {}", node.value),
+        );
+        return Vec::new();
+    };
+    if entries.len() > INDEXES_MAX {
+        let message = format!("expected at most {INDEXES_MAX} indexes, found {}", entries.len());
+        source.refuse(&node.referenced, message);
+    }
+    let mut indexes = Vec::with_capacity(entries.len());
+    for (name, node) in entries {
+        check_word(source, name, "an index");
+        let paths = match &node.value {
+            Content::List(paths) if (1..=KEY_PARTS_MAX).contains(&paths.len()) => paths.as_slice(),
+            found => {
+                let message = format!("expected a list of 1 to {KEY_PARTS_MAX} field paths, found {found}");
+                source.refuse(&node.referenced, message);
+                &[]
+            }
+        };
+        let paths = paths.iter().filter_map(|path| read_path(source, path)).collect();
+        indexes.push(IndexDefinition {
+            name: name.value.as_str().into(),
+            paths,
+        });
+    }
+    indexes.sort_by(|a, b| a.name.cmp(&b.name));
+    indexes
+}
+
+fn read_path(source: &mut Source<'_>, node: &Yaml) -> Option<FieldPath> {
+    match &node.value {
+        Content::Text(path)
+            if path
+                .split('.')
+                .all(|name| !name.is_empty() && name.trim() == name) =>
+        {
+            Some(FieldPath(path.split('.').map(Box::from).collect()))
+        }
+        found => {
+            source.refuse(
+                &node.referenced,
+                format!("expected a field path such as origin or address.city, found {found}"),
+            );
+            None
+        }
+    }
+}
+
+fn check_word(source: &mut Source<'_>, name: &serde_saphyr::Spanned<String>, what: &str) {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let text = &name.value;
+    let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    if !first || text.len() > NAME_BYTES_MAX || !text.bytes().all(word) {
+        let message = format!(
+            "expected the name of {what}: a letter, then A-Z a-z 0-9 _ -, at most {NAME_BYTES_MAX} bytes, found {text:?}"
+        );
+        source.refuse(&name.referenced, message);
+    }
+}
+
+fn read_events(source: &mut Source<'_>, node: &Yaml, collections: &[Collection]) -> HashMap<Box<str>, Steps> {
+    let Content::Map(entries) = &node.value else {
+        source.refuse(
+            &node.referenced,
+            format!(
+                "expected event types with their steps, a map, found {}",
+                node.value
+            ),
+        );
+        return HashMap::new();
+    };
+    if entries.is_empty() {
+        source.refuse(
+            &node.referenced,
+            "expected at least one event type with its steps",
+        );
+    }
+    let mut events = HashMap::with_capacity(entries.len());
+    for (name, node) in entries {
+        if let Err(invalid) = EventType::parse(&name.value) {
+            source.refuse(&name.referenced, format!("not an event type: {invalid}"));
+        }
+        events.insert(name.value.as_str().into(), read_steps(source, node, collections));
+    }
+    events
+}
