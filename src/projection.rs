@@ -3,3 +3,4 @@
 pub mod declarative;
 pub mod definition;
 pub mod key;
+pub mod offline;

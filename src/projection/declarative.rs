@@ -1,11 +1,31 @@
-//! Applies an event to documents as a definition says: a pure function.
+//! Applies an event to documents as a definition says.
+//!
+//! Pure: the same definition, event and documents give the same changes. All or nothing: an error leaves no change.
+//! Steps run in order, and each sees what the former ones wrote. Documents are normalized, so that what is in memory
+//! equals what is read back from disk. Does not know where documents are kept.
 
-use std::sync::Arc;
+mod document;
+mod overlay;
+mod run;
+#[cfg(test)]
+mod tests;
 
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+use self::{
+    overlay::Store,
+    run::{Fault, Run},
+};
 use crate::{
-    event::RecordedEvent,
-    json::Object,
-    projection::{definition::Definition, key::Key},
+    event::{Invalid, RecordedEvent},
+    json::{Json, Object},
+    limits::EVENT_STEPS_MAX,
+    projection::{
+        definition::{Definition, EVENT_FIELDS, Step},
+        key::Key,
+    },
 };
 
 /// Why the documents could not be read; any error of the store.
@@ -17,14 +37,14 @@ pub trait Documents {
     fn get(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, StoreFailure>;
 }
 
-/// What an event leaves of one document.
+/// What an event leaves of one document. It may equal what was there: its position moves all the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Its place in `Definition::collections`.
     pub collection: usize,
     /// The document's key.
     pub key: Key,
-    /// The document; `None` if it is deleted.
+    /// The document, normalized; `None` if it is deleted.
     pub document: Option<Arc<Object>>,
 }
 
@@ -33,10 +53,54 @@ pub struct Change {
 pub enum ApplyError {
     /// The definition cannot take this event: a repetition fails in the same way.
     #[error("{0}")]
-    Event(String),
+    Event(Box<EventFault>),
+    /// The event's data or metadata is not JSON, though the log should hold no such event.
+    #[error("the event's content cannot be read: {0}")]
+    Content(Invalid),
     /// The documents could not be read; the event itself may be fine.
     #[error("the documents could not be read: {0}")]
     Store(#[source] StoreFailure),
+}
+
+/// What of a definition failed for an event, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventFault {
+    /// The event's type.
+    pub event_type: String,
+    /// The step among those of the event type, from 1.
+    pub step: usize,
+    /// The step's line in the projection file, from 1.
+    pub line: usize,
+    /// The key, as far as it was known.
+    pub key: Option<Key>,
+    /// The part of the step, such as `when` or `value.delay`.
+    pub part: String,
+    /// The expression that failed, if it was one.
+    pub expression: Option<String>,
+    /// What went wrong.
+    pub message: String,
+}
+
+impl fmt::Display for EventFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            event_type,
+            step,
+            line,
+            part,
+            message,
+            ..
+        } = self;
+        write!(f, "step {step} of {event_type} (line {line})")?;
+        if let Some(key) = &self.key {
+            write!(f, ", key {}", key.to_json())?;
+        }
+        write!(f, ", {part}")?;
+        if let Some(expression) = &self.expression {
+            write!(f, ", in `{expression}`")?;
+        }
+        write!(f, ": {message}")
+    }
 }
 
 /// The final writes of an event, all or nothing: at most one change for each document, in order of first touch.
@@ -45,8 +109,71 @@ pub fn apply(
     event: &RecordedEvent,
     documents: &mut dyn Documents,
 ) -> Result<Vec<Change>, ApplyError> {
-    if definition.handles(event.event.event_type.as_str()) {
-        drop(documents.get(0, &Key::text("a").map_err(|e| ApplyError::Event(e.0))?));
+    let Some(steps) = definition.steps(event.event.event_type.as_str()) else {
+        return Ok(Vec::new());
+    };
+    let data = Json::parse(&event.event.data).map_err(ApplyError::Content)?;
+    let about = event_object(event, steps.event_fields.as_ref()).map_err(ApplyError::Content)?;
+    let arena = crate::expression::Arena::default();
+    let mut run = Run::new(Store::new(documents), &arena, &about, &data, EVENT_STEPS_MAX);
+    for step in &steps.steps {
+        if let Err(fault) = run.step(step) {
+            return Err(match run.store.failure.take() {
+                Some(failure) => ApplyError::Store(failure),
+                None => ApplyError::Event(Box::new(event_fault(event, step, fault))),
+            });
+        }
     }
-    Ok(Vec::new())
+    Ok(run.store.overlay.into_changes())
+}
+
+fn event_fault(event: &RecordedEvent, step: &Step, fault: Fault) -> EventFault {
+    EventFault {
+        event_type: event.event.event_type.as_str().to_owned(),
+        step: step.number,
+        line: step.line,
+        key: fault.key,
+        part: fault.part,
+        expression: fault.expression,
+        message: fault.message,
+    }
+}
+
+/// The variable `event`, with these fields; all of them where it is used as a whole.
+fn event_object(recorded: &RecordedEvent, used: Option<&BTreeSet<Box<str>>>) -> Result<Object, Invalid> {
+    let mut object = Object::new();
+    for name in EVENT_FIELDS
+        .into_iter()
+        .filter(|name| used.is_none_or(|used| used.contains(*name)))
+    {
+        object.insert(name, event_field(recorded, name)?);
+    }
+    Ok(object)
+}
+
+fn event_field(recorded: &RecordedEvent, name: &str) -> Result<Json, Invalid> {
+    let event = &recorded.event;
+    let text = |text: &str| Json::Text(text.into());
+    let time = |nanos: i64| {
+        let time = Timestamp::from_nanosecond(i128::from(nanos));
+        text(
+            &time
+                .expect("64-bit nanoseconds lie in the years 1677 to 2262")
+                .to_string(),
+        )
+    };
+    Ok(match name {
+        "id" => text(&event.id.to_string()),
+        "type" => text(event.event_type.as_str()),
+        "stream" => text(event.stream.as_str()),
+        "revision" => Json::Int(recorded.revision.get() as i64),
+        "position" => Json::Int(recorded.position.get() as i64),
+        "tags" => Json::Array(event.tags.iter().map(|tag| text(tag.as_str())).collect()),
+        "time" => time(recorded.time_unix_nanos()),
+        "recorded_at" => time(recorded.recorded_at_unix_nanos),
+        _ => match &event.metadata {
+            Some(metadata) => Json::parse(metadata)?,
+            None => Json::Null,
+        },
+    })
 }
