@@ -460,6 +460,7 @@ mod tests {
         check_canonical("9223372036854775808", "9.223372036854776e+18");
         check_canonical("-0", "0");
         check_canonical("1e300", "1e+300");
+        check_canonical("9007199254740993.0", "9007199254740992");
         check_canonical(r#""é\n\u0001""#, r#""é\n\u0001""#);
     }
 

@@ -51,19 +51,16 @@ def select(value, name):
 
 
 def opt_select(value, name):
+    """What is no map has no field, and that is no error here."""
     if isinstance(value, Optional):
         return opt_select(value.value, name) if value.present else NONE
-    if value is None:
-        return NONE
-    if not isinstance(value, dict):
-        raise EvaluationError("an optional field of something else than a map")
-    return Optional(True, value[name]) if name in value else NONE
+    return Optional(True, value[name]) if isinstance(value, dict) and name in value else NONE
 
 
 def item(value, index):
+    found = opt_item(value, index)
     if isinstance(value, Optional):
-        return opt_item(value, index)
-    found = find_item(value, index)
+        return found
     if not found.present:
         raise EvaluationError("no such item")
     return found.value
@@ -72,15 +69,11 @@ def item(value, index):
 def opt_item(value, index):
     if isinstance(value, Optional):
         return opt_item(value.value, index) if value.present else NONE
-    return find_item(value, index)
-
-
-def find_item(value, index):
-    if isinstance(value, list) and is_int(index):
-        return Optional(True, value[index]) if 0 <= index < len(value) else NONE
-    if isinstance(value, dict) and is_text(index):
-        return Optional(True, value[index]) if index in value else NONE
-    raise EvaluationError("an item of this by that")
+    if isinstance(value, list) and is_int(index) and 0 <= index < len(value):
+        return Optional(True, value[index])
+    if isinstance(value, dict) and is_text(index) and index in value:
+        return Optional(True, value[index])
+    return NONE
 
 
 def contains(item, container):

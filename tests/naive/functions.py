@@ -154,8 +154,7 @@ def half_away_from_zero(value):
 
 
 def sign(value):
-    direction = (value > 0) - (value < 0)
-    return direction if is_int(value) else float(direction)
+    return (value > 0) - (value < 0)
 
 
 def split(text, separator):

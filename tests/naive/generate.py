@@ -291,7 +291,7 @@ class Trees:
             return {name: self.template(rng.choice(["number", "text", "numbers"]), depth - 1) for name in rng.sample(MAP_KEYS, rng.randrange(1, 3))}
         if roll < 0.88:
             return [self.template(rng.choice(["number", "map", "boolean"]), depth - 1) for _ in range(rng.randrange(3))]
-        return rng.choice([None, True, 17, -3, 2.5, "plain", "a: b", "$5", "yes", "$${x}"[1:], ""])
+        return rng.choice([None, True, 17, -3, 2.5, "plain", "a: b", "$5", "yes", "${x}", "$$", ""])
 
     def step(self, depth):
         rng = self.rng
@@ -303,19 +303,24 @@ class Trees:
             step.for_each = self.tree(over, 1)
             if over == "numbers":
                 self.known["number"] = ["item"]
-        for at in range(rng.choice([0, 0, 0, 1, 2])):
-            kind = rng.choice(["number", "text", "numbers", "boolean"])
-            self.with_lookup = True
-            step.let.append((f"let{at}", self.tree(kind, depth)))
-            self.known.setdefault(kind, []).append(f"let{at}")
+        # The key may not need `doc`: first the names without it, then the key, then the names with it.
+        count = rng.choice([0, 0, 0, 1, 2, 3])
+        with_doc = rng.randrange(count + 1)
+        self.lets(step, range(with_doc), depth)
         self.with_lookup = rng.random() < 0.3
         step.key = self.key(1)
+        if step.key[0] == "list" and rng.random() < 0.6:
+            step.key = list(step.key[1])
         self.with_doc = True
+        self.lets(step, range(with_doc, count), depth)
+        self.with_lookup = rng.random() < 0.3
         if rng.random() < 0.3:
             step.when = self.tree("boolean", depth)
         if step.action == ADD:
             names = rng.sample(["count", "sum", "mix"], rng.randrange(1, 4))
-            step.value = {name: rng.choice([lambda: Template([self.tree("number", depth)]), lambda: rng.choice([1, 2.5, -1])])() for name in names}
+            step.value = {name: self.increment(depth) for name in names}
+        elif step.action != DELETE and rng.random() < 0.1:
+            step.value = Template([rng.choice([self.tree("map", depth), ("var", "data")])])
         elif step.action != DELETE:
             kinds = {"count": "number", "sum": "number", "label": "text", "mix": rng.choice(["text", "number", "boolean"]), "list": "numbers", "map": "map"}
             names = rng.sample(sorted(kinds), rng.randrange(1, 5))
@@ -323,6 +328,18 @@ class Trees:
             if step.action == MERGE and rng.random() < 0.2:
                 step.value[rng.choice(["count", "label", "mix"])] = UNSET
         return step
+
+    def lets(self, step, numbers, depth):
+        for at in numbers:
+            kind = self.rng.choice(["number", "text", "numbers", "boolean"])
+            self.with_lookup = True
+            step.let.append((f"let{at}", self.tree(kind, depth)))
+            self.known.setdefault(kind, []).append(f"let{at}")
+
+    def increment(self, depth):
+        """A number, or a tree that is no literal: literals of other kinds are refused when they are deployed."""
+        tree = self.tree("number", depth)
+        return self.rng.choice([1, 2.5, -1]) if tree[0] in ("lit", "list", "map") else Template([tree])
 
 
 def definition(rng, number):

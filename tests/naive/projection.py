@@ -23,25 +23,35 @@ class Template:
     parts: list
 
     def text(self):
-        write = lambda part: part.replace("${", "$${") if isinstance(part, str) else "${" + cel(part) + "}"
-        return "".join(map(write, self.parts))
+        out = []
+        for at, part in enumerate(self.parts):
+            if not isinstance(part, str):
+                out.append("${" + cel(part) + "}")
+            elif part.endswith("$") and at + 1 < len(self.parts):
+                # A dollar before `${` would make it a literal.
+                out.append(part[:-1].replace("${", "$${") + "${'$'}")
+            else:
+                out.append(part.replace("${", "$${"))
+        return "".join(out)
 
 
 @dataclass
 class Step:
-    """One step of an event type. `let` holds pairs of name and tree, in order."""
+    """One step of an event type. `key` is a tree or a list of trees; `value` fields, or a Template of one tree that
+    gives a map; `let` pairs of name and tree, in order."""
 
     action: str
     collection: str
-    key: tuple = None
-    value: dict = field(default_factory=dict)
+    key: object = None
+    value: object = field(default_factory=dict)
     when: tuple = None
     for_each: tuple = None
     let: list = field(default_factory=list)
 
     def plain(self, rng):
         """As YAML will have it; the order of the entries says nothing."""
-        entries = [(self.action, self.collection), ("key", cel(self.key))]
+        key = [cel(part) for part in self.key] if isinstance(self.key, list) else cel(self.key)
+        entries = [(self.action, self.collection), ("key", key)]
         if self.for_each is not None:
             entries.append(("for_each", cel(self.for_each)))
         if self.let:
@@ -125,33 +135,95 @@ class Projection:
         def lookup(collection, value):
             return read(collection, key_of(value))
 
-        items = [None]
-        if step.for_each is not None:
-            items = evaluate(step.for_each, scope, lookup)
-            if not isinstance(items, list):
-                raise EvaluationError("for_each of something else than a list")
+        if step.for_each is None:
+            Run(step, scope, read, lookup, written).apply()
+            return
+        items = evaluate(step.for_each, scope, lookup)
+        if not isinstance(items, list):
+            raise EvaluationError("for_each of something else than a list")
         for item in items:
-            names = dict(scope) if step.for_each is None else {**scope, "item": item}
-            for name, tree in step.let:
-                names[name] = evaluate(tree, names, lookup)
-            key = key_of(evaluate(step.key, names, lookup))
-            document = read(step.collection, key)
-            names["doc"] = document
-            if step.when is not None:
-                truth = evaluate(step.when, names, lookup)
-                if not isinstance(truth, bool):
-                    raise EvaluationError("when of something else than a boolean")
-                if not truth:
-                    continue
-            value = lambda tree: evaluate(tree, names, lookup)
-            written[step.collection, key] = changed(step, document, value)
+            Run(step, {**scope, "item": item}, read, lookup, written).apply()
+
+
+class Run:
+    """One run of a step: for one item, where it has `for_each`.
+
+    `when` comes before the key, unless it needs `doc`, which needs the key. A name of `let` is evaluated before the
+    first part (`when`, key, value) that needs it, directly or through other names, and not at all if none does.
+    """
+
+    def __init__(self, step, scope, read, lookup, written):
+        self.step, self.names, self.read, self.lookup, self.written = step, dict(scope), read, lookup, written
+        self.key = None
+
+    def apply(self):
+        step = self.step
+        if step.when is not None and "doc" not in self.needs(step.when):
+            if not self.holds():
+                return
+        self.key = key_of(self.part(step.key))
+        if step.when is not None and "doc" in self.needs(step.when):
+            if not self.holds():
+                return
+        self.prepare(step.value)
+        document = self.read(step.collection, self.key)
+        value = lambda tree: evaluate(tree, self.names, self.lookup)
+        self.written[step.collection, self.key] = changed(step, document, value)
+
+    def holds(self):
+        truth = self.part(self.step.when)
+        if not isinstance(truth, bool):
+            raise EvaluationError("when of something else than a boolean")
+        return truth
+
+    def part(self, tree):
+        self.prepare(tree)
+        if isinstance(tree, list):
+            return [evaluate(each, self.names, self.lookup) for each in tree]
+        return evaluate(tree, self.names, self.lookup)
+
+    def prepare(self, part):
+        """Evaluates what the part needs and is not there yet: `doc`, names of `let`."""
+        needs = self.needs(part)
+        if "doc" in needs and "doc" not in self.names:
+            self.names["doc"] = self.read(self.step.collection, self.key)
+        for name, tree in self.step.let:
+            if name in needs and name not in self.names:
+                self.names[name] = evaluate(tree, self.names, self.lookup)
+
+    def needs(self, part):
+        """The names that a part uses, through names of `let` too."""
+        found = set()
+        collect_names(part, found)
+        for name, tree in reversed(self.step.let):
+            if name in found:
+                collect_names(tree, found)
+        return found
+
+
+def collect_names(part, found):
+    """All names of variables in a tree, or in anything made of trees."""
+    if isinstance(part, Template):
+        part = part.parts
+    if isinstance(part, dict):
+        part = list(part.values())
+    if isinstance(part, tuple) and len(part) == 2 and part[0] == "var":
+        found.add(part[1])
+    elif isinstance(part, (tuple, list)):
+        for inner in part:
+            collect_names(inner, found)
 
 
 def changed(step, document, value):
     """The document after a step; None where it is deleted."""
     if step.action == DELETE:
         return None
-    fields = {name: UNSET if part is UNSET else fill(part, value) for name, part in step.value.items()}
+    if isinstance(step.value, Template):
+        fields = fill(step.value, value)
+        if not isinstance(fields, dict):
+            raise EvaluationError("a value that is no map of fields")
+    else:
+        fields = {name: UNSET if part is UNSET else fill(part, value) for name, part in step.value.items()}
     if step.action == PUT:
         return normalized(fields)
     result = dict(document or {})

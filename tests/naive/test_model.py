@@ -137,6 +137,15 @@ class Steps(unittest.TestCase):
         self.check([self.step(ADD, {"a": 1}, for_each=lit([1, 2]))], {}, {"k": {"a": 2}})
         self.check([self.step(ADD, {"a": 1}, when=lit(False))], {}, {})
 
+    def test_let_is_evaluated_where_it_is_needed(self):
+        error, doc = bin_("/", 1, 0), ("var", "doc")
+        self.check([self.step(PUT, {"a": Template([("var", "x")])}, let=[("y", error), ("x", lit(1))])], {}, {"k": {"a": 1}})
+        self.check([self.step(PUT, {"a": Template([("var", "y")])}, let=[("y", error)], when=lit(False))], {}, {})
+        self.check([Step(PUT, "c", error, {}, when=lit(False))], {}, {})
+        gone = self.step(PUT, {"a": 1}, let=[("was", doc)], when=("bin", "==", ("var", "was"), lit(None)))
+        self.check([gone], {}, {"k": {"b": 1}}, {"b": 1})
+        self.check([self.step(MERGE, Template([DATA]))], {"n": 2.0}, {"k": {"b": 1, "n": 2}}, {"b": 1})
+
     def test_an_error_undoes_the_whole_event(self):
         projection = Projection(Definition("p", 1, {"c": {}}, {"t": [self.step(PUT, {"a": 1}), self.step(ADD, {"a": "x"})]}))
         with self.assertRaises(EvaluationError):
@@ -166,7 +175,7 @@ class Generator(unittest.TestCase):
             for steps in made.events.values():
                 for step in steps:
                     kinds[step.action] += 1
-                    count([step.key, step.value, step.when, step.for_each, step.let])
+                    count([step.key, step.value, step.when, step.for_each, [tree for _, tree in step.let]])
             projection = Projection(made)
             try:
                 for position in range(20):

@@ -9,7 +9,7 @@ use regex::Regex;
 use super::scan::{code_of, line_of, paths_of};
 
 /// The layers from the ground up. A module imports only from layers below its own.
-pub(crate) const LAYERS: &[&[&str]] = &[
+const LAYERS: &[&[&str]] = &[
     &["limits"],
     &["event"],
     &["json", "clock"],
@@ -19,7 +19,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["follower", "lifecycle"],
     &["index", "kv", "expression"],
     &["meta"],
-    &["append"],
+    &["append", "events"],
     &["projection"],
     &["api", "http"],
     &["config"],
