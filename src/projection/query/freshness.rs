@@ -48,9 +48,7 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
     loop {
         let settled =
             |progress: &Progress| is_fresh(progress) || progress.failure.is_some() || progress.stopped;
-        let waited = timeout_at(deadline, progress.wait_for(settled)).await;
-        let in_time = waited.is_ok();
-        drop(waited);
+        let in_time = timeout_at(deadline, progress.wait_for(settled)).await.map(drop).is_ok();
         let seen = progress.borrow_and_update().clone();
         let answers = is_fresh(&seen) || (seen.open && options.allow_stale);
         if !answers {
