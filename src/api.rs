@@ -5,11 +5,17 @@
 
 use std::sync::Arc;
 
-use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{service::Routes, transport::Server};
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    append::Appender, clock::Clock, events::Events, lifecycle::Lifecycle, limits::MESSAGE_BYTES_MAX,
+    append::Appender,
+    clock::Clock,
+    events::Events,
+    lifecycle::{Lifecycle, Phase},
+    limits::{CONNECTION_STREAMS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX},
     metrics::Metrics,
     projection::registry::Registry,
 };
@@ -41,9 +47,59 @@ pub(crate) struct Context {
     pub(crate) tokens: middleware::auth::Tokens,
 }
 
+/// Serves all services until the node stops. A listener that fails ends the node.
+pub(crate) fn serve(listener: TcpListener, context: Context) {
+    let lifecycle = context.lifecycle.clone();
+    let (routes, health) = routes(context);
+    let stop = lifecycle.stop().clone();
+    let served = Server::builder()
+        .max_concurrent_streams(CONNECTION_STREAMS_MAX)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            TcpListenerStream::new(listener),
+            async move { stop.cancelled().await },
+        );
+    lifecycle.tasks().spawn(tell_health(health, lifecycle.clone()));
+    lifecycle.clone().tasks().spawn(async move {
+        if let Err(error) = served.await {
+            lifecycle.fail(format!("the gRPC listener failed: {error}"));
+        }
+    });
+}
+
+/// Keeps `grpc.health.v1` in step with the node's life.
+async fn tell_health(health: HealthReporter, lifecycle: Lifecycle) {
+    let mut phases = lifecycle.subscribe();
+    loop {
+        let ready = *phases.borrow_and_update() == Phase::Ready;
+        let status = if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        health.set_service_status("", status).await;
+        tokio::select! {
+            changed = phases.changed() => if changed.is_err() { return },
+            () = lifecycle.stop().cancelled() => return,
+        }
+    }
+}
+
 /// All services, and the reporter that tells their health.
-pub(crate) fn routes(context: Context) -> (Routes, HealthReporter) {
-    let Context { node, appender, events, projections, clock, lifecycle, metrics, tokens } = context;
+fn routes(context: Context) -> (Routes, HealthReporter) {
+    let Context {
+        node,
+        appender,
+        events,
+        projections,
+        clock,
+        lifecycle,
+        metrics,
+        tokens,
+    } = context;
     let event_log = event_log::EventLog {
         node: Arc::clone(&node),
         appender,
@@ -52,8 +108,15 @@ pub(crate) fn routes(context: Context) -> (Routes, HealthReporter) {
         lifecycle: lifecycle.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let query = query::Query { projections: Arc::clone(&projections), metrics };
-    let admin = admin::Admin { node, events, lifecycle };
+    let query = query::Query {
+        projections: Arc::clone(&projections),
+        metrics,
+    };
+    let admin = admin::Admin {
+        node,
+        events,
+        lifecycle,
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -72,7 +135,10 @@ pub(crate) fn routes(context: Context) -> (Routes, HealthReporter) {
         .add_service(reflection)
         .add_service(guarded!(EventLogServer, event_log))
         .add_service(guarded!(QueryServer, query))
-        .add_service(guarded!(ProjectionsServer, projections::ProjectionsService { projections }))
+        .add_service(guarded!(
+            ProjectionsServer,
+            projections::ProjectionsService { projections }
+        ))
         .add_service(guarded!(AdminServer, admin));
     (routes, reporter)
 }

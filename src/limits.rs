@@ -178,6 +178,10 @@ pub const DEFINITION_FILES_MAX: usize = 1_024;
 
 /// Streams (calls) that one gRPC connection may have open.
 pub const CONNECTION_STREAMS_MAX: u32 = 128;
+/// How often a quiet gRPC connection is asked whether its other end is there.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the other end may take to say so.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of one gRPC message that the node accepts.
 pub const MESSAGE_BYTES_MAX: usize = 8 * MIB;
 /// How long a command waits for its connection to a node.

@@ -10,7 +10,8 @@ use std::{
 use bytes::Bytes;
 use outrigger::{
     api::proto::v1::{
-        self, event_log_client::EventLogClient, projections_client::ProjectionsClient, query_client::QueryClient,
+        self, event_log_client::EventLogClient, projections_client::ProjectionsClient,
+        query_client::QueryClient,
     },
     app::{self, Running},
     config::Config,
@@ -19,45 +20,54 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 /// A node in this process, on free ports, in a directory of its own.
-pub struct Node {
+pub(crate) struct Node {
     running: Option<Running>,
-    pub channel: Channel,
-    pub dir: tempfile::TempDir,
+    pub(crate) channel: Channel,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Node {
     /// A fresh node with these projection files.
-    pub async fn start(projections: &[PathBuf]) -> Self {
+    pub(crate) async fn start(projections: &[PathBuf]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let running = app::start(config(dir.path(), projections)).await.unwrap();
         let channel = connect(running.grpc_addr).await;
-        Self { running: Some(running), channel, dir }
+        Self {
+            running: Some(running),
+            channel,
+            dir,
+        }
     }
 
-    pub async fn stop(mut self) -> tempfile::TempDir {
+    pub(crate) async fn stop(mut self) -> tempfile::TempDir {
         self.running.take().unwrap().stop().await.unwrap();
         self.dir
     }
 
-    pub fn log(&self) -> EventLogClient<Channel> {
+    pub(crate) fn log(&self) -> EventLogClient<Channel> {
         EventLogClient::new(self.channel.clone())
     }
 
-    pub fn query(&self) -> QueryClient<Channel> {
+    pub(crate) fn query(&self) -> QueryClient<Channel> {
         QueryClient::new(self.channel.clone())
     }
 
-    pub fn projections(&self) -> ProjectionsClient<Channel> {
+    pub(crate) fn projections(&self) -> ProjectionsClient<Channel> {
         ProjectionsClient::new(self.channel.clone())
     }
 
-    pub async fn head(&self) -> u64 {
-        self.log().get_head(v1::GetHeadRequest {}).await.unwrap().into_inner().head
+    pub(crate) async fn head(&self) -> u64 {
+        self.log()
+            .get_head(v1::GetHeadRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .head
     }
 }
 
 /// Settings of a test node: everything in `dir`, any free ports.
-pub fn config(dir: &Path, projections: &[PathBuf]) -> Config {
+pub(crate) fn config(dir: &Path, projections: &[PathBuf]) -> Config {
     let mut config = Config::default();
     config.data_dir = dir.join("data");
     config.grpc.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -66,54 +76,87 @@ pub fn config(dir: &Path, projections: &[PathBuf]) -> Config {
     config
 }
 
-pub async fn connect(addr: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap()
+pub(crate) async fn connect(addr: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{addr}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// A node in a process of its own.
-pub struct Process {
-    pub child: Child,
-    pub grpc_addr: SocketAddr,
-    pub http_addr: SocketAddr,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) grpc_addr: SocketAddr,
+    pub(crate) http_addr: SocketAddr,
 }
 
 impl Process {
     /// Starts `outrigger serve` on `dir` and waits until it says where it listens.
-    pub fn start(dir: &Path, projections: &[PathBuf]) -> Self {
+    pub(crate) fn start(dir: &Path, projections: &[PathBuf]) -> Self {
         Self::start_command(Command::new(binary()), dir, projections)
     }
 
     /// The same under another command (a tracer, say) whose arguments end where those of `serve` begin.
-    pub fn start_command(mut command: Command, dir: &Path, projections: &[PathBuf]) -> Self {
-        command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]).arg(dir);
+    pub(crate) fn start_command(mut command: Command, dir: &Path, projections: &[PathBuf]) -> Self {
+        command
+            .args([
+                "serve",
+                "--grpc",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
+            .arg(dir);
         for path in projections {
             command.arg("--projection").arg(path);
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().expect("the node says where it listens").unwrap();
         let addr = |name: &str| {
             let mut words = line.split_whitespace().skip_while(|word| *word != name);
-            words.nth(1).and_then(|addr| addr.parse().ok()).unwrap_or_else(|| panic!("no {name} in {line:?}"))
+            words
+                .nth(1)
+                .and_then(|addr| addr.parse().ok())
+                .unwrap_or_else(|| panic!("no {name} in {line:?}"))
         };
-        Self { grpc_addr: addr("grpc"), http_addr: addr("http"), child }
+        Self {
+            grpc_addr: addr("grpc"),
+            http_addr: addr("http"),
+            child,
+        }
     }
 
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         connect(self.grpc_addr).await
     }
 
     /// SIGTERM, and the node's own end. A tracer passes the end of the node on.
-    pub fn terminate(&mut self) {
+    pub(crate) fn terminate(&mut self) {
         let children = format!("/proc/{0}/task/{0}/children", self.child.id());
         let child = std::fs::read_to_string(children).unwrap_or_default();
-        let pid = child.split_whitespace().next().map_or_else(|| self.child.id().to_string(), str::to_owned);
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let pid = child
+            .split_whitespace()
+            .next()
+            .map_or_else(|| self.child.id().to_string(), str::to_owned);
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         self.child.wait().unwrap();
     }
 
     /// kill -9.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -126,20 +169,20 @@ impl Drop for Process {
     }
 }
 
-pub fn binary() -> &'static str {
+pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_outrigger")
 }
 
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-pub fn airport() -> Vec<PathBuf> {
+pub(crate) fn airport() -> Vec<PathBuf> {
     vec![repository().join("examples/airport/projections")]
 }
 
 /// An event with a random id.
-pub fn event(event_type: &str, stream: &str, data: &str) -> v1::NewEvent {
+pub(crate) fn event(event_type: &str, stream: &str, data: &str) -> v1::NewEvent {
     v1::NewEvent {
         id: Some(Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes())),
         r#type: event_type.into(),
@@ -151,23 +194,44 @@ pub fn event(event_type: &str, stream: &str, data: &str) -> v1::NewEvent {
     }
 }
 
-pub fn append(events: Vec<v1::NewEvent>) -> v1::AppendRequest {
-    v1::AppendRequest { events, expected_revisions: Vec::new(), skip_existing: false }
+pub(crate) fn append(events: Vec<v1::NewEvent>) -> v1::AppendRequest {
+    v1::AppendRequest {
+        events,
+        expected_revisions: Vec::new(),
+        skip_existing: false,
+    }
 }
 
-pub fn text_key(text: &str) -> v1::Key {
-    v1::Key { parts: vec![v1::KeyPart { part: Some(v1::key_part::Part::Text(text.into())) }] }
+pub(crate) fn text_key(text: &str) -> v1::Key {
+    v1::Key {
+        parts: vec![v1::KeyPart {
+            part: Some(v1::key_part::Part::Text(text.into())),
+        }],
+    }
 }
 
 /// Holds a refusal against what it should be: code, reason, and a field of its `BadRequest` (empty: none expected).
-pub fn check_refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, reason: &str, field: &str) -> Status {
+pub(crate) fn check_refused<T: std::fmt::Debug>(
+    result: Result<T, Status>,
+    code: Code,
+    reason: &str,
+    field: &str,
+) -> Status {
     let status = result.expect_err(reason);
     assert_eq!(status.code(), code, "{status:?}");
-    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    let info = status
+        .get_details_error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.reason, reason, "{status:?}");
     if !field.is_empty() {
-        let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
-        assert!(fields.iter().any(|violation| violation.field == field), "{field} is not in {fields:?}");
+        let fields = status
+            .get_details_bad_request()
+            .map(|bad| bad.field_violations)
+            .unwrap_or_default();
+        assert!(
+            fields.iter().any(|violation| violation.field == field),
+            "{field} is not in {fields:?}"
+        );
     }
     assert!(!status.message().contains('\n'), "one line: {}", status.message());
     status

@@ -1,3 +1,5 @@
+//! Tests of the simulated disk: what the crash contract of `disk` promises, and nothing more.
+
 use super::*;
 use crate::disk::{read_file, replace_file};
 

@@ -1,3 +1,5 @@
+//! Tests of the judgement of recovery: torn tail, corruption, clean end.
+
 use super::*;
 
 const MARK: u64 = HEAD_BYTES + 400;
