@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use redb::ReadOnlyTable;
 
 use crate::{
-    event::{Position, RecordedEvent},
+    event::{Invalid, Position, RecordedEvent},
     json::{Json, Object},
     kv::{KvError, Persistence},
     limits::DOCUMENT_CACHE_BYTES,
@@ -26,6 +26,24 @@ mod cache;
 mod flush;
 
 use cache::{DocumentCache, document_bytes};
+
+/// Why an event is not in the batch; the batch is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// The definition cannot take it, or the documents could not be read.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// It makes a document that cannot be indexed.
+    #[error("document {key} of collection {collection}: {invalid}")]
+    Index {
+        /// The document's collection.
+        collection: String,
+        /// The document's key.
+        key: Key,
+        /// What was expected and what was found.
+        invalid: Invalid,
+    },
+}
 
 /// What a batch leaves of one document.
 #[derive(Debug)]
@@ -87,7 +105,7 @@ impl Batch {
     }
 
     /// Applies the event behind the cursor. On an error the batch is as it was.
-    pub fn apply(&mut self, event: &RecordedEvent) -> Result<(), ApplyError> {
+    pub fn apply(&mut self, event: &RecordedEvent) -> Result<(), BatchError> {
         assert_eq!(
             event.position,
             self.state.cursor.next(),
@@ -188,17 +206,16 @@ fn decode(stored: &[u8]) -> Result<Object, KvError> {
     }
 }
 
-fn check_indexes(store: &Store, change: &Change) -> Result<(), ApplyError> {
+fn check_indexes(store: &Store, change: &Change) -> Result<(), BatchError> {
     let collection = &store.definition().collections()[change.collection];
     let Some(document) = &change.document else {
         return Ok(());
     };
     for index in &collection.indexes {
-        entries::check(index, document).map_err(|invalid| {
-            ApplyError::Event(format!(
-                "document {} of collection {}: {invalid}",
-                change.key, collection.name
-            ))
+        entries::check(index, document).map_err(|invalid| BatchError::Index {
+            collection: collection.name.to_string(),
+            key: change.key.clone(),
+            invalid,
         })?;
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::{
     },
     log::LogReader,
     projection::{
-        batch::Batch,
+        batch::{Batch, BatchError},
         declarative::ApplyError,
         state::State,
         status::Status,
@@ -197,10 +197,13 @@ impl Runner {
         Ok(())
     }
 
-    fn trouble(&self, event: &RecordedEvent, error: ApplyError) -> Trouble {
+    fn trouble(&self, event: &RecordedEvent, error: BatchError) -> Trouble {
         let reason = match error {
-            ApplyError::Event(reason) => reason,
-            ApplyError::Store(failure) => match failure.downcast::<KvError>() {
+            BatchError::Apply(ApplyError::Event(fault)) => fault.to_string(),
+            error @ (BatchError::Apply(ApplyError::Content(_)) | BatchError::Index { .. }) => {
+                error.to_string()
+            }
+            BatchError::Apply(ApplyError::Store(failure)) => match failure.downcast::<KvError>() {
                 Ok(error) => return Trouble::File(*error),
                 Err(failure) => return Trouble::File(KvError::Io(failure.to_string())),
             },

@@ -16,8 +16,13 @@ pub(super) fn in_words(old: &Definition, new: &Definition) -> String {
             words.push(format!("collection {} is new", collection.name));
         }
     }
+    let (before, after) = (old.event_types(), new.event_types());
+    let gone = before.iter().filter(|event_type| !after.contains(event_type));
+    words.extend(gone.map(|event_type| format!("event type {event_type} is gone")));
+    let come = after.iter().filter(|event_type| !before.contains(event_type));
+    words.extend(come.map(|event_type| format!("event type {event_type} is new")));
     if words.is_empty() {
-        words.push("its events are applied otherwise".to_owned());
+        words.push("its steps are different".to_owned());
     }
     words.join(", ")
 }

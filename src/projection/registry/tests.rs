@@ -207,8 +207,26 @@ fn a_changed_definition_is_refused_in_words_and_others_go_on() {
     assert!(error.contains("--dev"), "{error}");
     assert_eq!(read(&registry, &at_least(&node, 1)).unwrap().context().version, 1);
     assert_eq!(registry.show("q").unwrap().len(), 1);
-    registry.apply_sources(&[source("p.yaml", DEFINITION)]);
-    assert_eq!(registry.problems(), []);
+    for (from, to, words) in [
+        (
+            "doc.summed:",
+            "doc.counted:",
+            "event type doc.summed is gone, event type doc.counted is new",
+        ),
+        ("puts: 1", "puts: 2", "its steps are different"),
+    ] {
+        registry.apply_sources(&[source("p.yaml", &DEFINITION.replace(from, to))]);
+        assert!(
+            registry.problems()[0].error.contains(words),
+            "{:?}",
+            registry.problems()
+        );
+    }
+    registry.apply_sources(&[source(
+        "p.yaml",
+        &DEFINITION.replace("version: 1", "version:  1 # the first"),
+    )]);
+    assert_eq!(registry.problems(), [], "layout and comments are no change");
 }
 
 #[test]
