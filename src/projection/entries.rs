@@ -112,8 +112,7 @@ mod tests {
     }
 
     fn index() -> IndexDefinition {
-        let source =
-            "projection: p\nversion: 1\ncollections:\n  c:\n    indexes:\n      i: [a, b.c]\nevents: {}\n";
+        let source = "projection: p\nversion: 1\ncollections:\n  c:\n    indexes:\n      i: [a, b.c]\nevents:\n  e:\n    - { delete: c, key: data }\n";
         Definition::parse(source, "p.yaml").unwrap().collections()[0].indexes[0].clone()
     }
 
