@@ -10,8 +10,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     append::Appender, clock::Clock, events::Events, lifecycle::Lifecycle, limits::MESSAGE_BYTES_MAX,
-    metrics::Metrics,
-    projection::registry::Registry,
+    metrics::Metrics, projection::registry::Registry,
 };
 use proto::v1::{
     admin_server::AdminServer, event_log_server::EventLogServer, projections_server::ProjectionsServer,
@@ -43,7 +42,16 @@ pub(crate) struct Context {
 
 /// All services, and the reporter that tells their health.
 pub(crate) fn routes(context: Context) -> (Routes, HealthReporter) {
-    let Context { node, appender, events, projections, clock, lifecycle, metrics, tokens } = context;
+    let Context {
+        node,
+        appender,
+        events,
+        projections,
+        clock,
+        lifecycle,
+        metrics,
+        tokens,
+    } = context;
     let event_log = event_log::EventLog {
         node: Arc::clone(&node),
         appender,
@@ -52,8 +60,15 @@ pub(crate) fn routes(context: Context) -> (Routes, HealthReporter) {
         lifecycle: lifecycle.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let query = query::Query { projections: Arc::clone(&projections), metrics };
-    let admin = admin::Admin { node, events, lifecycle };
+    let query = query::Query {
+        projections: Arc::clone(&projections),
+        metrics,
+    };
+    let admin = admin::Admin {
+        node,
+        events,
+        lifecycle,
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -72,7 +87,10 @@ pub(crate) fn routes(context: Context) -> (Routes, HealthReporter) {
         .add_service(reflection)
         .add_service(guarded!(EventLogServer, event_log))
         .add_service(guarded!(QueryServer, query))
-        .add_service(guarded!(ProjectionsServer, projections::ProjectionsService { projections }))
+        .add_service(guarded!(
+            ProjectionsServer,
+            projections::ProjectionsService { projections }
+        ))
         .add_service(guarded!(AdminServer, admin));
     (routes, reporter)
 }

@@ -33,8 +33,8 @@ use crate::{
     lifecycle::{Lifecycle, Phase},
     limits::{CONNECTION_STREAMS_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
     log::{self, LogConfig, LogError},
-    metrics::Metrics,
     meta::{Meta, MetaError},
+    metrics::Metrics,
     projection::{
         registry::{Registry, RegistryConfig, RegistryError},
         watch_directory::WatchDirectory,
@@ -125,14 +125,33 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         let opened = tokio::task::spawn_blocking(move || open(&config, metrics)).await;
         opened.map_err(|error| AppError::Thread(format!("opening the node did not end: {error}")))??
     };
-    let Opened { disk, clock, committer, appender, intake, events, projections, definitions } = opened;
+    let Opened {
+        disk,
+        clock,
+        committer,
+        appender,
+        intake,
+        events,
+        projections,
+        definitions,
+    } = opened;
     let head = events.head().clone();
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
 
-    let tokens = tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
-    let refresh = gauges::refresher(Arc::clone(&metrics), events.clone(), appender.clone(), Arc::clone(&projections));
-    let pages = http::Pages { lifecycle: lifecycle.clone(), metrics: Arc::clone(&metrics), refresh };
+    let tokens =
+        tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
+    let refresh = gauges::refresher(
+        Arc::clone(&metrics),
+        events.clone(),
+        appender.clone(),
+        Arc::clone(&projections),
+    );
+    let pages = http::Pages {
+        lifecycle: lifecycle.clone(),
+        metrics: Arc::clone(&metrics),
+        refresh,
+    };
     let context = api::Context {
         node: config.node.as_str().into(),
         appender: appender.clone(),
@@ -145,9 +164,20 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     };
     serve_grpc(grpc, context);
     serve_http(http, pages);
-    lifecycle.tasks().spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
+    lifecycle
+        .tasks()
+        .spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
     tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, head = %head.get(), "serving");
-    Ok(Running { grpc_addr, http_addr, lifecycle, appender, head, committer, projections, definitions })
+    Ok(Running {
+        grpc_addr,
+        http_addr,
+        lifecycle,
+        appender,
+        head,
+        committer,
+        projections,
+        definitions,
+    })
 }
 
 impl Running {
@@ -158,12 +188,23 @@ impl Running {
 
     /// Stops the node; afterwards everything it acknowledged is durable and nothing of it runs.
     pub async fn stop(self) -> Result<(), AppError> {
-        let Self { lifecycle, appender, head, committer, projections, definitions, .. } = self;
+        let Self {
+            lifecycle,
+            appender,
+            head,
+            committer,
+            projections,
+            definitions,
+            ..
+        } = self;
         let failure = lifecycle.failure();
         lifecycle.set(Phase::Stopping);
         lifecycle.stop().cancel();
         lifecycle.tasks().close();
-        if tokio::time::timeout(SHUTDOWN_DRAIN_MAX, lifecycle.tasks().wait()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_DRAIN_MAX, lifecycle.tasks().wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(waited = ?SHUTDOWN_DRAIN_MAX, "calls in progress did not end in time");
         }
         appender.close();
@@ -198,7 +239,10 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = &config.data_dir;
-    disk.create_dir_all(dir).map_err(|error| AppError::DataDir { dir: dir.clone(), error })?;
+    disk.create_dir_all(dir).map_err(|error| AppError::DataDir {
+        dir: dir.clone(),
+        error,
+    })?;
     let log_config = LogConfig {
         dir: dir.join("log"),
         node: config.node.clone(),
@@ -218,24 +262,51 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         metrics,
     )?;
     let meta = Meta::open(&disk, &dir.join("meta.redb"))?;
-    let projections_config = RegistryConfig { dir: dir.join("projections"), dev: config.dev };
-    let projections =
-        Registry::open(Arc::clone(&disk), projections_config, meta, log.reader.clone(), head.clone())?;
+    let projections_config = RegistryConfig {
+        dir: dir.join("projections"),
+        dev: config.dev,
+    };
+    let projections = Registry::open(
+        Arc::clone(&disk),
+        projections_config,
+        meta,
+        log.reader.clone(),
+        head.clone(),
+    )?;
     let projections = Arc::new(projections);
-    let sources = config.projections.dir.iter().chain(&config.projections.paths).cloned().collect();
-    let definitions =
-        WatchDirectory::start(Arc::clone(&disk), sources, Arc::clone(&projections)).map_err(AppError::Watch)?;
+    let sources = config
+        .projections
+        .dir
+        .iter()
+        .chain(&config.projections.paths)
+        .cloned()
+        .collect();
+    let definitions = WatchDirectory::start(Arc::clone(&disk), sources, Arc::clone(&projections))
+        .map_err(AppError::Watch)?;
     let (appender, intake) = Appender::new();
     let events = Events::new(log.reader, index, head);
-    Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
+    Ok(Opened {
+        disk,
+        clock,
+        committer,
+        appender,
+        intake,
+        events,
+        projections,
+        definitions,
+    })
 }
 
 async fn bind(setting: &'static str, addr: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(addr).await.map_err(|error| AppError::Bind { setting, addr, error })
+    TcpListener::bind(addr)
+        .await
+        .map_err(|error| AppError::Bind { setting, addr, error })
 }
 
 fn local_addr(listener: &TcpListener) -> Result<SocketAddr, AppError> {
-    listener.local_addr().map_err(|error| AppError::Thread(format!("a listener has no address: {error}")))
+    listener
+        .local_addr()
+        .map_err(|error| AppError::Thread(format!("a listener has no address: {error}")))
 }
 
 /// The committer's thread. When it ends with an error, or a broken invariant ends it, the node cannot go on.
@@ -269,7 +340,10 @@ fn serve_grpc(listener: TcpListener, context: api::Context) {
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { stop.cancelled().await });
+        .serve_with_incoming_shutdown(
+            TcpListenerStream::new(listener),
+            async move { stop.cancelled().await },
+        );
     let failing = lifecycle.clone();
     lifecycle.tasks().spawn(async move {
         if let Err(error) = served.await {
@@ -281,7 +355,11 @@ fn serve_grpc(listener: TcpListener, context: api::Context) {
     lifecycle.tasks().spawn(async move {
         loop {
             let ready = *phases.borrow_and_update() == Phase::Ready;
-            let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+            let status = if ready {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            };
             health.set_service_status("", status).await;
             tokio::select! {
                 changed = phases.changed() => if changed.is_err() { return },

@@ -10,6 +10,7 @@ pub mod declarative;
 pub mod definition;
 pub mod entries;
 pub mod key;
+pub mod offline;
 pub mod page;
 pub mod query;
 pub mod registry;
@@ -20,4 +21,3 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod watch_directory;
-pub mod offline;

@@ -47,7 +47,10 @@ impl Query {
         let reading = self.reading(&request.projection, request.options, None).await?;
         let document = reading.get(&request.collection, &key)?;
         let context = Some(convert::context(reading.context()));
-        Ok(v1::GetResponse { document: Some(convert::document(document)), context })
+        Ok(v1::GetResponse {
+            document: Some(convert::document(document)),
+            context,
+        })
     }
 
     async fn get_many(&self, request: v1::BatchGetRequest) -> Result<v1::BatchGetResponse, Refusal> {
@@ -66,13 +69,18 @@ impl Query {
             key: Some(convert::key_out(&key)),
             document: document.map(convert::document),
         };
-        Ok(v1::BatchGetResponse { results: found.await?.into_iter().map(result).collect(), context })
+        Ok(v1::BatchGetResponse {
+            results: found.await?.into_iter().map(result).collect(),
+            context,
+        })
     }
 
     async fn page(&self, mut request: v1::ListRequest) -> Result<v1::ListResponse, Refusal> {
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
-        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
+        let reading = self
+            .reading(&projection, options, query.page_token.as_deref())
+            .await?;
         let context = Some(convert::context(reading.context()));
         let page = blocking(move || reading.list(&query)).await?;
         Ok(v1::ListResponse {
@@ -88,7 +96,9 @@ impl Query {
         let mut request = request.request.ok_or_else(missing)?;
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
-        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
+        let reading = self
+            .reading(&projection, options, query.page_token.as_deref())
+            .await?;
         let context = Some(convert::context(reading.context()));
         let explanation = blocking(move || reading.explain(&query)).await?;
         Ok(v1::ExplainResponse {
@@ -119,7 +129,10 @@ impl query_server::Query for Query {
         self.count("List", self.page(request.into_inner()).await)
     }
 
-    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
         self.count("Explain", self.plan(request.into_inner()).await)
     }
 }
@@ -130,7 +143,11 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(read).await {
         Ok(result) => Ok(result?),
-        Err(error) => Err(Refusal::new(Code::Internal, "INTERNAL", format!("a query did not end: {error}"))),
+        Err(error) => Err(Refusal::new(
+            Code::Internal,
+            "INTERNAL",
+            format!("a query did not end: {error}"),
+        )),
     }
 }
 
@@ -144,7 +161,12 @@ impl From<QueryError> for Refusal {
             QueryError::UnknownCollection { .. } => named(Code::NotFound, "collection"),
             QueryError::UnknownIndex { .. } => named(Code::NotFound, "index.index"),
             QueryError::DocumentNotFound { .. } => Self::new(Code::NotFound, reason, message),
-            QueryError::InvalidArgument { field, message, limit, actual } => {
+            QueryError::InvalidArgument {
+                field,
+                message,
+                limit,
+                actual,
+            } => {
                 let reason = if limit.is_some() { "LIMIT_EXCEEDED" } else { reason };
                 let mut refusal = Self::field(reason, field, message);
                 for (name, value) in [("limit", limit), ("actual", actual)] {
@@ -154,21 +176,28 @@ impl From<QueryError> for Refusal {
                 }
                 refusal
             }
-            QueryError::PageTokenInvalid | QueryError::PageTokenMismatch => named(Code::InvalidArgument, "page_token"),
+            QueryError::PageTokenInvalid | QueryError::PageTokenMismatch => {
+                named(Code::InvalidArgument, "page_token")
+            }
             QueryError::PageExpired { .. } => Self::new(Code::Aborted, reason, message),
             QueryError::TokenOtherLog { .. } => named(Code::InvalidArgument, "options.at_least"),
-            QueryError::StaleEpoch { end, .. } => {
-                Self::new(Code::FailedPrecondition, reason, message)
-                    .precondition("EPOCH_HISTORY", "options.at_least", format!("the epoch ends at position {end}"))
-            }
+            QueryError::StaleEpoch { end, .. } => Self::new(Code::FailedPrecondition, reason, message)
+                .precondition(
+                    "EPOCH_HISTORY",
+                    "options.at_least",
+                    format!("the epoch ends at position {end}"),
+                ),
             QueryError::DeadlineExceeded { wanted, as_of, .. } => {
-                Self::new(Code::DeadlineExceeded, reason, message).with("wanted", wanted).with("as_of", as_of)
+                Self::new(Code::DeadlineExceeded, reason, message)
+                    .with("wanted", wanted)
+                    .with("as_of", as_of)
             }
             QueryError::FilterFailed { .. } => named(Code::InvalidArgument, "filter"),
-            QueryError::Unavailable { .. } | QueryError::File(_) => Self::new(Code::Unavailable, reason, message)
-                .retry_after(std::time::Duration::from_millis(200)),
+            QueryError::Unavailable { .. } | QueryError::File(_) => {
+                Self::new(Code::Unavailable, reason, message)
+                    .retry_after(std::time::Duration::from_millis(200))
+            }
             QueryError::VersionFailed { .. } => Self::new(Code::FailedPrecondition, reason, message),
         }
     }
 }
-

@@ -61,7 +61,9 @@ impl Refusal {
         unit: &str,
     ) -> Self {
         let what = format!("expected at most {limit} {unit}, found {actual}");
-        Self::field("LIMIT_EXCEEDED", field, what).with("limit", limit).with("actual", actual)
+        Self::field("LIMIT_EXCEEDED", field, what)
+            .with("limit", limit)
+            .with("actual", actual)
     }
 
     /// Adds a fact that programs can read.
@@ -88,8 +90,14 @@ impl Refusal {
     }
 
     /// Adds a condition that does not hold.
-    pub(crate) fn precondition(mut self, kind: &str, subject: impl Into<String>, what: impl Into<String>) -> Self {
-        self.preconditions.push(PreconditionViolation::new(kind, subject, what));
+    pub(crate) fn precondition(
+        mut self,
+        kind: &str,
+        subject: impl Into<String>,
+        what: impl Into<String>,
+    ) -> Self {
+        self.preconditions
+            .push(PreconditionViolation::new(kind, subject, what));
         self
     }
 
@@ -119,13 +127,22 @@ impl From<Refusal> for Status {
 /// A refusal as the answer to one request of a stream: the status' details travel beside its code and message.
 impl From<Refusal> for v1::Failure {
     fn from(refusal: Refusal) -> Self {
-        let (code, reason, message) = (refusal.code as i32, refusal.reason.to_owned(), refusal.message.clone());
+        let (code, reason, message) = (
+            refusal.code as i32,
+            refusal.reason.to_owned(),
+            refusal.message.clone(),
+        );
         let status = Status::from(refusal);
         let details = match <tonic_types::Status as prost::Message>::decode(status.details()) {
             Ok(status) => status.details,
             Err(_) => Vec::new(),
         };
-        Self { code, message, reason, details }
+        Self {
+            code,
+            message,
+            reason,
+            details,
+        }
     }
 }
 
@@ -133,7 +150,12 @@ impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
         let message = error.to_string();
         match error {
-            AppendError::IdReused { index, position, field, .. } => {
+            AppendError::IdReused {
+                index,
+                position,
+                field,
+                ..
+            } => {
                 let message = format!("{message}; a repeated request must have the same content");
                 Self::field("ID_REUSED", format!("events[{index}].id"), message)
                     .code(Code::AlreadyExists)
@@ -163,10 +185,12 @@ impl From<AppendError> for Refusal {
                         .with("position", failed.position)
                 })
             }
-            AppendError::QueueFull { .. } => {
-                Self::new(Code::ResourceExhausted, "APPEND_QUEUE_FULL", format!("{message}; repeat a little later"))
-                    .retry_after(Duration::from_millis(100))
-            }
+            AppendError::QueueFull { .. } => Self::new(
+                Code::ResourceExhausted,
+                "APPEND_QUEUE_FULL",
+                format!("{message}; repeat a little later"),
+            )
+            .retry_after(Duration::from_millis(100)),
             AppendError::DiskFull(_) => Self::new(
                 Code::ResourceExhausted,
                 "DISK_FULL",
@@ -180,10 +204,12 @@ impl From<AppendError> for Refusal {
             )
             .retry_after(Duration::from_secs(1)),
             AppendError::Unreadable(_) => Self::new(Code::Internal, "LOG_UNREADABLE", message),
-            AppendError::Stopping => {
-                Self::new(Code::Unavailable, "STOPPING", format!("{message}; nothing was appended; repeat"))
-                    .retry_after(Duration::from_secs(1))
-            }
+            AppendError::Stopping => Self::new(
+                Code::Unavailable,
+                "STOPPING",
+                format!("{message}; nothing was appended; repeat"),
+            )
+            .retry_after(Duration::from_secs(1)),
         }
     }
 }
@@ -199,7 +225,10 @@ fn condition_text(failed: &FailedExpectation) -> String {
     match failed.actual.get() {
         0 => format!("stream {stream:?} was expected {expected} and has no event"),
         actual => {
-            format!("stream {stream:?} was expected {expected} and is at revision {actual} (position {})", failed.position)
+            format!(
+                "stream {stream:?} was expected {expected} and is at revision {actual} (position {})",
+                failed.position
+            )
         }
     }
 }
@@ -207,6 +236,10 @@ fn condition_text(failed: &FailedExpectation) -> String {
 impl From<EventsError> for Refusal {
     fn from(error: EventsError) -> Self {
         tracing::error!(%error, "events could not be read");
-        Self::new(Code::Internal, "LOG_UNREADABLE", format!("events could not be read: {error}"))
+        Self::new(
+            Code::Internal,
+            "LOG_UNREADABLE",
+            format!("events could not be read: {error}"),
+        )
     }
 }

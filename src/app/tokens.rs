@@ -29,12 +29,20 @@ struct TokenFile {
 }
 
 /// The tokens in force, kept up to date until the node stops. Without a file everybody may call.
-pub(super) fn watch(disk: Arc<dyn Disk>, file: Option<&Path>, lifecycle: &Lifecycle) -> Result<Tokens, String> {
+pub(super) fn watch(
+    disk: Arc<dyn Disk>,
+    file: Option<&Path>,
+    lifecycle: &Lifecycle,
+) -> Result<Tokens, String> {
     let tokens = Tokens::default();
-    let Some(file) = file.map(Path::to_path_buf) else { return Ok(tokens) };
+    let Some(file) = file.map(Path::to_path_buf) else {
+        return Ok(tokens);
+    };
     let text = read(&*disk, &file)?;
     apply(&tokens, &file, &text)?;
-    lifecycle.tasks().spawn(reread(disk, file, text, tokens.clone(), lifecycle.clone()));
+    lifecycle
+        .tasks()
+        .spawn(reread(disk, file, text, tokens.clone(), lifecycle.clone()));
     Ok(tokens)
 }
 
@@ -50,7 +58,10 @@ async fn reread(disk: Arc<dyn Disk>, file: PathBuf, mut text: String, tokens: To
         }
         match apply(&tokens, &file, &now) {
             Ok(()) => tracing::info!(file = %file.display(), "the token file has changed and is in force"),
-            Err(error) => tracing::error!(error, "the token file is ignored; the tokens before it stay in force"),
+            Err(error) => tracing::error!(
+                error,
+                "the token file is ignored; the tokens before it stay in force"
+            ),
         }
         text = now;
     }
@@ -65,12 +76,17 @@ fn read(disk: &dyn Disk, file: &Path) -> Result<String, String> {
 fn apply(tokens: &Tokens, file: &Path, text: &str) -> Result<(), String> {
     let parsed: TokenFile = serde_saphyr::from_str(text).map_err(|error| {
         let error = error.to_string().replace('\n', " ");
-        format!("token file {}: expected the keys app and admin: {error}", file.display())
+        format!(
+            "token file {}: expected the keys app and admin: {error}",
+            file.display()
+        )
     })?;
     for (name, token) in [("app", &parsed.app), ("admin", &parsed.admin)] {
         if token.len() < TOKEN_BYTES_MIN {
             let (file, len) = (file.display(), token.len());
-            return Err(format!("token file {file}: {name}: expected at least {TOKEN_BYTES_MIN} bytes, found {len}"));
+            return Err(format!(
+                "token file {file}: {name}: expected at least {TOKEN_BYTES_MIN} bytes, found {len}"
+            ));
         }
     }
     tokens.set([parsed.app.as_str(), parsed.admin.as_str()]);

@@ -71,8 +71,18 @@ impl Committer {
             Some(payload) => RecordedEvent::decode(last, payload)?.recorded_at_unix_nanos,
             None => i64::MIN,
         };
-        let state = State { reader, index, clock, recorded_at_unix_nanos };
-        Ok(Self { writer, state, head, metrics })
+        let state = State {
+            reader,
+            index,
+            clock,
+            recorded_at_unix_nanos,
+        };
+        Ok(Self {
+            writer,
+            state,
+            head,
+            metrics,
+        })
     }
 
     /// Commits until the intake closes and is empty; then the last mark is durable.
@@ -99,7 +109,9 @@ impl Committer {
         self.metrics.observe_batch(answers.len(), group.events.len());
         match outcome {
             Ok(()) => {
-                answers.into_iter().for_each(|(reply, answer)| send(reply, answer));
+                answers
+                    .into_iter()
+                    .for_each(|(reply, answer)| send(reply, answer));
                 Ok(!group.events.is_empty())
             }
             Err(CommitterError::Log(refusal)) if refusal.is_refusal() => {
@@ -119,12 +131,20 @@ impl Committer {
         if group.events.is_empty() {
             return Ok(());
         }
-        let payloads: Vec<_> = group.events.iter().map(|event| Bytes::from(event.encode())).collect();
+        let payloads: Vec<_> = group
+            .events
+            .iter()
+            .map(|event| Bytes::from(event.encode()))
+            .collect();
         let appended = {
             let _timer = self.metrics.group_seconds.start_timer();
             self.writer.append(&payloads)?
         };
-        assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
+        assert_eq!(
+            appended.last,
+            group.last(),
+            "the log gave other positions than were judged"
+        );
         self.state.index.apply(&group.events)?;
         self.head.advance(appended.last);
         Ok(())
@@ -139,19 +159,27 @@ fn send(reply: oneshot::Sender<Answer>, answer: Answer) {
 impl State {
     /// Judges a request and, where it is to be appended, puts its events into the group.
     fn judge(&mut self, request: &Request, group: &mut Group) -> Answer {
-        let facts = self.facts(request, group).map_err(|error| AppendError::Unreadable(error.to_string()))?;
+        let facts = self
+            .facts(request, group)
+            .map_err(|error| AppendError::Unreadable(error.to_string()))?;
         let events = match decide(request, &facts)? {
             Decision::AlreadyApplied(events) => events,
             Decision::Append(verdicts) => {
                 self.recorded_at_unix_nanos = self.clock.now_unix_nanos().max(self.recorded_at_unix_nanos);
                 let append = |(event, verdict): (&Event, Verdict)| match verdict {
                     Verdict::Known(there) => there,
-                    Verdict::New(revision) => group.push(event.clone(), revision, self.recorded_at_unix_nanos),
+                    Verdict::New(revision) => {
+                        group.push(event.clone(), revision, self.recorded_at_unix_nanos)
+                    }
                 };
                 request.events.iter().zip(verdicts).map(append).collect()
             }
         };
-        let position = events.iter().map(|event| event.position).max().unwrap_or(Position::ZERO);
+        let position = events
+            .iter()
+            .map(|event| event.position)
+            .max()
+            .unwrap_or(Position::ZERO);
         Ok(Appended { events, position })
     }
 
@@ -179,9 +207,12 @@ impl State {
         if let Some(at) = group.ids.get(id) {
             return Ok(Some(group.events[*at].clone()));
         }
-        let Some(position) = self.index.position_of(id)? else { return Ok(None) };
+        let Some(position) = self.index.position_of(id)? else {
+            return Ok(None);
+        };
         let payload = self.reader.read(position)?;
-        let payload = payload.ok_or_else(|| crate::event::Invalid(format!("no record at position {position}")))?;
+        let payload =
+            payload.ok_or_else(|| crate::event::Invalid(format!("no record at position {position}")))?;
         Ok(Some(RecordedEvent::decode(position, payload)?))
     }
 }
@@ -197,7 +228,12 @@ struct Group {
 
 impl Group {
     fn after(after: Position) -> Self {
-        Self { after, events: Vec::new(), ids: HashMap::new(), streams: HashMap::new() }
+        Self {
+            after,
+            events: Vec::new(),
+            ids: HashMap::new(),
+            streams: HashMap::new(),
+        }
     }
 
     fn last(&self) -> Position {
@@ -207,8 +243,24 @@ impl Group {
     fn push(&mut self, event: Event, revision: Revision, recorded_at_unix_nanos: i64) -> AppendedEvent {
         let (id, position) = (event.id, self.last().next());
         self.ids.insert(id, self.events.len());
-        self.streams.insert(event.stream.clone(), StreamHead { revision, last_position: position });
-        self.events.push(RecordedEvent { position, revision, recorded_at_unix_nanos, event });
-        AppendedEvent { id, position, revision, already_existed: false }
+        self.streams.insert(
+            event.stream.clone(),
+            StreamHead {
+                revision,
+                last_position: position,
+            },
+        );
+        self.events.push(RecordedEvent {
+            position,
+            revision,
+            recorded_at_unix_nanos,
+            event,
+        });
+        AppendedEvent {
+            id,
+            position,
+            revision,
+            already_existed: false,
+        }
     }
 }

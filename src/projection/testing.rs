@@ -110,7 +110,9 @@ impl Node {
 
     pub(crate) fn version(&self, source: &str) -> Driven {
         let projections = self.projections();
-        self.disk.create_dir_all(&projections).expect("the directory is there");
+        self.disk
+            .create_dir_all(&projections)
+            .expect("the directory is there");
         let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)));
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
         let runner = Runner::new(

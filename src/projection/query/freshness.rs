@@ -47,7 +47,10 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
     let mut progress = source.status.subscribe();
     loop {
         let settled = |progress: &Progress| is_fresh(progress) || progress.failure.is_some();
-        let in_time = timeout_at(deadline, progress.wait_for(settled)).await.map(drop).is_ok();
+        let in_time = timeout_at(deadline, progress.wait_for(settled))
+            .await
+            .map(drop)
+            .is_ok();
         let seen = progress.borrow_and_update().clone();
         let answers = is_fresh(&seen) || (seen.open && options.allow_stale);
         if !answers {

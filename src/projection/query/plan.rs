@@ -89,9 +89,7 @@ impl Plan {
     }
 
     pub(super) fn filter_normal_form(&self) -> Option<String> {
-        self.filter
-            .as_ref()
-            .map(Expression::normal_form)
+        self.filter.as_ref().map(Expression::normal_form)
     }
 
     /// What is left to scan; `None` if nothing can be there.
