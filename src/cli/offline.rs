@@ -1,13 +1,11 @@
 //! `outrigger projection check` and `test`: definitions without a node.
 //!
-//! The engine is the one that a node runs; only the store is a map in memory. Documents are printed as one JSON object:
-//! collections by name, documents by key; this is also the form of an expectation. A key that is not one text is
-//! written as its JSON array.
+//! Documents are printed as one JSON object: collections by name, documents by key; this is also the form of an
+//! expectation. Owns files and printing; `projection::offline` runs the engine and compares.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use clap::Args;
@@ -23,17 +21,16 @@ use super::{
         source::{self, Item},
     },
     output::{Format, Out, print_lines},
-    text::{hex, pretty, raw, to_line, to_raw},
+    text::{hex, pretty, raw, to_line},
 };
 use crate::{
     disk::{self, real::RealDisk},
-    event::{Event, Position, RecordedEvent, Revision},
-    json::{Json, Object},
+    event::{Event, EventId, Invalid, Position, RecordedEvent, Revision, StreamId},
+    json::Json,
     limits::{DEFINITION_BYTES_MAX, EXPECTATION_BYTES_MAX},
     projection::{
-        declarative::{ApplyError, Documents, StoreFailure, apply},
         definition::Definition,
-        key::Key,
+        offline::{Difference, Memory, diff},
     },
 };
 
@@ -109,100 +106,78 @@ fn read(file: &Path, bytes_max: usize) -> Result<String, CliError> {
 /// Runs `projection test`.
 pub fn test(args: &TestArgs, format: Format) -> Result<(), CliError> {
     let definition = parse(&args.file)?;
-    let expected = args.expect.as_deref().map(expectation).transpose()?;
-    let documents = project(&definition, &args.events)?;
-    let Some(expected) = expected else {
-        return print(&documents, format);
+    let Some(file) = &args.expect else {
+        return print(&definition, &project(&definition, &args.events)?, format);
     };
-    let differences = differences(&expected, &documents);
-    let mut out = Out::standard();
-    for difference in &differences {
-        for line in difference.lines(format) {
-            out.line(&line)?;
-        }
-    }
-    out.flush()?;
+    let text = read(file, EXPECTATION_BYTES_MAX)?;
+    let wrong = |Invalid(what)| CliError::failed(format!("{}: {what}", file.display()));
+    let expected = Json::parse(text.as_bytes()).map_err(wrong)?;
+    let documents = project(&definition, &args.events)?.to_json(&definition);
+    let differences = diff(&documents, &expected).map_err(wrong)?;
+    let line = |difference: &Difference| match format {
+        Format::Table => difference.to_string(),
+        Format::Json => difference_line(difference),
+    };
+    print_lines(&differences.iter().map(line).collect::<Vec<_>>())?;
     match differences.len() {
         0 => {
-            say(&format!("all {} documents are as expected", count(&documents)));
+            say("the documents are as expected");
             Ok(())
         }
-        1 => Err(CliError::failed("1 document is not as expected")),
-        count => Err(CliError::failed(format!("{count} documents are not as expected"))),
+        1 => Err(CliError::failed("1 place is not as expected")),
+        count => Err(CliError::failed(format!("{count} places are not as expected"))),
     }
 }
 
-/// By collection, then by key as text.
-type Shown = BTreeMap<String, BTreeMap<String, Json>>;
-
-fn count(documents: &Shown) -> usize {
-    documents.values().map(BTreeMap::len).sum()
-}
-
-fn print(documents: &Shown, format: Format) -> Result<(), CliError> {
-    match format {
-        Format::Table => {
-            let whole: Object = documents
-                .iter()
-                .map(|(collection, documents)| {
-                    let inner: Object = documents
-                        .iter()
-                        .map(|(key, value)| (key.as_str().into(), value.clone()))
-                        .collect();
-                    (collection.as_str().into(), Json::Object(inner))
-                })
-                .collect();
-            print_lines(&[pretty(&Json::Object(whole).to_string())])
-        }
-        Format::Json => {
-            let mut out = Out::standard();
-            for (collection, documents) in documents {
-                for (key, value) in documents {
-                    let line = Line {
-                        collection,
-                        key: key_value(key),
-                        value: raw(value.to_string().as_bytes()),
-                    };
-                    out.line(&to_line(&line))?;
-                }
-            }
-            out.flush()
+fn print(definition: &Definition, memory: &Memory, format: Format) -> Result<(), CliError> {
+    if format == Format::Table {
+        return print_lines(&[pretty(&memory.to_json(definition).to_string())]);
+    }
+    let mut out = Out::standard();
+    for (at, collection) in definition.collections().iter().enumerate() {
+        for (key, document) in memory.documents(at) {
+            let value = Json::Object((**document).clone());
+            out.line(&to_line(&DocumentLine {
+                collection: &collection.name,
+                key: raw(key.to_json().to_string().as_bytes()),
+                value: raw(value.to_string().as_bytes()),
+            }))?;
         }
     }
+    out.flush()
 }
 
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct DocumentLine<'a> {
     collection: &'a str,
     key: Box<RawValue>,
     value: Box<RawValue>,
 }
 
-/// A shown key as JSON: the array that it is, or the text.
-fn key_value(shown: &str) -> Box<RawValue> {
-    match Json::parse(shown.as_bytes()) {
-        Ok(Json::Array(parts)) => match parts.as_slice() {
-            [Json::Text(text)] => to_raw(&**text),
-            _ => raw(shown.as_bytes()),
-        },
-        _ => to_raw(shown),
-    }
+#[derive(Debug, Serialize)]
+struct DifferenceLine<'a> {
+    collection: &'a str,
+    key: &'a str,
+    path: &'a str,
+    expected: Option<Box<RawValue>>,
+    actual: Option<Box<RawValue>>,
 }
 
-/// The text itself, or a JSON array; a text that reads as an array is shown as the array of that one text.
-fn show_key(key: &Key) -> String {
-    match key.to_json() {
-        Json::Text(text) => match Json::parse(text.as_bytes()) {
-            Ok(Json::Array(_)) => Json::Array(vec![Json::Text(text)]).to_string(),
-            _ => text.into(),
-        },
-        other => other.to_string(),
-    }
+fn difference_line(difference: &Difference) -> String {
+    let value = |value: &Json| raw(value.to_string().as_bytes());
+    to_line(&DifferenceLine {
+        collection: &difference.collection,
+        key: &difference.key,
+        path: &difference.path,
+        expected: difference.expected.as_ref().map(value),
+        actual: difference.actual.as_ref().map(value),
+    })
 }
 
 /// Applies all events of a file.
-fn project(definition: &Definition, events: &str) -> Result<Shown, CliError> {
-    let mut engine = Engine::default();
+fn project(definition: &Definition, events: &str) -> Result<Memory, CliError> {
+    let mut memory = Memory::new(definition);
+    let mut recorder = Recorder::default();
     let mut failure = None;
     let input = load::open(events)?;
     source::read(input, false, Ids::Derived(HashMap::new()), |item| {
@@ -212,230 +187,84 @@ fn project(definition: &Definition, events: &str) -> Result<Shown, CliError> {
                 .into_iter()
                 .zip(batch.lines)
                 .try_for_each(|(event, line)| {
-                    engine
-                        .take(definition, event)
-                        .map_err(|error| format!("{events}:{line}:1: {error}"))
+                    let Some(recorded) = recorder.record(event) else {
+                        return Ok(());
+                    };
+                    let applied = memory.apply(definition, &recorded);
+                    applied.map_err(|error| format!("{events}:{line}:1: {}", error.error))
                 }),
             Item::Skipped(message) | Item::Failed(message) => Err(message),
         };
         failure = applied.err();
         failure.is_none()
     });
-    match failure {
-        Some(message) => Err(CliError::failed(message)),
-        None => Ok(engine.shown(definition)),
-    }
+    failure.map_or(Ok(memory), |message| Err(CliError::Failed(message)))
 }
 
-/// A log and a store in memory.
+/// Gives events their positions and revisions, as the log of a node would.
 #[derive(Debug, Default)]
-struct Engine {
+struct Recorder {
     head: u64,
-    revisions: HashMap<String, u64>,
-    seen: HashSet<[u8; 16]>,
-    store: Store,
+    revisions: HashMap<StreamId, u64>,
+    ids: HashSet<EventId>,
 }
 
-#[derive(Debug, Default)]
-struct Store(HashMap<(usize, Key), Arc<Object>>);
-
-impl Documents for Store {
-    fn get(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, StoreFailure> {
-        Ok(self.0.get(&(collection, key.clone())).cloned())
-    }
-}
-
-impl Engine {
-    /// Records and applies one event, as a node would: an id that was there before changes nothing.
-    fn take(&mut self, definition: &Definition, event: Event) -> Result<(), ApplyError> {
-        if !self.seen.insert(*event.id.as_bytes()) {
-            return Ok(());
+impl Recorder {
+    /// None: an event of that id is there already.
+    fn record(&mut self, event: Event) -> Option<RecordedEvent> {
+        if !self.ids.insert(event.id) {
+            return None;
         }
         self.head += 1;
-        let revision = self
-            .revisions
-            .entry(event.stream.as_str().to_owned())
-            .or_insert(0);
+        let revision = self.revisions.entry(event.stream.clone()).or_insert(0);
         *revision += 1;
-        let recorded = RecordedEvent {
+        Some(RecordedEvent {
             position: Position::new(self.head),
             revision: Revision::new(*revision),
             recorded_at_unix_nanos: event.time_unix_nanos.unwrap_or(0),
             event,
-        };
-        for change in apply(definition, &recorded, &mut self.store)? {
-            let at = (change.collection, change.key);
-            match change.document {
-                Some(document) => self.store.0.insert(at, document),
-                None => self.store.0.remove(&at),
-            };
-        }
-        Ok(())
-    }
-
-    fn shown(self, definition: &Definition) -> Shown {
-        let names = definition.collections().iter();
-        let mut shown: Shown = names
-            .map(|collection| (collection.name.to_string(), BTreeMap::new()))
-            .collect();
-        for ((collection, key), document) in self.store.0 {
-            let name = &*definition.collections()[collection].name;
-            let value = Json::Object((*document).clone()).normalized();
-            shown
-                .entry(name.to_owned())
-                .or_default()
-                .insert(show_key(&key), value);
-        }
-        shown
-    }
-}
-
-/// Reads `{collection: {key: document}}`.
-fn expectation(file: &Path) -> Result<Shown, CliError> {
-    let text = read(file, EXPECTATION_BYTES_MAX)?;
-    let wrong = |what: String| CliError::failed(format!("{}: {what}", file.display()));
-    let json = Json::parse(text.as_bytes()).map_err(|error| wrong(error.0))?;
-    let Json::Object(collections) = json.normalized() else {
-        return Err(wrong("expected an object of collections".into()));
-    };
-    let mut expected = Shown::new();
-    for (name, documents) in collections.iter() {
-        let Json::Object(documents) = documents else {
-            return Err(wrong(format!("{name}: expected an object of documents by key")));
-        };
-        let documents = documents
-            .iter()
-            .map(|(key, value)| (key.to_owned(), value.clone()));
-        expected.insert(name.to_owned(), documents.collect());
-    }
-    Ok(expected)
-}
-
-/// One document that is not as expected.
-#[derive(Debug, PartialEq)]
-struct Difference {
-    collection: String,
-    key: String,
-    expected: Option<Json>,
-    actual: Option<Json>,
-}
-
-#[derive(Debug, Serialize)]
-struct DifferenceLine<'a> {
-    collection: &'a str,
-    key: Box<RawValue>,
-    expected: Option<Box<RawValue>>,
-    actual: Option<Box<RawValue>>,
-}
-
-impl Difference {
-    fn lines(&self, format: Format) -> Vec<String> {
-        let text = |value: &Json| raw(value.to_string().as_bytes());
-        if format == Format::Json {
-            return vec![to_line(&DifferenceLine {
-                collection: &self.collection,
-                key: key_value(&self.key),
-                expected: self.expected.as_ref().map(text),
-                actual: self.actual.as_ref().map(text),
-            })];
-        }
-        let line = |sign: char, value: &Json| format!("{sign} {} {}: {value}", self.collection, self.key);
-        let removed = self.expected.iter().map(|value| line('-', value));
-        removed
-            .chain(self.actual.iter().map(|value| line('+', value)))
-            .collect()
-    }
-}
-
-fn differences(expected: &Shown, actual: &Shown) -> Vec<Difference> {
-    let keys = |shown: &Shown| -> Vec<(String, String)> {
-        let one = |(name, documents): (&String, &BTreeMap<String, Json>)| {
-            let name = name.clone();
-            documents
-                .keys()
-                .map(move |key| (name.clone(), key.clone()))
-                .collect::<Vec<_>>()
-        };
-        shown.iter().flat_map(one).collect()
-    };
-    let get =
-        |shown: &Shown, (name, key): &(String, String)| shown.get(name).and_then(|at| at.get(key)).cloned();
-    let mut all = keys(expected);
-    all.extend(keys(actual));
-    all.sort();
-    all.dedup();
-    let differ = |at: (String, String)| {
-        let (expected, actual) = (get(expected, &at), get(actual, &at));
-        let same = matches!((&expected, &actual), (Some(a), Some(b)) if a.same_value(b));
-        (!same).then_some(Difference {
-            collection: at.0,
-            key: at.1,
-            expected,
-            actual,
         })
-    };
-    all.into_iter().filter_map(differ).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::load::line;
 
-    fn shown(documents: &[(&str, &str, &str)]) -> Shown {
-        let mut shown = Shown::new();
-        for (collection, key, value) in documents {
-            let value = Json::parse(value.as_bytes()).unwrap();
-            shown
-                .entry((*collection).into())
-                .or_default()
-                .insert((*key).into(), value);
-        }
-        shown
+    fn event(number: u32, stream: &str) -> Event {
+        let line = format!(
+            "{{\"id\":\"00000000-0000-4000-8000-{number:012}\",\"type\":\"t\",\"stream\":\"{stream}\",\"data\":1}}"
+        );
+        line::parse(line.as_bytes(), &mut Ids::Required).unwrap()
     }
 
     #[test]
-    fn shown_keys_are_told_apart() {
-        let check = |key: &str, shown: &str, json: &str| {
-            let key = Key::from_json(&Json::parse(key.as_bytes()).unwrap()).unwrap();
-            assert_eq!(show_key(&key), shown);
-            assert_eq!(key_value(shown).get(), json);
+    fn events_are_recorded_as_in_a_log() {
+        let mut recorder = Recorder::default();
+        let mut check = |event: Event, expected: Option<(u64, u64)>| {
+            let recorded = recorder.record(event);
+            assert_eq!(
+                recorded.map(|at| (at.position.get(), at.revision.get())),
+                expected
+            );
         };
-        check(r#""a""#, "a", r#""a""#);
-        check("[1]", "[1]", "[1]");
-        check(r#""[1]""#, r#"["[1]"]"#, r#""[1]""#);
-        check(r#"["a",true]"#, r#"["a",true]"#, r#"["a",true]"#);
+        check(event(1, "a"), Some((1, 1)));
+        check(event(2, "b"), Some((2, 1)));
+        check(event(1, "a"), None);
+        check(event(3, "a"), Some((3, 2)));
     }
 
     #[test]
-    fn differences_are_missing_surplus_and_changed_documents() {
-        let expected = shown(&[
-            ("a", "same", "{\"n\":1}"),
-            ("a", "gone", "{}"),
-            ("b", "[1]", "{\"n\":1}"),
-        ]);
-        let actual = shown(&[
-            ("a", "same", "{\"n\":1.0}"),
-            ("a", "new", "{}"),
-            ("b", "[1]", "{\"n\":2}"),
-        ]);
-        let lines: Vec<String> = differences(&expected, &actual)
-            .iter()
-            .flat_map(|at| at.lines(Format::Table))
-            .collect();
-        assert_eq!(
-            lines,
-            [
-                "- a gone: {}",
-                "+ a new: {}",
-                "- b [1]: {\"n\":1}",
-                "+ b [1]: {\"n\":2}"
-            ]
-        );
-        let json = differences(&expected, &actual)[2].lines(Format::Json);
-        assert_eq!(
-            json,
-            [r#"{"collection":"b","key":[1],"expected":{"n":1},"actual":{"n":2}}"#]
-        );
-        assert_eq!(differences(&expected, &expected), []);
+    fn a_difference_is_one_line_of_json() {
+        let difference = Difference {
+            collection: "c".into(),
+            key: "k".into(),
+            path: "a.b".into(),
+            expected: Some(Json::Int(1)),
+            actual: None,
+        };
+        let expected = r#"{"collection":"c","key":"k","path":"a.b","expected":1,"actual":null}"#;
+        assert_eq!(difference_line(&difference), expected);
     }
 }
