@@ -5,7 +5,7 @@
 
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _};
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 
 use super::error::CliError;
 
@@ -18,6 +18,9 @@ pub enum Format {
     /// For programs: field names as in the protocol, one object a line where there are many.
     Json,
 }
+
+/// The narrowest terminal that tables are fitted to, in columns.
+const WIDTH_MIN: u16 = 40;
 
 /// Standard output, buffered; whoever prints last calls `flush`.
 #[derive(Debug)]
@@ -36,8 +39,11 @@ impl Out {
         Ok(())
     }
 
-    /// Prints a table.
+    /// Prints a table; one without rows is not worth its lines.
     pub fn table(&mut self, table: &Table) -> Result<(), CliError> {
+        if table.is_empty() {
+            return Ok(());
+        }
         for line in table.lines() {
             self.line(line.trim_end())?;
         }
@@ -77,9 +83,13 @@ pub enum Align {
 pub fn table(columns: &[(&str, Align)]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(columns.iter().map(|(name, _)| Cell::new(name)));
+    // A terminal that does not know its width, or a very narrow one, would squeeze the columns to single letters.
+    if table.width().is_none_or(|width| width < WIDTH_MIN) {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
     for (at, (_, align)) in columns.iter().enumerate() {
         if let Some(column) = table.column_mut(at) {
             column.set_cell_alignment(match align {

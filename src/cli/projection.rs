@@ -47,6 +47,9 @@ fn print(
             }
         }
         Format::Table => {
+            if versions.is_empty() {
+                out.line("no projections")?;
+            }
             print_versions(&mut out, versions)?;
             if with_collections {
                 print_collections(&mut out, versions)?;

@@ -219,6 +219,9 @@ pub async fn streams(session: &Session, args: &StreamsArgs) -> Result<(), CliErr
                 ]);
             }
             out.table(&rows)?;
+            if streams.is_empty() {
+                out.line("no streams")?;
+            }
             if page_token.is_some() {
                 out.line(&format!(
                     "the first {} streams; see more with --limit or --prefix",

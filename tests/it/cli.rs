@@ -442,7 +442,6 @@ fn the_demo_tells_its_story_and_leaves_nothing_behind() {
     for part in [
         "loaded 2522 events",
         "cancelled",
-        "diverted",
         "EV 4308",
         "17.5 min",
         "12.2 min",
