@@ -203,7 +203,12 @@ impl From<AppendError> for Refusal {
                 format!("{message}; repeat with the same ids once the node is up again"),
             )
             .retry_after(Duration::from_secs(1)),
-            AppendError::Unreadable(_) => Self::new(Code::Internal, "LOG_UNREADABLE", message),
+            AppendError::Unreadable(_) => Self::new(
+                Code::Unavailable,
+                "LOG_UNREADABLE",
+                format!("{message}; nothing was appended; repeat"),
+            )
+            .retry_after(Duration::from_secs(1)),
             AppendError::Stopping => Self::new(
                 Code::Unavailable,
                 "STOPPING",
@@ -236,10 +241,16 @@ fn condition_text(failed: &FailedExpectation) -> String {
 impl From<EventsError> for Refusal {
     fn from(error: EventsError) -> Self {
         tracing::error!(%error, "events could not be read");
-        Self::new(
-            Code::Internal,
-            "LOG_UNREADABLE",
-            format!("events could not be read: {error}"),
-        )
+        let message = format!("events could not be read: {error}");
+        match error {
+            // The index is rebuilt from the log in the background.
+            EventsError::Index(_) => Self::new(
+                Code::Unavailable,
+                "INDEX_UNAVAILABLE",
+                format!("{message}; repeat"),
+            )
+            .retry_after(Duration::from_secs(1)),
+            _ => Self::new(Code::Internal, "LOG_UNREADABLE", message),
+        }
     }
 }
