@@ -104,33 +104,30 @@ impl Committer {
     fn commit(&mut self, batch: Vec<Pending>) -> Result<bool, CommitterError> {
         if let Some(reason) = self.state.index.write_failure() {
             // The index holds a bounded number of parts that it could not write: no more until it can.
-            let full = || Err(AppendError::DiskFull(reason.clone()));
-            batch.into_iter().for_each(|pending| send(pending.reply, full()));
+            for pending in batch {
+                send(pending.reply, Err(AppendError::DiskFull(reason.clone())));
+            }
             return Ok(false);
         }
         let mut group = Group::after(self.writer.head());
         let judge = |pending: Pending| (pending.reply, self.state.judge(&pending.request, &mut group));
         let answers: Vec<_> = batch.into_iter().map(judge).collect();
-        let outcome = self.write(&group);
         self.metrics.observe_batch(answers.len(), group.events.len());
-        match outcome {
-            Ok(()) => {
-                answers
-                    .into_iter()
-                    .for_each(|(reply, answer)| send(reply, answer));
-                Ok(!group.events.is_empty())
+        let Err(error) = self.write(&group) else {
+            for (reply, answer) in answers {
+                send(reply, answer);
             }
-            Err(CommitterError::Log(refusal)) if refusal.is_refusal() => {
-                let full = || Err(AppendError::DiskFull(refusal.to_string()));
-                answers.into_iter().for_each(|(reply, _)| send(reply, full()));
-                Ok(false)
-            }
-            Err(error) => {
-                let unknown = || Err(AppendError::OutcomeUnknown(error.to_string()));
-                answers.into_iter().for_each(|(reply, _)| send(reply, unknown()));
-                Err(error)
-            }
+            return Ok(!group.events.is_empty());
+        };
+        let nothing_happened = matches!(&error, CommitterError::Log(error) if error.is_refusal());
+        let failure = match nothing_happened {
+            true => AppendError::DiskFull(error.to_string()),
+            false => AppendError::OutcomeUnknown(error.to_string()),
+        };
+        for (reply, _) in answers {
+            send(reply, Err(failure.clone()));
         }
+        if nothing_happened { Ok(false) } else { Err(error) }
     }
 
     fn write(&mut self, group: &Group) -> Result<(), CommitterError> {
