@@ -120,9 +120,10 @@ impl Committer {
             return Ok(!group.events.is_empty());
         };
         let nothing_happened = matches!(&error, CommitterError::Log(error) if error.is_refusal());
-        let failure = match nothing_happened {
-            true => AppendError::DiskFull(error.to_string()),
-            false => AppendError::OutcomeUnknown(error.to_string()),
+        let failure = if nothing_happened {
+            AppendError::DiskFull(error.to_string())
+        } else {
+            AppendError::OutcomeUnknown(error.to_string())
         };
         for (reply, _) in answers {
             send(reply, Err(failure.clone()));

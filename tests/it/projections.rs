@@ -5,7 +5,7 @@ use std::path::Path;
 use outrigger::api::proto::v1::{self, VersionState};
 use tonic::Code;
 
-use crate::support::{Node, append, check_refused, config, connect, event, text_key};
+use crate::support::{Node, append, check_refused, config, event, text_key};
 
 const V1: &str = "\
 projection: counts
