@@ -23,17 +23,18 @@ use crate::{
     },
     clock::{Clock, SystemClock},
     config::Config,
-    disk::{Disk, real::RealDisk},
+    disk::{self, Disk, real::RealDisk},
     events::Events,
     follower::Head,
     http,
     index::{Index, IndexError},
     lifecycle::{Lifecycle, Phase},
-    limits::{SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
+    limits::{DEFINITION_BYTES_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
     log::{self, LogConfig, LogError},
     meta::{Meta, MetaError},
     metrics::Metrics,
     projection::{
+        definition::Definition,
         registry::{Registry, RegistryConfig, RegistryError},
         watch_directory::WatchDirectory,
     },
@@ -84,6 +85,9 @@ pub enum AppError {
     /// The projections cannot be opened.
     #[error(transparent)]
     Projections(#[from] RegistryError),
+    /// A definition that the command line names cannot be used.
+    #[error("{0}")]
+    Definition(String),
     /// The projection definitions cannot be watched.
     #[error("projection definitions cannot be watched: {0}")]
     Watch(io::Error),
@@ -235,6 +239,7 @@ struct Opened {
 /// Opens log, index and projections; recovery happens here.
 fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    check_named_definitions(&*disk, &config.projections.paths)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = &config.data_dir;
     disk.create_dir_all(dir).map_err(|error| AppError::DataDir {
@@ -293,6 +298,23 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         projections,
         definitions,
     })
+}
+
+/// A definition file that is named one by one must hold, or the node does not start. One in a directory is a problem of
+/// its projection only: the directory is desired state, which may be mended while the node runs.
+fn check_named_definitions(disk: &dyn Disk, paths: &[PathBuf]) -> Result<(), AppError> {
+    for path in paths {
+        let name = path.display().to_string();
+        let text = match disk::read_file(disk, path, DEFINITION_BYTES_MAX) {
+            Ok(bytes) => {
+                String::from_utf8(bytes).map_err(|error| AppError::Definition(format!("{name}: {error}")))?
+            }
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => continue,
+            Err(error) => return Err(AppError::Definition(format!("{name}: {error}"))),
+        };
+        Definition::parse(&text, &name).map_err(|error| AppError::Definition(error.to_string()))?;
+    }
+    Ok(())
 }
 
 async fn bind(setting: &'static str, addr: SocketAddr) -> Result<TcpListener, AppError> {

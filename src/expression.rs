@@ -12,9 +12,11 @@ mod arithmetic;
 mod call;
 mod compile;
 mod evaluate;
+mod explain;
 mod function;
 mod meter;
 mod nearest;
+mod parse;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -30,7 +32,7 @@ pub use self::{
     value::{Described, Text, Value},
 };
 use self::{
-    evaluate::{Machine, refuse},
+    evaluate::Machine,
     meter::Meter,
     tree::{Node, Root},
 };
@@ -233,7 +235,7 @@ impl Expression {
         variables: &[Value<'a>],
         environment: &mut Environment<'a, '_>,
     ) -> Result<Value<'a>, EvaluateError> {
-        let value = self.with_machine(variables, environment, |machine, root| machine.run(root))?;
+        let value = self.evaluate_root(variables, environment)?;
         check_result(&value)?;
         Ok(value)
     }
@@ -244,7 +246,15 @@ impl Expression {
         variables: &[Value<'a>],
         environment: &mut Environment<'a, '_>,
     ) -> Result<bool, EvaluateError> {
-        self.with_machine(variables, environment, |machine, root| machine.truth(root))
+        match self.evaluate_root(variables, environment)? {
+            Value::Bool(value) => Ok(value),
+            value => {
+                let (root, found) = (&self.root, Described(&value));
+                Err(EvaluateError::new(format!(
+                    "`{root}` is {found}, expected a boolean"
+                )))
+            }
+        }
     }
 
     /// Evaluates to text, for use inside a longer one.
@@ -254,24 +264,20 @@ impl Expression {
         environment: &mut Environment<'a, '_>,
     ) -> Result<Text<'a>, EvaluateError> {
         let value = self.run(variables, environment)?;
-        match call::scalar_text(&value) {
-            Some(text) => Ok(text),
-            None => {
-                let found = Described(&value);
-                refuse(format!(
-                    "`{}` is {found}, expected what can stand in a text",
-                    self.root
-                ))
-            }
-        }
+        call::scalar_text(&value).ok_or_else(|| {
+            let found = Described(&value);
+            EvaluateError::new(format!(
+                "`{}` is {found}, expected what can stand in a text",
+                self.root
+            ))
+        })
     }
 
-    fn with_machine<'a, T>(
+    fn evaluate_root<'a>(
         &'a self,
         variables: &[Value<'a>],
         environment: &mut Environment<'a, '_>,
-        run: impl FnOnce(&mut Machine<'a, '_>, &'a Node) -> Result<T, EvaluateError>,
-    ) -> Result<T, EvaluateError> {
+    ) -> Result<Value<'a>, EvaluateError> {
         let allowance = environment.steps_left.min(EXPRESSION_STEPS_MAX);
         let lookup: Option<&mut dyn Lookup> = match &mut environment.lookup {
             Some(lookup) => Some(&mut **lookup),
@@ -285,7 +291,7 @@ impl Expression {
             lookup,
             meter,
         };
-        let result = run(&mut machine, &self.root);
+        let result = machine.run(&self.root);
         let used = allowance - machine.meter.left();
         environment.steps_left -= used;
         result

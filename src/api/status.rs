@@ -1,6 +1,6 @@
 //! The only way out: how every refusal becomes a gRPC status with google.rpc details.
 //!
-//! Invariants: each status carries an `ErrorInfo` with an UPPER_SNAKE reason; what names a field carries a
+//! Invariants: each status carries an `ErrorInfo` with an `UPPER_SNAKE` reason; what names a field carries a
 //! `BadRequest`; what a state refused carries a `PreconditionFailure`; what is worth repeating carries a `RetryInfo`.
 //! Errors are told to the client here and logged nowhere else, but for those that are the node's own fault.
 
@@ -17,9 +17,12 @@ use crate::{
 
 const DOMAIN: &str = "outrigger";
 
-/// A refusal on its way out.
+/// A refusal on its way out. Boxed: it travels in the error branch of everything at the edge.
 #[derive(Debug, Clone)]
-pub(crate) struct Refusal {
+pub(crate) struct Refusal(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
     code: Code,
     reason: &'static str,
     message: String,
@@ -32,7 +35,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// A refusal with its reason and its one line: what, where, what was expected, what to do.
     pub(crate) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             code,
             reason,
             message: message.into(),
@@ -40,7 +43,7 @@ impl Refusal {
             preconditions: Vec::new(),
             metadata: HashMap::new(),
             retry_after: None,
-        }
+        }))
     }
 
     /// A field of the request is not what it should be. The message is built from both.
@@ -48,8 +51,8 @@ impl Refusal {
         let field = field.into();
         let what = what.to_string();
         let mut refusal = Self::new(Code::InvalidArgument, reason, format!("{field}: {what}"));
-        refusal.metadata.insert("field".into(), field.clone());
-        refusal.fields.push(FieldViolation::new(field, what));
+        refusal.0.metadata.insert("field".into(), field.clone());
+        refusal.0.fields.push(FieldViolation::new(field, what));
         refusal
     }
 
@@ -68,24 +71,24 @@ impl Refusal {
 
     /// Adds a fact that programs can read.
     pub(crate) fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
-        self.metadata.insert(key.into(), value.to_string());
+        self.0.metadata.insert(key.into(), value.to_string());
         self
     }
 
     /// Says when repeating makes sense.
     pub(crate) fn retry_after(mut self, delay: Duration) -> Self {
-        self.retry_after = Some(delay);
+        self.0.retry_after = Some(delay);
         self
     }
 
-    /// Its reason, UPPER_SNAKE.
-    pub(crate) const fn reason(&self) -> &'static str {
-        self.reason
+    /// Its reason, `UPPER_SNAKE`.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.0.reason
     }
 
     /// The same refusal under another code.
     pub(crate) fn code(mut self, code: Code) -> Self {
-        self.code = code;
+        self.0.code = code;
         self
     }
 
@@ -96,22 +99,23 @@ impl Refusal {
         subject: impl Into<String>,
         what: impl Into<String>,
     ) -> Self {
-        self.preconditions
+        self.0
+            .preconditions
             .push(PreconditionViolation::new(kind, subject, what));
         self
     }
 
     fn details(&self) -> ErrorDetails {
         let mut details = ErrorDetails::new();
-        details.set_error_info(self.reason, DOMAIN, self.metadata.clone());
-        if !self.fields.is_empty() {
-            details.set_bad_request(self.fields.clone());
+        details.set_error_info(self.0.reason, DOMAIN, self.0.metadata.clone());
+        if !self.0.fields.is_empty() {
+            details.set_bad_request(self.0.fields.clone());
         }
-        if !self.preconditions.is_empty() {
-            details.set_precondition_failure(self.preconditions.clone());
+        if !self.0.preconditions.is_empty() {
+            details.set_precondition_failure(self.0.preconditions.clone());
         }
-        if self.retry_after.is_some() {
-            details.set_retry_info(self.retry_after);
+        if self.0.retry_after.is_some() {
+            details.set_retry_info(self.0.retry_after);
         }
         details
     }
@@ -120,7 +124,7 @@ impl Refusal {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let details = refusal.details();
-        Self::with_error_details(refusal.code, refusal.message, details)
+        Self::with_error_details(refusal.0.code, refusal.0.message, details)
     }
 }
 
@@ -128,9 +132,9 @@ impl From<Refusal> for Status {
 impl From<Refusal> for v1::Failure {
     fn from(refusal: Refusal) -> Self {
         let (code, reason, message) = (
-            refusal.code as i32,
-            refusal.reason.to_owned(),
-            refusal.message.clone(),
+            refusal.0.code as i32,
+            refusal.0.reason.to_owned(),
+            refusal.0.message.clone(),
         );
         let status = Status::from(refusal);
         let details = match <tonic_types::Status as prost::Message>::decode(status.details()) {
@@ -203,7 +207,12 @@ impl From<AppendError> for Refusal {
                 format!("{message}; repeat with the same ids once the node is up again"),
             )
             .retry_after(Duration::from_secs(1)),
-            AppendError::Unreadable(_) => Self::new(Code::Internal, "LOG_UNREADABLE", message),
+            AppendError::Unreadable(_) => Self::new(
+                Code::Unavailable,
+                "LOG_UNREADABLE",
+                format!("{message}; nothing was appended; repeat"),
+            )
+            .retry_after(Duration::from_secs(1)),
             AppendError::Stopping => Self::new(
                 Code::Unavailable,
                 "STOPPING",
@@ -236,10 +245,16 @@ fn condition_text(failed: &FailedExpectation) -> String {
 impl From<EventsError> for Refusal {
     fn from(error: EventsError) -> Self {
         tracing::error!(%error, "events could not be read");
-        Self::new(
-            Code::Internal,
-            "LOG_UNREADABLE",
-            format!("events could not be read: {error}"),
-        )
+        let message = format!("events could not be read: {error}");
+        match error {
+            // The index is rebuilt from the log in the background.
+            EventsError::Index(_) => Self::new(
+                Code::Unavailable,
+                "INDEX_UNAVAILABLE",
+                format!("{message}; repeat"),
+            )
+            .retry_after(Duration::from_secs(1)),
+            _ => Self::new(Code::Internal, "LOG_UNREADABLE", message),
+        }
     }
 }

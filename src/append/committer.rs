@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    event::{Event, EventId, Position, RecordedEvent, Revision, StreamId},
+    event::{Event, EventId, Invalid, Position, RecordedEvent, Revision, StreamId},
     follower::Head,
     index::{Index, IndexError, StreamHead},
     limits::MARK_IDLE_MAX,
@@ -35,7 +35,7 @@ pub enum CommitterError {
     Index(#[from] IndexError),
     /// A record could not be read back.
     #[error(transparent)]
-    Damaged(#[from] crate::event::Invalid),
+    Damaged(#[from] Invalid),
 }
 
 /// Owns the log for writing.
@@ -102,29 +102,33 @@ impl Committer {
 
     /// One batch: judge, write, sync, index, move the head, answer. Whether anything was written.
     fn commit(&mut self, batch: Vec<Pending>) -> Result<bool, CommitterError> {
+        if let Some(reason) = self.state.index.write_failure() {
+            // The index holds a bounded number of parts that it could not write: no more until it can.
+            for pending in batch {
+                send(pending.reply, Err(AppendError::DiskFull(reason.clone())));
+            }
+            return Ok(false);
+        }
         let mut group = Group::after(self.writer.head());
         let judge = |pending: Pending| (pending.reply, self.state.judge(&pending.request, &mut group));
         let answers: Vec<_> = batch.into_iter().map(judge).collect();
-        let outcome = self.write(&group);
         self.metrics.observe_batch(answers.len(), group.events.len());
-        match outcome {
-            Ok(()) => {
-                answers
-                    .into_iter()
-                    .for_each(|(reply, answer)| send(reply, answer));
-                Ok(!group.events.is_empty())
+        let Err(error) = self.write(&group) else {
+            for (reply, answer) in answers {
+                send(reply, answer);
             }
-            Err(CommitterError::Log(refusal)) if refusal.is_refusal() => {
-                let full = || Err(AppendError::DiskFull(refusal.to_string()));
-                answers.into_iter().for_each(|(reply, _)| send(reply, full()));
-                Ok(false)
-            }
-            Err(error) => {
-                let unknown = || Err(AppendError::OutcomeUnknown(error.to_string()));
-                answers.into_iter().for_each(|(reply, _)| send(reply, unknown()));
-                Err(error)
-            }
+            return Ok(!group.events.is_empty());
+        };
+        let nothing_happened = matches!(&error, CommitterError::Log(error) if error.is_refusal());
+        let failure = if nothing_happened {
+            AppendError::DiskFull(error.to_string())
+        } else {
+            AppendError::OutcomeUnknown(error.to_string())
+        };
+        for (reply, _) in answers {
+            send(reply, Err(failure.clone()));
         }
+        if nothing_happened { Ok(false) } else { Err(error) }
     }
 
     fn write(&mut self, group: &Group) -> Result<(), CommitterError> {
@@ -184,10 +188,10 @@ impl State {
     }
 
     fn facts(&self, request: &Request, group: &Group) -> Result<Facts, CommitterError> {
-        let mut facts = Facts::default();
-        for event in &request.events {
-            facts.known.push(self.known(&event.id, group)?);
-        }
+        let mut facts = Facts {
+            known: self.known(request, group)?,
+            streams: HashMap::new(),
+        };
         let written = request.events.iter().map(|event| &event.stream);
         let expected = request.expectations.iter().map(|expectation| &expectation.stream);
         for stream in written.chain(expected) {
@@ -203,17 +207,22 @@ impl State {
         Ok(facts)
     }
 
-    fn known(&self, id: &EventId, group: &Group) -> Result<Option<RecordedEvent>, CommitterError> {
-        if let Some(at) = group.ids.get(id) {
-            return Ok(Some(group.events[*at].clone()));
-        }
-        let Some(position) = self.index.position_of(id)? else {
-            return Ok(None);
+    /// For each event of the request the event that has its id, in the group being built or in the log.
+    fn known(&self, request: &Request, group: &Group) -> Result<Vec<Option<RecordedEvent>>, CommitterError> {
+        let ids: Vec<_> = request.events.iter().map(|event| event.id).collect();
+        let positions = self.index.positions_of(&ids)?;
+        let known = |(id, position): (&EventId, Option<Position>)| match (group.ids.get(id), position) {
+            (Some(at), _) => Ok(Some(group.events[*at].clone())),
+            (None, Some(position)) => self.read(position).map(Some),
+            (None, None) => Ok(None),
         };
+        ids.iter().zip(positions).map(known).collect()
+    }
+
+    fn read(&self, position: Position) -> Result<RecordedEvent, CommitterError> {
         let payload = self.reader.read(position)?;
-        let payload =
-            payload.ok_or_else(|| crate::event::Invalid(format!("no record at position {position}")))?;
-        Ok(Some(RecordedEvent::decode(position, payload)?))
+        let payload = payload.ok_or_else(|| Invalid(format!("no record at position {position}")))?;
+        Ok(RecordedEvent::decode(position, payload)?)
     }
 }
 

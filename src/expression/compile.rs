@@ -3,11 +3,6 @@
 //! Owns what the language takes. The parser expands macros into loops; here they are recognised by their shape and
 //! become folds. Does not evaluate anything.
 
-use std::{
-    ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
-
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
@@ -17,6 +12,7 @@ use super::{
     CompileError, Scope,
     function::{Function, SIGNATURES, Style, names},
     nearest::nearest,
+    parse::parse,
     scan,
     tree::{Fold, FoldKind, Item, Node, Operator, Path, Root},
 };
@@ -26,10 +22,8 @@ use crate::{json::Json, limits::REGEX_BYTES_MAX};
 pub(super) fn compile(source: &str, scope: &Scope<'_>) -> Result<Node, CompileError> {
     scan::check(source).map_err(|fault| CompileError::at(source, fault.at, fault.message))?;
     let (expression, info) = parse(source)?;
-    let offsets = source.char_indices().map(|(at, _)| at).collect();
     let mut compiler = Compiler {
         source,
-        offsets,
         info,
         scope,
         locals: Vec::new(),
@@ -37,63 +31,8 @@ pub(super) fn compile(source: &str, scope: &Scope<'_>) -> Result<Node, CompileEr
     compiler.node(&expression)
 }
 
-fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), CompileError> {
-    let parser = || {
-        cel::parser::Parser::new()
-            .enable_optional_syntax(true)
-            .enable_ident_escape_syntax(true)
-            .parse_with_source_info(source)
-    };
-    // The parser is another's: a panic of its must not become one of ours.
-    let Ok(parsed) = catch_unwind(AssertUnwindSafe(parser)) else {
-        return Err(CompileError::at(
-            source,
-            0,
-            "the parser cannot read this expression".into(),
-        ));
-    };
-    parsed.map_err(|errors| {
-        let Some(first) = errors.errors.first() else {
-            return CompileError::at(source, 0, "the parser cannot read this expression".into());
-        };
-        let line = usize::try_from(first.pos.0).unwrap_or(1).max(1);
-        let column = usize::try_from(first.pos.1).unwrap_or(1).max(1);
-        CompileError::at(source, offset_of(source, line, column), friendly(&first.msg))
-    })
-}
-
-/// The byte offset of a line and column, both from 1.
-fn offset_of(source: &str, line: usize, column: usize) -> usize {
-    let line_start: usize = source.split_inclusive('\n').take(line - 1).map(str::len).sum();
-    let rest = &source[line_start..];
-    line_start
-        + rest
-            .char_indices()
-            .nth(column - 1)
-            .map_or(rest.len(), |(at, _)| at)
-}
-
-/// The parser's message in our words.
-fn friendly(message: &str) -> String {
-    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
-    let Some((head, found)) = message.split_once(" input ") else {
-        return message.replace("'<EOF>'", "the end");
-    };
-    let (found, expected) = found.split_once(" expecting ").unwrap_or((found, ""));
-    let found = found.replace("'<EOF>'", "the end");
-    match expected {
-        "" => format!("unexpected {found}"),
-        set if set.contains("<EOF>") => format!("expected an operator or the end, found {found}"),
-        one if one.starts_with('\'') && head == "mismatched" => format!("expected {one}, found {found}"),
-        set if set.starts_with("{'[', '{'") => format!("expected a value, found {found}"),
-        _ => format!("unexpected {found}"),
-    }
-}
-
 struct Compiler<'s> {
     source: &'s str,
-    /// The byte offset of each character: the parser counts in characters.
-    offsets: Vec<usize>,
     info: SourceInfo,
     scope: &'s Scope<'s>,
     /// The variables of the folds around, from the outermost.
@@ -185,29 +124,27 @@ impl Compiler<'_> {
                 .position(|at| *at == name)
                 .map(Root::Variable)
         });
-        match root {
-            Some(root) => Ok(Node::Path(Path {
+        if let Some(root) = root {
+            return Ok(Node::Path(Path {
                 root,
                 name: name.into(),
                 fields: Vec::new(),
-            })),
-            None => {
-                let named = self
-                    .scope
-                    .variables
-                    .iter()
-                    .copied()
-                    .filter(|name| !name.is_empty());
-                let known: Vec<&str> = named.chain(self.locals.iter().map(String::as_str)).collect();
-                let elsewhere = self.scope.hidden.iter().find(|(hidden, _)| *hidden == name);
-                let hint = match (elsewhere, nearest(name, known.iter().copied())) {
-                    (Some((_, elsewhere)), _) => format!("it is known {elsewhere}"),
-                    (None, Some(near)) => format!("did you mean `{near}`?"),
-                    (None, None) => format!("known are {}", known.join(", ")),
-                };
-                self.refuse(id, format!("unknown variable `{name}`: {hint}"))
-            }
+            }));
         }
+        let named = self
+            .scope
+            .variables
+            .iter()
+            .copied()
+            .filter(|name| !name.is_empty());
+        let known: Vec<&str> = named.chain(self.locals.iter().map(String::as_str)).collect();
+        let elsewhere = self.scope.hidden.iter().find(|(hidden, _)| *hidden == name);
+        let hint = match (elsewhere, nearest(name, known.iter().copied())) {
+            (Some((_, elsewhere)), _) => format!("it is known {elsewhere}"),
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) => format!("known are {}", known.join(", ")),
+        };
+        self.refuse(id, format!("unknown variable `{name}`: {hint}"))
     }
 
     fn call(&mut self, id: u64, call: &CallExpr) -> Result<Node, CompileError> {
@@ -335,16 +272,14 @@ impl Compiler<'_> {
             );
         };
         let name = name.inner();
-        match known.iter().position(|at| *at == name) {
-            Some(number) => Ok(Node::Lookup(number, name.into(), self.boxed(key)?)),
-            None => {
-                let hint = match nearest(name, known.iter().copied()) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => format!("known are {}", known.join(", ")),
-                };
-                self.refuse(collection.id, format!("unknown collection {name:?}: {hint}"))
-            }
+        if let Some(number) = known.iter().position(|at| *at == name) {
+            return Ok(Node::Lookup(number, name.into(), self.boxed(key)?));
         }
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("known are {}", known.join(", ")),
+        };
+        self.refuse(collection.id, format!("unknown collection {name:?}: {hint}"))
     }
 
     fn function(&mut self, id: u64, call: &CallExpr) -> Result<Node, CompileError> {
@@ -486,14 +421,12 @@ impl Compiler<'_> {
     /// As `refuse`, at the name of the function whose bracket has this id.
     fn refuse_call<T>(&self, id: u64, name: &str, message: &str) -> Result<T, CompileError> {
         let bracket = self.offset(id);
-        let before: Range<usize> = 0..bracket;
-        let head = self.source.get(before).unwrap_or_default().trim_end();
+        let head = self.source.get(..bracket).unwrap_or_default().trim_end();
         let at = head.strip_suffix(name).map_or(bracket, str::len);
         Err(CompileError::at(self.source, at, message.to_owned()))
     }
 
     fn offset(&self, id: u64) -> usize {
-        let start = self.info.offset_for(id).map_or(0, |(start, _)| start as usize);
-        self.offsets.get(start).copied().unwrap_or(self.source.len())
+        self.info.offset_for(id).map_or(0, |(start, _)| start as usize)
     }
 }

@@ -9,7 +9,8 @@ use super::{
     EvaluateError, Found,
     arena::Arena,
     arithmetic::{self, Trouble},
-    call::{self, Fault},
+    call,
+    explain::{missing, named, one_sided, prefix, two_sided},
     meter::Meter,
     tree::{Fold, FoldKind, Item, Node, Operator, Path, Root},
     value::{Described, Text, Value},
@@ -165,7 +166,7 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    pub(super) fn truth(&mut self, node: &'a Node) -> Outcome<bool> {
+    fn truth(&mut self, node: &'a Node) -> Outcome<bool> {
         match self.run(node)? {
             Value::Bool(value) => Ok(value),
             value => refuse(format!("`{node}` is {}, expected a boolean", Described(&value))),
@@ -411,63 +412,5 @@ fn at_index<'a>(value: &Value<'a>, at: &Value<'a>) -> Option<Value<'a>> {
         (Some(items), Value::Int(at)) => items.get(usize::try_from(*at).ok()?),
         (None, Value::Text(name)) => value.field(name.as_str()),
         _ => None,
-    }
-}
-
-fn prefix(path: &Path, fields: usize) -> String {
-    let mut text = path.name.to_string();
-    for field in &path.fields[..fields] {
-        text.push('.');
-        text.push_str(field);
-    }
-    text
-}
-
-fn missing(value: &Value<'_>, of: &str, field: &str) -> EvaluateError {
-    EvaluateError::new(if value.is_map() {
-        format!("`{of}.{field}` is missing (write `.?{field}` or has(...) where it may be)")
-    } else {
-        format!("`{of}` is {}, so it has no field `{field}`", Described(value))
-    })
-}
-
-fn one_sided(trouble: Trouble, operand: &Node, value: &Value<'_>) -> EvaluateError {
-    match trouble {
-        Trouble::Kinds(expected) => EvaluateError::new(format!(
-            "`{operand}` is {}, and - takes {expected}",
-            Described(value)
-        )),
-        Trouble::Message(message) => EvaluateError::new(format!("`-{operand}`: {message}")),
-        Trouble::Limit(error) => error,
-    }
-}
-
-fn two_sided(
-    trouble: Trouble,
-    operator: Operator,
-    (left, right): &(Node, Node),
-    left_value: &Value<'_>,
-    right_value: &Value<'_>,
-) -> EvaluateError {
-    let sign = operator.sign();
-    EvaluateError::new(match trouble {
-        Trouble::Kinds(expected) => format!(
-            "`{left}` is {} and `{right}` is {}, and {sign} takes {expected}",
-            Described(left_value),
-            Described(right_value)
-        ),
-        Trouble::Message(message) => format!("`{left} {sign} {right}`: {message}"),
-        Trouble::Limit(error) => return error,
-    })
-}
-
-fn named(fault: Fault, call: &Node, arguments: &[Node]) -> EvaluateError {
-    match fault {
-        Fault::Argument { at, expected, found } => {
-            let argument = arguments.get(at).unwrap_or(call);
-            EvaluateError::new(format!("`{argument}` is {found}, expected {expected}"))
-        }
-        Fault::Message(message) => EvaluateError::new(format!("`{call}`: {message}")),
-        Fault::Limit(error) => error,
     }
 }

@@ -18,15 +18,12 @@ impl Meter {
     }
 
     pub(super) fn charge(&mut self, steps: u64) -> Result<(), EvaluateError> {
-        match self.left.checked_sub(steps) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => {
-                self.left = 0;
-                Err(EvaluateError::fatal("the evaluation takes too many steps".into()))
-            }
+        if let Some(left) = self.left.checked_sub(steps) {
+            self.left = left;
+            Ok(())
+        } else {
+            self.left = 0;
+            Err(EvaluateError::fatal("the evaluation takes too many steps".into()))
         }
     }
 

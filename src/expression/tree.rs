@@ -249,11 +249,16 @@ struct Operand<'n>(&'n Node);
 
 impl Display for Operand<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = match self.0 {
-            Node::Not(_) | Node::Negate(_) | Node::And(_) | Node::Or(_) | Node::Binary(..) => false,
-            Node::Conditional(_) | Node::Constant(Json::Int(_) | Json::Double(_)) => false,
-            _ => true,
-        };
+        let bare = !matches!(
+            self.0,
+            Node::Not(_)
+                | Node::Negate(_)
+                | Node::And(_)
+                | Node::Or(_)
+                | Node::Binary(..)
+                | Node::Conditional(_)
+                | Node::Constant(Json::Int(_) | Json::Double(_))
+        );
         match self.0 {
             Node::Constant(Json::Int(0..)) => self.0.fmt(f),
             Node::Constant(Json::Double(number)) if number.is_sign_positive() => self.0.fmt(f),
@@ -311,16 +316,19 @@ impl Node {
     pub(super) fn for_each_part(&self, visit: &mut dyn FnMut(&Node)) {
         match self {
             Self::Constant(_) | Self::Path(_) => {}
-            Self::Select(operand, _) | Self::OptionalSelect(operand, _) | Self::Has(operand, _) => {
-                visit(operand)
-            }
-            Self::Not(operand) | Self::Negate(operand) => visit(operand),
-            Self::Matches(operand, _) | Self::Lookup(_, _, operand) => visit(operand),
-            Self::Index(sides) | Self::OptionalIndex(sides) | Self::OrValue(sides) => {
-                visit(&sides.0);
-                visit(&sides.1);
-            }
-            Self::And(sides) | Self::Or(sides) | Self::Binary(_, sides) => {
+            Self::Select(operand, _)
+            | Self::OptionalSelect(operand, _)
+            | Self::Has(operand, _)
+            | Self::Not(operand)
+            | Self::Negate(operand)
+            | Self::Matches(operand, _)
+            | Self::Lookup(_, _, operand) => visit(operand),
+            Self::Index(sides)
+            | Self::OptionalIndex(sides)
+            | Self::OrValue(sides)
+            | Self::And(sides)
+            | Self::Or(sides)
+            | Self::Binary(_, sides) => {
                 visit(&sides.0);
                 visit(&sides.1);
             }

@@ -5,6 +5,7 @@
 //! are reported at once, each with its place. Does not know where documents are kept, or what events exist.
 
 mod read;
+mod read_step;
 mod source;
 mod step;
 mod template;

@@ -17,9 +17,11 @@ use crate::{
 /// The documents of a projection version, in memory.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// By collection, then by encoded key.
-    collections: Vec<BTreeMap<Vec<u8>, (Key, Arc<Object>)>>,
+    collections: Vec<InMemory>,
 }
+
+/// The documents of a collection by encoded key.
+type InMemory = BTreeMap<Vec<u8>, (Key, Arc<Object>)>;
 
 /// Which event was not applied, and why.
 #[derive(Debug, thiserror::Error)]

@@ -25,16 +25,16 @@ impl Documents {
         }
     }
 
-    fn options(&self) -> Option<v1::ReadOptions> {
+    fn options(&self) -> v1::ReadOptions {
         let timeout = Some(prost_types::Duration {
             seconds: 60,
             nanos: 0,
         });
-        Some(v1::ReadOptions {
+        v1::ReadOptions {
             at_least: self.at_least.clone(),
             timeout,
             ..Default::default()
-        })
+        }
     }
 
     async fn get(&mut self, projection: &str, collection: &str, key: &str) -> Value {
@@ -42,7 +42,7 @@ impl Documents {
             projection: projection.into(),
             collection: collection.into(),
             key: Some(text_key(key)),
-            options: self.options(),
+            options: Some(self.options()),
         };
         let response = self.query.get(request).await.unwrap().into_inner();
         let context = response.context.unwrap();
@@ -59,7 +59,7 @@ impl Documents {
             let request = v1::ListRequest {
                 projection: projection.into(),
                 collection: collection.into(),
-                options: self.options(),
+                options: Some(self.options()),
                 page_size: Some(1_000),
                 page_token,
                 ..Default::default()
@@ -181,7 +181,7 @@ fn check_top(
     wanted.sort_by(|a, b| b.total_cmp(a));
     assert_eq!(highest[..wanted.len()], wanted[..], "{what}: the highest counts");
     for (key, value) in expected {
-        assert_eq!(of(&documents[key]), count(value).unwrap(), "{what}: {key}");
+        assert_eq!(Some(of(&documents[key])), count(value), "{what}: {key}");
     }
 }
 

@@ -53,20 +53,20 @@ async fn names_outside_their_alphabet_or_length_are_refused() {
     let node = Node::start(&[]).await;
     for bad in ["", "a b", ".a", "a.", "a..b", "ä", "$system", &"x".repeat(129)] {
         check(&node, INVALID, "INVALID_TYPE", "events[1].type", |r| {
-            r.events[1].r#type = bad.into()
+            r.events[1].r#type = bad.into();
         })
         .await;
     }
     for bad in ["", "a\u{0}b", "a\nb", "$system", &"x".repeat(257)] {
         check(&node, INVALID, "INVALID_STREAM", "events[1].stream", |r| {
-            r.events[1].stream = bad.into()
+            r.events[1].stream = bad.into();
         })
         .await;
     }
     for bad in ["", "a\tb", &"x".repeat(257)] {
         let tags = vec!["ok".to_owned(), bad.to_owned()];
         check(&node, INVALID, "INVALID_TAG", "events[0].tags[1]", |r| {
-            r.events[0].tags = tags
+            r.events[0].tags = tags;
         })
         .await;
     }
@@ -78,12 +78,12 @@ async fn bad_ids_are_refused() {
     for bad in [vec![0; 16], vec![1; 15], vec![]] {
         let bad = Some(Bytes::from(bad));
         check(&node, INVALID, "INVALID_ID", "events[0].id", |r| {
-            r.events[0].id = bad
+            r.events[0].id = bad;
         })
         .await;
     }
     check(&node, INVALID, "REPEATED_ID", "events[1].id", |r| {
-        r.events[1].id = r.events[0].id.clone()
+        r.events[1].id = r.events[0].id.clone();
     })
     .await;
     let known = event("t", "s", "{\"a\":1}");
@@ -100,7 +100,7 @@ async fn bad_ids_are_refused() {
         change(&mut reused);
         let request = append(vec![reused]);
         check(&node, Code::AlreadyExists, "ID_REUSED", "events[0].id", |r| {
-            *r = request
+            *r = request;
         })
         .await;
     }
@@ -120,12 +120,12 @@ async fn data_that_is_not_json_is_refused() {
     ] {
         let bad = Bytes::copy_from_slice(bad.as_bytes());
         check(&node, INVALID, "INVALID_JSON", "events[1].data", |r| {
-            r.events[1].data = bad
+            r.events[1].data = bad;
         })
         .await;
     }
     check(&node, INVALID, "INVALID_JSON", "events[0].data", |r| {
-        r.events[0].data = Bytes::from_static(b"\"\xff\"")
+        r.events[0].data = Bytes::from_static(b"\"\xff\"");
     })
     .await;
     check(&node, INVALID, "INVALID_JSON", "events[0].metadata", |r| {
@@ -161,7 +161,7 @@ async fn contradictory_or_wrong_expectations_are_refused() {
     .await;
     let field = "expected_revisions[0].expected";
     check(&node, INVALID, "MISSING_FIELD", field, |r| {
-        r.expected_revisions = vec![entry("s", None)]
+        r.expected_revisions = vec![entry("s", None)];
     })
     .await;
     let field = "expected_revisions[0].stream";

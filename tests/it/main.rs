@@ -1,11 +1,19 @@
 //! Integration tests: one binary. They go through the real gRPC API, of a node in this process or in its own.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test panics where it fails, and stands outside of the seams"
+)]
+
 mod airport;
 mod bad_input;
 mod cli;
 mod cli_offline;
 mod durability;
 mod event_log;
+mod probes;
+mod projections;
 mod read_your_writes;
 mod startup;
 mod support;

@@ -117,3 +117,27 @@ fn a_listener_beyond_loopback_without_tokens_is_refused() {
     );
     assert!(String::from_utf8_lossy(&output.stderr).contains("token_file"));
 }
+
+#[test]
+fn a_broken_definition_that_is_named_is_refused_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("broken.yaml");
+    std::fs::write(
+        &file,
+        "projection: p\nversion: 1\ncollections: {c: {}}\nevents:\n  t:\n    - putt: c\n",
+    )
+    .unwrap();
+    let data = dir.path().join("data");
+    check_refused(
+        &data,
+        &["--projection", file.to_str().unwrap()],
+        1,
+        &["broken.yaml:6:", "putt", "expected"],
+    );
+    check_refused(
+        &data,
+        &["--projection", dir.path().join("none.yaml").to_str().unwrap()],
+        1,
+        &["none.yaml"],
+    );
+}

@@ -31,6 +31,11 @@ impl Node {
     pub(crate) async fn start(projections: &[PathBuf]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let running = app::start(config(dir.path(), projections)).await.unwrap();
+        Self::around(running, dir).await
+    }
+
+    /// A node that was started by the test itself.
+    pub(crate) async fn around(running: Running, dir: tempfile::TempDir) -> Self {
         let channel = connect(running.grpc_addr).await;
         Self {
             running: Some(running),
@@ -68,8 +73,10 @@ impl Node {
 
 /// Settings of a test node: everything in `dir`, any free ports.
 pub(crate) fn config(dir: &Path, projections: &[PathBuf]) -> Config {
-    let mut config = Config::default();
-    config.data_dir = dir.join("data");
+    let mut config = Config {
+        data_dir: dir.join("data"),
+        ..Config::default()
+    };
     config.grpc.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.projections.paths = projections.to_vec();

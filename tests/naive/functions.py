@@ -1,9 +1,10 @@
 """The functions of the language that the model knows: global functions by name, methods with the receiver first."""
 
 import math
+import re
 
-from model import EvaluationError, arithmetic, equal, in_64_bits, is_int, is_number, is_text
-from model import number_text, ordered
+from model import EvaluationError, arithmetic, equal, finite, in_64_bits, is_int, is_number, is_text
+from model import bounded, number_text, ordered
 
 
 def expect(condition):
@@ -27,9 +28,12 @@ def to_int(value):
     return value
 
 
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
 def to_double(value):
-    expect(is_number(value))
-    return float(value)
+    expect(is_number(value) or is_text(value) and NUMBER.fullmatch(value))
+    return finite(float(value))
 
 
 def to_string(value):
@@ -68,7 +72,7 @@ def reverse(value):
 
 def join(items, separator=""):
     expect(is_text(separator) and all(is_text(item) for item in items))
-    return separator.join(items)
+    return bounded(separator.join(items))
 
 
 def distinct(items):
@@ -186,7 +190,7 @@ METHODS = {
     "lowerAscii": texts(lambda text: "".join(c.lower() if c.isascii() else c for c in text)),
     "upperAscii": texts(lambda text: "".join(c.upper() if c.isascii() else c for c in text)),
     "split": texts(split),
-    "replace": texts(lambda text, old, new: text.replace(old, new)),
+    "replace": texts(lambda text, old, new: bounded(text.replace(old, new))),
     "indexOf": texts(str.find),
     "reverse": reverse,
     "join": of_list(join),

@@ -130,7 +130,7 @@ class Trees:
                 lambda: ("call", "size", [tree(rng.choice(["text", "numbers", "map", "objects"]), depth)]),
                 lambda: ("method", "size", [tree(rng.choice(["numbers", "map"]), depth)]),
                 lambda: ("call", rng.choice(["int", "double", "math.abs", "math.sign"]), [numbers()]),
-                lambda: ("call", rng.choice(["math.floor", "math.ceil", "math.round", "math.trunc"]), [("call", "double", [numbers()])]),
+                lambda: ("call", rng.choice(["math.floor", "math.ceil", "math.round", "math.trunc"]), [self.fraction(numbers())]),
                 lambda: ("call", rng.choice(["math.greatest", "math.least"]), [numbers() for _ in range(rng.randrange(1, 4))]),
                 lambda: ("method", "sum", [tree("numbers", depth)]),
                 lambda: ("method", rng.choice(["min", "max"]), [("bin", "+", tree("numbers", depth), ("list", [numbers()]))]),
@@ -141,6 +141,10 @@ class Trees:
             ],
             [9, 3, 1, 1, 2, 1, 3, 2, 2, 3, 2, 1, 1, 2, 2],
         )[0]()
+
+    def fraction(self, number):
+        """A double, often halfway between two integers."""
+        return self.rng.choice([("call", "double", [number]), ("bin", "/", number, ("lit", 2.0))])
 
     def nonzero(self, integer=False):
         return ("lit", self.rng.choice([1, 2, 3, -7, 10] + ([] if integer else [0.5, -3.0])))
@@ -178,6 +182,7 @@ class Trees:
             [
                 lambda: ("bin", rng.choice(["<", "<=", ">", ">="]), tree(kind, depth), tree(kind, depth)),
                 lambda: ("bin", rng.choice(["==", "!="]), tree(kind, depth), tree(rng.choice([kind, "text"]), depth)),
+                lambda: self.near(),
                 lambda: ("bin", rng.choice(["==", "!="]), tree("numbers", depth), tree("numbers", depth)),
                 lambda: (rng.choice(["and", "or"]), truth(), truth()),
                 lambda: ("not", truth()),
@@ -191,8 +196,16 @@ class Trees:
                 lambda: self.fold(rng.choice(["all", "exists", "exists_one"]), None, "boolean", depth),
                 lambda: ("bin", rng.choice(["==", "!="]), ("field", ("var", "data"), rng.choice(["n", "t"])), ("lit", None)),
             ],
-            [6, 4, 1, 4, 1, 2, 2, 2, 1, 1, 1, 2, 4, 1],
+            [6, 4, 2, 1, 4, 1, 2, 2, 2, 1, 1, 1, 2, 4, 1],
         )[0]()
+
+    def near(self):
+        """An integer against a double that is next to it or is it."""
+        rng = self.rng
+        whole = rng.choice([2**53, 2**63 - 512, 2**62, 4])
+        sides = [("lit", whole + rng.choice([-1, 0, 0, 1])), ("lit", float(whole))]
+        rng.shuffle(sides)
+        return ("bin", rng.choice(["==", "!=", "<", "<=", ">", ">="]), *sides)
 
     def of_numbers(self, depth):
         rng, tree = self.rng, self.tree

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 KEY_PARTS_MAX = 8
+TEXT_BYTES_MAX = 2**20
 
 
 class EvaluationError(Exception):
@@ -79,6 +80,13 @@ def in_64_bits(number):
     return number
 
 
+def bounded(text):
+    """A text that an expression made."""
+    if len(text.encode()) > TEXT_BYTES_MAX:
+        raise EvaluationError("a text too long")
+    return text
+
+
 def number_text(value):
     """The text of a number as JSON has it: integral floats that fit without a point, small ones with an exponent."""
     value = normalized(value)
@@ -124,7 +132,9 @@ def ordered(a, b):
 
 
 def arithmetic(operator, a, b):
-    if operator == "+" and (is_text(a) and is_text(b) or isinstance(a, list) and isinstance(b, list)):
+    if operator == "+" and is_text(a) and is_text(b):
+        return bounded(a + b)
+    if operator == "+" and isinstance(a, list) and isinstance(b, list):
         return a + b
     if not (is_number(a) and is_number(b)):
         raise EvaluationError(f"{operator} of something else than numbers")

@@ -1,5 +1,7 @@
 //! Functions over texts. Positions and lengths count characters (Unicode scalar values), from 0.
 
+use std::fmt::Write as _;
+
 use super::{Arguments, Fault, Outcome, check_length, made, message};
 use crate::{
     expression::{
@@ -180,7 +182,10 @@ fn write_verb<'t>(out: &mut String, verb: &'t str, item: &Value<'_>) -> Outcome<
         (Some(b'd'), None, Value::Int(value)) => out.push_str(&Json::Int(*value).to_string()),
         (Some(b'd'), None, _) => return wrong("an integer for %d"),
         (Some(b'f'), digits, _) => match number {
-            Some(number) => out.push_str(&format!("{number:.*}", digits.unwrap_or(DIGITS_DEFAULT))),
+            Some(number) => {
+                let digits = digits.unwrap_or(DIGITS_DEFAULT);
+                write!(out, "{number:.digits$}").expect("a string takes all text");
+            }
             None => return wrong("a number for %f"),
         },
         _ => return Err(Fault::Message("expected %s, %d, %f, %.2f or %%".into())),

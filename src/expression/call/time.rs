@@ -94,9 +94,10 @@ fn civil(arguments: &Arguments<'_, '_>) -> Outcome<DateTime> {
     let Value::Time(time) = arguments.get(0) else {
         return arguments.expected(0, "a time (write timestamp(...))");
     };
-    let offset = match arguments.has(1) {
-        false => Some(Offset::UTC),
-        true => parse_offset(arguments.text(1)?),
+    let offset = if arguments.has(1) {
+        parse_offset(arguments.text(1)?)
+    } else {
+        Some(Offset::UTC)
     };
     match offset {
         Some(offset) => Ok(offset.to_datetime(*time)),

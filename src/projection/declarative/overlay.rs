@@ -32,24 +32,23 @@ impl Overlay {
     }
 
     pub(super) fn set(&mut self, collection: usize, key: Key, document: Option<Arc<Object>>) {
-        match self.find(collection, &key) {
-            Some(at) => self.changes[at].document = document,
-            None => {
-                if !self.places.is_empty() {
-                    self.places.insert((collection, key.clone()), self.changes.len());
-                }
-                self.changes.push(Change {
-                    collection,
-                    key,
-                    document,
-                });
-                if self.places.is_empty() && self.changes.len() > LOOKED_THROUGH_MAX {
-                    let places = self.changes.iter().enumerate();
-                    self.places = places
-                        .map(|(at, change)| ((change.collection, change.key.clone()), at))
-                        .collect();
-                }
-            }
+        if let Some(at) = self.find(collection, &key) {
+            self.changes[at].document = document;
+            return;
+        }
+        if !self.places.is_empty() {
+            self.places.insert((collection, key.clone()), self.changes.len());
+        }
+        self.changes.push(Change {
+            collection,
+            key,
+            document,
+        });
+        if self.places.is_empty() && self.changes.len() > LOOKED_THROUGH_MAX {
+            let places = self.changes.iter().enumerate();
+            self.places = places
+                .map(|(at, change)| ((change.collection, change.key.clone()), at))
+                .collect();
         }
     }
 

@@ -71,8 +71,13 @@ struct Frame<'a> {
     /// Names of `let` that have their value, as bits.
     known: u64,
     key: Option<Key>,
-    /// The document as it was, once it has been read.
-    document: Option<Option<Arc<Object>>>,
+    document: Before,
+}
+
+/// The document as it was before the step.
+enum Before {
+    Unread,
+    Read(Option<Arc<Object>>),
 }
 
 impl<'a, 'd> Run<'a, 'd> {
@@ -120,7 +125,7 @@ impl<'a, 'd> Run<'a, 'd> {
             values,
             known: 0,
             key: None,
-            document: None,
+            document: Before::Unread,
         };
         let result = self.run_frame(&mut frame);
         result.map_err(|fault| Fault {
@@ -141,7 +146,7 @@ impl<'a, 'd> Run<'a, 'd> {
         if frame.key.is_none() {
             self.read_key(frame)?;
         }
-        if step.plan.value_needs_doc && frame.document.is_none() {
+        if step.plan.value_needs_doc && matches!(frame.document, Before::Unread) {
             self.read_doc(frame)?;
         }
         self.know(frame, step.plan.value)?;
@@ -201,13 +206,13 @@ impl<'a, 'd> Run<'a, 'd> {
 
     /// The document as it is before this step's write.
     fn current(&mut self, frame: &mut Frame<'a>) -> Outcome<Option<Arc<Object>>> {
-        if let Some(document) = &frame.document {
+        if let Before::Read(document) = &frame.document {
             return Ok(document.clone());
         }
         let key = frame.key.as_ref().expect("the key is read before the document");
         let document = self.store.get(frame.step.collection, key);
         let document = document.map_err(|error| Fault::new("doc", error.message))?;
-        frame.document = Some(document.clone());
+        frame.document = Before::Read(document.clone());
         Ok(document)
     }
 

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use super::{
     Collection, Definition, DefinitionError, FieldPath, IndexDefinition, hash,
+    read_step::read_steps,
     source::{Content, Fields, Source, Yaml},
-    step::{Steps, read_steps},
+    step::Steps,
 };
 use crate::{
     event::EventType,

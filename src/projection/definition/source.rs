@@ -233,6 +233,9 @@ impl<'s> Source<'s> {
             )),
             '\'' => None,
             _ => {
+                // Empty lines before a block's text stand before its place.
+                let empty = text.len() - text.trim_start_matches('\n').len();
+                let (text, before) = (&text[empty..], before.get(empty..)?);
                 let number = before.matches('\n').count();
                 let inside = before.rsplit('\n').next()?.chars().count();
                 let wanted = text.split('\n').nth(number)?;
