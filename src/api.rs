@@ -75,11 +75,7 @@ async fn tell_health(health: HealthReporter, lifecycle: Lifecycle) {
     let mut phases = lifecycle.subscribe();
     loop {
         let ready = *phases.borrow_and_update() == Phase::Ready;
-        let status = if ready {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
         health.set_service_status("", status).await;
         tokio::select! {
             changed = phases.changed() => if changed.is_err() { return },
@@ -90,16 +86,7 @@ async fn tell_health(health: HealthReporter, lifecycle: Lifecycle) {
 
 /// All services, and the reporter that tells their health.
 fn routes(context: Context) -> (Routes, HealthReporter) {
-    let Context {
-        node,
-        appender,
-        events,
-        projections,
-        clock,
-        lifecycle,
-        metrics,
-        tokens,
-    } = context;
+    let Context { node, appender, events, projections, clock, lifecycle, metrics, tokens } = context;
     let event_log = event_log::EventLog {
         node: Arc::clone(&node),
         appender,
@@ -108,15 +95,8 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         lifecycle: lifecycle.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let query = query::Query {
-        projections: Arc::clone(&projections),
-        metrics,
-    };
-    let admin = admin::Admin {
-        node,
-        events,
-        lifecycle,
-    };
+    let query = query::Query { projections: Arc::clone(&projections), metrics };
+    let admin = admin::Admin { node, events, lifecycle };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -135,10 +115,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         .add_service(reflection)
         .add_service(guarded!(EventLogServer, event_log))
         .add_service(guarded!(QueryServer, query))
-        .add_service(guarded!(
-            ProjectionsServer,
-            projections::ProjectionsService { projections }
-        ))
+        .add_service(guarded!(ProjectionsServer, projections::ProjectionsService { projections }))
         .add_service(guarded!(AdminServer, admin));
     (routes, reporter)
 }

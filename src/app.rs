@@ -127,33 +127,16 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         let opened = tokio::task::spawn_blocking(move || open(&config, metrics)).await;
         opened.map_err(|error| AppError::Thread(format!("opening the node did not end: {error}")))??
     };
-    let Opened {
-        disk,
-        clock,
-        committer,
-        appender,
-        intake,
-        events,
-        projections,
-        definitions,
-    } = opened;
+    let Opened { disk, clock, committer, appender, intake, events, projections, definitions } = opened;
     let head = events.head().clone();
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
 
     let tokens =
         tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
-    let refresh = gauges::refresher(
-        Arc::clone(&metrics),
-        events.clone(),
-        appender.clone(),
-        Arc::clone(&projections),
-    );
-    let pages = http::Pages {
-        lifecycle: lifecycle.clone(),
-        metrics: Arc::clone(&metrics),
-        refresh,
-    };
+    let refresh =
+        gauges::refresher(Arc::clone(&metrics), events.clone(), appender.clone(), Arc::clone(&projections));
+    let pages = http::Pages { lifecycle: lifecycle.clone(), metrics: Arc::clone(&metrics), refresh };
     let context = api::Context {
         node: config.node.as_str().into(),
         appender: appender.clone(),
@@ -166,20 +149,9 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     };
     api::serve(grpc, context);
     serve_http(http, pages);
-    lifecycle
-        .tasks()
-        .spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
+    lifecycle.tasks().spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
     tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, head = %head.get(), "serving");
-    Ok(Running {
-        grpc_addr,
-        http_addr,
-        lifecycle,
-        appender,
-        head,
-        committer,
-        projections,
-        definitions,
-    })
+    Ok(Running { grpc_addr, http_addr, lifecycle, appender, head, committer, projections, definitions })
 }
 
 impl Running {
@@ -190,23 +162,12 @@ impl Running {
 
     /// Stops the node; afterwards everything it acknowledged is durable and nothing of it runs.
     pub async fn stop(self) -> Result<(), AppError> {
-        let Self {
-            lifecycle,
-            appender,
-            head,
-            committer,
-            projections,
-            definitions,
-            ..
-        } = self;
+        let Self { lifecycle, appender, head, committer, projections, definitions, .. } = self;
         let failure = lifecycle.failure();
         lifecycle.set(Phase::Stopping);
         lifecycle.stop().cancel();
         lifecycle.tasks().close();
-        if tokio::time::timeout(SHUTDOWN_DRAIN_MAX, lifecycle.tasks().wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(SHUTDOWN_DRAIN_MAX, lifecycle.tasks().wait()).await.is_err() {
             tracing::warn!(waited = ?SHUTDOWN_DRAIN_MAX, "calls in progress did not end in time");
         }
         appender.close();
@@ -242,10 +203,7 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
     check_named_definitions(&*disk, &config.projections.paths)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = &config.data_dir;
-    disk.create_dir_all(dir).map_err(|error| AppError::DataDir {
-        dir: dir.clone(),
-        error,
-    })?;
+    disk.create_dir_all(dir).map_err(|error| AppError::DataDir { dir: dir.clone(), error })?;
     let log_config = LogConfig {
         dir: dir.join("log"),
         node: config.node.clone(),
@@ -265,39 +223,16 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         metrics,
     )?;
     let meta = Meta::open(&disk, &dir.join("meta.redb"))?;
-    let projections_config = RegistryConfig {
-        dir: dir.join("projections"),
-        dev: config.dev,
-    };
-    let projections = Registry::open(
-        Arc::clone(&disk),
-        projections_config,
-        meta,
-        log.reader.clone(),
-        head.clone(),
-    )?;
+    let projections_config = RegistryConfig { dir: dir.join("projections"), dev: config.dev };
+    let projections =
+        Registry::open(Arc::clone(&disk), projections_config, meta, log.reader.clone(), head.clone())?;
     let projections = Arc::new(projections);
-    let sources = config
-        .projections
-        .dir
-        .iter()
-        .chain(&config.projections.paths)
-        .cloned()
-        .collect();
+    let sources = config.projections.dir.iter().chain(&config.projections.paths).cloned().collect();
     let definitions = WatchDirectory::start(Arc::clone(&disk), sources, Arc::clone(&projections))
         .map_err(AppError::Watch)?;
     let (appender, intake) = Appender::new();
     let events = Events::new(log.reader, index, head);
-    Ok(Opened {
-        disk,
-        clock,
-        committer,
-        appender,
-        intake,
-        events,
-        projections,
-        definitions,
-    })
+    Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
 }
 
 /// A definition file that is named one by one must hold, or the node does not start. One in a directory is a problem of
@@ -318,15 +253,11 @@ fn check_named_definitions(disk: &dyn Disk, paths: &[PathBuf]) -> Result<(), App
 }
 
 async fn bind(setting: &'static str, addr: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|error| AppError::Bind { setting, addr, error })
+    TcpListener::bind(addr).await.map_err(|error| AppError::Bind { setting, addr, error })
 }
 
 fn local_addr(listener: &TcpListener) -> Result<SocketAddr, AppError> {
-    listener
-        .local_addr()
-        .map_err(|error| AppError::Thread(format!("a listener has no address: {error}")))
+    listener.local_addr().map_err(|error| AppError::Thread(format!("a listener has no address: {error}")))
 }
 
 /// The committer's thread. When it ends with an error, or a broken invariant ends it, the node cannot go on.

@@ -162,16 +162,10 @@ impl Appender {
             return Err(AppendError::Stopping);
         }
         if state.bytes + bytes > APPEND_QUEUE_BYTES_MAX || state.waiting.len() >= APPEND_QUEUE_REQUESTS_MAX {
-            return Err(AppendError::QueueFull {
-                queued_bytes: state.bytes,
-            });
+            return Err(AppendError::QueueFull { queued_bytes: state.bytes });
         }
         state.bytes += bytes;
-        state.waiting.push_back(Pending {
-            request,
-            bytes,
-            reply,
-        });
+        state.waiting.push_back(Pending { request, bytes, reply });
         let was_empty = state.waiting.len() == 1;
         drop(state);
         if was_empty {

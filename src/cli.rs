@@ -205,10 +205,7 @@ impl Invocation {
         };
         Ok(Self {
             command: arguments.command,
-            session: Session {
-                node,
-                output: common.output,
-            },
+            session: Session { node, output: common.output },
             environment,
             config,
             colour: io::stderr().is_terminal() && !defaults.no_colour,
@@ -221,10 +218,7 @@ impl Invocation {
         let settings = self.config.clone().unwrap_or_default().telemetry;
         match self.command {
             Command::Serve(_) => settings,
-            _ => Telemetry {
-                log: "warn".into(),
-                ..settings
-            },
+            _ => Telemetry { log: "warn".into(), ..settings },
         }
     }
 
@@ -322,14 +316,8 @@ mod tests {
     fn every_command_helps_with_an_example_that_parses() {
         let mut examples = 0;
         every_command(&Arguments::command(), "outrigger", &mut |command, path| {
-            let help = command
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            let shown: Vec<&str> = help
-                .lines()
-                .filter(|line| line.trim_start().starts_with(path))
-                .collect();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let shown: Vec<&str> = help.lines().filter(|line| line.trim_start().starts_with(path)).collect();
             assert!(!shown.is_empty(), "{path} has no example: {help}");
             for line in shown {
                 let words = words(line.trim());

@@ -43,10 +43,7 @@ pub struct SimClock {
 impl SimClock {
     /// A clock that gives the same readings for the same seed.
     pub fn new(seed: u64) -> Self {
-        Self {
-            nanos: AtomicU64::new(1_700_000_000_000_000_000),
-            state: AtomicU64::new(seed),
-        }
+        Self { nanos: AtomicU64::new(1_700_000_000_000_000_000), state: AtomicU64::new(seed) }
     }
 
     /// The next 64 bits of the splitmix64 sequence (Steele, Lea, Flood 2014).

@@ -105,24 +105,12 @@ impl Default for Config {
         Self {
             node: "local".into(),
             data_dir: "./outrigger-data".into(),
-            grpc: Grpc {
-                listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
-                token_file: None,
-            },
-            http: Http {
-                listen: SocketAddr::from(([0, 0, 0, 0], 7480)),
-            },
+            grpc: Grpc { listen: SocketAddr::from(([127, 0, 0, 1], 7400)), token_file: None },
+            http: Http { listen: SocketAddr::from(([0, 0, 0, 0], 7480)) },
             projections: Projections::default(),
-            limits: Limits {
-                memory_bytes: MEMORY_BYTES_DEFAULT,
-            },
-            log: Log {
-                low_water_bytes: LOW_WATER_BYTES_DEFAULT,
-            },
-            telemetry: Telemetry {
-                log: "info".into(),
-                log_format: LogFormat::Text,
-            },
+            limits: Limits { memory_bytes: MEMORY_BYTES_DEFAULT },
+            log: Log { low_water_bytes: LOW_WATER_BYTES_DEFAULT },
+            telemetry: Telemetry { log: "info".into(), log_format: LogFormat::Text },
             dev: false,
         }
     }
@@ -196,9 +184,7 @@ impl ConfigError {
 
     /// Whether every problem was typed on the command line.
     pub fn is_usage(&self) -> bool {
-        self.problems
-            .iter()
-            .all(|problem| matches!(problem.source_of_value, Source::Flag(_)))
+        self.problems.iter().all(|problem| matches!(problem.source_of_value, Source::Flag(_)))
     }
 }
 
@@ -220,10 +206,7 @@ pub fn load(flags: &Flags, environment: &Environment, disk: &dyn Disk) -> Result
     if let Some(path) = &flags.config_file {
         match read(disk, path) {
             Ok(text) => file::read(&path.display().to_string(), &text, &mut given, &mut problems),
-            Err(message) => problems.push(Problem {
-                source_of_value: Source::Flag("--config"),
-                message,
-            }),
+            Err(message) => problems.push(Problem { source_of_value: Source::Flag("--config"), message }),
         }
     }
     let warnings = environment.add_to(&mut given);
@@ -233,11 +216,7 @@ pub fn load(flags: &Flags, environment: &Environment, disk: &dyn Disk) -> Result
     let mut config = given.check(&mut problems);
     config.projections.paths.clone_from(&flags.projections);
     if problems.is_empty() {
-        Ok(Loaded {
-            config,
-            warnings,
-            effective: given.effective(),
-        })
+        Ok(Loaded { config, warnings, effective: given.effective() })
     } else {
         Err(ConfigError { problems })
     }

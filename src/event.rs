@@ -97,22 +97,14 @@ pub struct EventId(Uuid);
 impl EventId {
     /// From the 16 bytes of a UUID.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, Invalid> {
-        let uuid = Uuid::from_slice(bytes).map_err(|_| {
-            Invalid(format!(
-                "expected the 16 bytes of a UUID, found {} bytes",
-                bytes.len()
-            ))
-        })?;
+        let uuid = Uuid::from_slice(bytes)
+            .map_err(|_| Invalid(format!("expected the 16 bytes of a UUID, found {} bytes", bytes.len())))?;
         Self::from_uuid(uuid)
     }
 
     /// From a UUID; the nil UUID is refused.
     pub fn from_uuid(uuid: Uuid) -> Result<Self, Invalid> {
-        if uuid.is_nil() {
-            Err(Invalid("expected a UUID other than nil".into()))
-        } else {
-            Ok(Self(uuid))
-        }
+        if uuid.is_nil() { Err(Invalid("expected a UUID other than nil".into())) } else { Ok(Self(uuid)) }
     }
 
     /// The UUID.
@@ -193,17 +185,12 @@ impl EventType {
     pub fn parse_any(text: &str) -> Result<Self, Invalid> {
         check_length(text, TYPE_BYTES_MAX)?;
         let words = text.strip_prefix('$').unwrap_or(text);
-        let word = |w: &str| {
-            !w.is_empty()
-                && w.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-        };
+        let word =
+            |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if words.split('.').all(word) {
             Ok(Self(text.into()))
         } else {
-            Err(Invalid(format!(
-                "expected words of A-Z a-z 0-9 _ - joined by dots, found {text:?}"
-            )))
+            Err(Invalid(format!("expected words of A-Z a-z 0-9 _ - joined by dots, found {text:?}")))
         }
     }
 
@@ -245,26 +232,20 @@ impl Tag {
 }
 
 fn reserved(what: &str, text: &str) -> Invalid {
-    Invalid(format!(
-        "{what} that begin with $ are reserved for the system, found {text:?}"
-    ))
+    Invalid(format!("{what} that begin with $ are reserved for the system, found {text:?}"))
 }
 
 fn check_length(text: &str, bytes_max: usize) -> Result<(), Invalid> {
     match text.len() {
         0 => Err(Invalid("expected some text, found none".into())),
-        len if len > bytes_max => Err(Invalid(format!(
-            "expected at most {bytes_max} bytes, found {len}"
-        ))),
+        len if len > bytes_max => Err(Invalid(format!("expected at most {bytes_max} bytes, found {len}"))),
         _ => Ok(()),
     }
 }
 
 fn check_printable(text: &str) -> Result<(), Invalid> {
     match text.char_indices().find(|(_, c)| c.is_control()) {
-        Some((at, c)) => Err(Invalid(format!(
-            "expected no control characters, found {c:?} at byte {at}"
-        ))),
+        Some((at, c)) => Err(Invalid(format!("expected no control characters, found {c:?} at byte {at}"))),
         None => Ok(()),
     }
 }

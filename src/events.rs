@@ -83,11 +83,7 @@ impl Events {
 
     /// A token for a position up to the head.
     pub fn token(&self, position: Position) -> Token {
-        Token {
-            log_id: self.log.log_id(),
-            epoch: self.log.epoch_at(position),
-            position,
-        }
+        Token { log_id: self.log.log_id(), epoch: self.log.epoch_at(position), position }
     }
 
     /// The event at a position; `None` above the head and below the log's beginning.
@@ -96,9 +92,7 @@ impl Events {
             return Ok(None);
         }
         let payload = self.log.read(position)?;
-        payload
-            .map(|payload| Ok(RecordedEvent::decode(position, payload)?))
-            .transpose()
+        payload.map(|payload| Ok(RecordedEvent::decode(position, payload)?)).transpose()
     }
 
     /// The event with an id.
@@ -121,13 +115,7 @@ impl Events {
 
     /// Without a filter the log itself is the list.
     fn scan(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
-        let PageRequest {
-            from,
-            upto,
-            events_max,
-            bytes_max,
-            ..
-        } = request;
+        let PageRequest { from, upto, events_max, bytes_max, .. } = request;
         let records = match request.direction {
             Direction::Forward => self.log.scan(from, upto, bytes_max, events_max)?,
             Direction::Backward => self.log.scan_back(from, Position::ZERO, bytes_max, events_max)?,
@@ -148,14 +136,7 @@ impl Events {
     }
 
     fn find(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
-        let PageRequest {
-            filter,
-            direction,
-            from,
-            upto,
-            events_max,
-            bytes_max,
-        } = request;
+        let PageRequest { filter, direction, from, upto, events_max, bytes_max } = request;
         let (found, scanned_to) = match direction {
             Direction::Forward => {
                 let found = self.index.find(filter, direction, from, upto, events_max)?;
@@ -164,24 +145,16 @@ impl Events {
             }
             Direction::Backward => {
                 let below = Position::new(from.get().saturating_sub(1));
-                let found = self
-                    .index
-                    .find(filter, direction, Position::ZERO, below, events_max)?;
+                let found = self.index.find(filter, direction, Position::ZERO, below, events_max)?;
                 let scanned_to = found.scanned_to.next();
                 (found, scanned_to)
             }
         };
-        let mut page = Page {
-            events: Vec::with_capacity(found.positions.len()),
-            scanned_to,
-        };
+        let mut page = Page { events: Vec::with_capacity(found.positions.len()), scanned_to };
         let mut bytes = 0;
         for position in found.positions {
-            let missing = || {
-                Invalid(format!(
-                    "the index names position {position}, which the log does not have"
-                ))
-            };
+            let missing =
+                || Invalid(format!("the index names position {position}, which the log does not have"));
             let payload = self.log.read(position)?.ok_or_else(missing)?;
             bytes += payload.len();
             page.events.push(RecordedEvent::decode(position, payload)?);

@@ -114,9 +114,7 @@ pub enum Uses {
 impl std::fmt::Debug for Environment<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let steps_left = self.steps_left;
-        f.debug_struct("Environment")
-            .field("steps_left", &steps_left)
-            .finish_non_exhaustive()
+        f.debug_struct("Environment").field("steps_left", &steps_left).finish_non_exhaustive()
     }
 }
 
@@ -136,10 +134,7 @@ impl CompileError {
 impl EvaluateError {
     /// An error that `&&` and `||` may take away.
     pub const fn new(message: String) -> Self {
-        Self {
-            message,
-            fatal: false,
-        }
+        Self { message, fatal: false }
     }
 
     /// An error that ends the evaluation.
@@ -151,22 +146,14 @@ impl EvaluateError {
 impl Expression {
     /// Compiles an expression over these variables, without `lookup`.
     pub fn compile(source: &str, variables: &[&str]) -> Result<Self, CompileError> {
-        let scope = Scope {
-            variables,
-            optional_from: usize::MAX,
-            hidden: &[],
-            collections: None,
-        };
+        let scope = Scope { variables, optional_from: usize::MAX, hidden: &[], collections: None };
         Self::compile_in(source, &scope)
     }
 
     /// Compiles an expression over the names of a scope.
     pub fn compile_in(source: &str, scope: &Scope<'_>) -> Result<Self, CompileError> {
         let root = compile::compile(source, scope)?;
-        Ok(Self {
-            source: source.into(),
-            root,
-        })
+        Ok(Self { source: source.into(), root })
     }
 
     /// Finds where the `}` stands that ends an expression which begins at byte `from` of a longer text.
@@ -195,22 +182,14 @@ impl Expression {
     /// Whether and how it uses the variable with this number.
     pub fn uses(&self, variable: usize) -> Uses {
         let mut fields = BTreeSet::new();
-        if self.root.collect_uses(variable, &mut fields) {
-            Uses::Fields(fields)
-        } else {
-            Uses::Whole
-        }
+        if self.root.collect_uses(variable, &mut fields) { Uses::Fields(fields) } else { Uses::Whole }
     }
 
     /// Evaluates over values in the order of the variables. An optional without value gives null.
     pub fn evaluate<'a, V: Clone + Into<Value<'a>>>(&'a self, values: &[V]) -> Result<Json, EvaluateError> {
         let values: Vec<Value<'_>> = values.iter().cloned().map(Into::into).collect();
         let arena = Arena::default();
-        let mut environment = Environment {
-            arena: &arena,
-            lookup: None,
-            steps_left: EXPRESSION_STEPS_MAX,
-        };
+        let mut environment = Environment { arena: &arena, lookup: None, steps_left: EXPRESSION_STEPS_MAX };
         Ok(self.run(&values, &mut environment)?.to_json())
     }
 
@@ -221,11 +200,7 @@ impl Expression {
     ) -> Result<bool, EvaluateError> {
         let values: Vec<Value<'_>> = values.iter().cloned().map(Into::into).collect();
         let arena = Arena::default();
-        let mut environment = Environment {
-            arena: &arena,
-            lookup: None,
-            steps_left: EXPRESSION_STEPS_MAX,
-        };
+        let mut environment = Environment { arena: &arena, lookup: None, steps_left: EXPRESSION_STEPS_MAX };
         self.run_bool(&values, &mut environment)
     }
 
@@ -250,9 +225,7 @@ impl Expression {
             Value::Bool(value) => Ok(value),
             value => {
                 let (root, found) = (&self.root, Described(&value));
-                Err(EvaluateError::new(format!(
-                    "`{root}` is {found}, expected a boolean"
-                )))
+                Err(EvaluateError::new(format!("`{root}` is {found}, expected a boolean")))
             }
         }
     }
@@ -266,10 +239,7 @@ impl Expression {
         let value = self.run(variables, environment)?;
         call::scalar_text(&value).ok_or_else(|| {
             let found = Described(&value);
-            EvaluateError::new(format!(
-                "`{}` is {found}, expected what can stand in a text",
-                self.root
-            ))
+            EvaluateError::new(format!("`{}` is {found}, expected what can stand in a text", self.root))
         })
     }
 
@@ -284,13 +254,7 @@ impl Expression {
             None => None,
         };
         let (arena, meter) = (environment.arena, Meter::new(allowance));
-        let mut machine = Machine {
-            variables,
-            locals: Vec::new(),
-            arena,
-            lookup,
-            meter,
-        };
+        let mut machine = Machine { variables, locals: Vec::new(), arena, lookup, meter };
         let result = machine.run(&self.root);
         let used = allowance - machine.meter.left();
         environment.steps_left -= used;
@@ -319,11 +283,8 @@ fn check_result(value: &Value<'_>) -> Result<(), EvaluateError> {
 }
 
 fn check_part(value: &Value<'_>, depth_left: usize, bytes_left: &mut usize) -> Result<(), EvaluateError> {
-    let too_large = || {
-        EvaluateError::fatal(format!(
-            "the result is larger than {EXPRESSION_RESULT_BYTES_MAX} bytes"
-        ))
-    };
+    let too_large =
+        || EvaluateError::fatal(format!("the result is larger than {EXPRESSION_RESULT_BYTES_MAX} bytes"));
     let size = value.as_text().map_or(8, |text| text.len() + 2);
     *bytes_left = bytes_left.checked_sub(size).ok_or_else(too_large)?;
     let deeper = || {
@@ -333,16 +294,12 @@ fn check_part(value: &Value<'_>, depth_left: usize, bytes_left: &mut usize) -> R
     };
     if let Some(items) = value.items() {
         let depth_left = deeper()?;
-        return items
-            .iter()
-            .try_for_each(|item| check_part(&item, depth_left, bytes_left));
+        return items.iter().try_for_each(|item| check_part(&item, depth_left, bytes_left));
     }
     if let Some(entries) = value.entries() {
         let depth_left = deeper()?;
         for (key, value) in &entries {
-            *bytes_left = bytes_left
-                .checked_sub(key.as_str().len() + 3)
-                .ok_or_else(too_large)?;
+            *bytes_left = bytes_left.checked_sub(key.as_str().len() + 3).ok_or_else(too_large)?;
             check_part(value, depth_left, bytes_left)?;
         }
     }

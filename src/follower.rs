@@ -155,12 +155,7 @@ impl Head {
             if left.is_zero() {
                 return Waited::TimedOut;
             }
-            closed = self
-                .0
-                .changed
-                .wait_timeout(closed, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            closed = self.0.changed.wait_timeout(closed, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -176,24 +171,15 @@ mod tests {
     #[test]
     fn a_waiting_thread_sees_an_advance_and_the_end() {
         let head = Head::new(Position::new(3));
-        assert_eq!(
-            head.wait_above(Position::new(3), Duration::ZERO),
-            Waited::TimedOut
-        );
+        assert_eq!(head.wait_above(Position::new(3), Duration::ZERO), Waited::TimedOut);
         let waiter = {
             let head = head.clone();
             std::thread::spawn(move || head.wait_above(Position::new(3), Duration::from_secs(60)))
         };
         head.advance(Position::new(5));
-        assert_eq!(
-            waiter.join().expect("the waiter ends"),
-            Waited::Advanced(Position::new(5))
-        );
+        assert_eq!(waiter.join().expect("the waiter ends"), Waited::Advanced(Position::new(5)));
         head.close();
-        assert_eq!(
-            head.wait_above(Position::new(9), Duration::from_secs(60)),
-            Waited::Closed
-        );
+        assert_eq!(head.wait_above(Position::new(9), Duration::from_secs(60)), Waited::Closed);
     }
 
     /// Counts what the head shows it.
@@ -227,11 +213,7 @@ mod tests {
             let driver = {
                 let (head, stop) = (head.clone(), stop.clone());
                 std::thread::spawn(move || {
-                    let mut counter = Counter {
-                        head: head.clone(),
-                        seen: Position::ZERO,
-                        finished: false,
-                    };
+                    let mut counter = Counter { head: head.clone(), seen: Position::ZERO, finished: false };
                     drive(&mut counter, &head, &stop);
                     counter
                 })

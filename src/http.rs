@@ -32,9 +32,7 @@ pub struct Pages {
 
 impl std::fmt::Debug for Pages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pages")
-            .field("lifecycle", &self.lifecycle)
-            .finish_non_exhaustive()
+        f.debug_struct("Pages").field("lifecycle", &self.lifecycle).finish_non_exhaustive()
     }
 }
 
@@ -47,9 +45,7 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> std::io::Result<()> {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(pages);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
+    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
 }
 
 async fn startup(State(pages): State<Pages>) -> impl IntoResponse {
@@ -68,16 +64,10 @@ async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
 
 fn unavailable(phase: &Phase) -> (StatusCode, String) {
     let reason = phase.reason().unwrap_or_default();
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!("{}: {reason}\n", phase.name()),
-    )
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {reason}\n", phase.name()))
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     (pages.refresh)();
-    (
-        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
-        pages.metrics.render(),
-    )
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], pages.metrics.render())
 }

@@ -136,10 +136,7 @@ impl Index {
     ) -> Result<Self, IndexError> {
         let head = log.head;
         let state = Arc::new(State::open(disk, dir, log, config)?);
-        let mut index = Self {
-            state: Arc::clone(&state),
-            worker: None,
-        };
+        let mut index = Self { state: Arc::clone(&state), worker: None };
         if config.background {
             let work = move || worker::work(&state);
             let spawned = std::thread::Builder::new().name("index".into()).spawn(work);
@@ -185,8 +182,7 @@ impl Index {
         upto: Position,
         limit: usize,
     ) -> Result<Found, IndexError> {
-        self.state
-            .noticing(self.state.find(filter, direction, after, upto, limit))
+        self.state.noticing(self.state.find(filter, direction, after, upto, limit))
     }
 
     /// Up to `limit` streams whose names begin with `prefix` and are greater than `after_name`, in order of name.
@@ -197,8 +193,7 @@ impl Index {
         limit: usize,
         include_system: bool,
     ) -> Result<Vec<StreamEntry>, IndexError> {
-        self.state
-            .noticing(self.state.list_streams(prefix, after_name, limit, include_system))
+        self.state.noticing(self.state.list_streams(prefix, after_name, limit, include_system))
     }
 
     /// Does one piece of background work: writes a part, repairs a run, or merges runs. False if there is none. The

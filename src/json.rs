@@ -114,22 +114,12 @@ impl FromIterator<(Box<str>, Json)> for Object {
 impl Json {
     /// Reads one JSON text. The error says line, column and what was expected.
     pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
-        read(
-            text,
-            Build {
-                depth_left: JSON_DEPTH_MAX,
-            },
-        )
+        read(text, Build { depth_left: JSON_DEPTH_MAX })
     }
 
     /// Reads a canonical text that this module wrote; documents may nest a little deeper than what clients send.
     pub fn parse_stored(text: &[u8]) -> Result<Self, Invalid> {
-        read(
-            text,
-            Build {
-                depth_left: JSON_DEPTH_MAX + 20,
-            },
-        )
+        read(text, Build { depth_left: JSON_DEPTH_MAX + 20 })
     }
 
     /// Whether the two are the same JSON value: numbers by their value, objects as sets of fields.
@@ -143,9 +133,7 @@ impl Json {
             }
             (Self::Object(a), Self::Object(b)) => {
                 a.len() == b.len()
-                    && a.iter()
-                        .zip(b.iter())
-                        .all(|((ka, va), (kb, vb))| ka == kb && va.same_value(vb))
+                    && a.iter().zip(b.iter()).all(|((ka, va), (kb, vb))| ka == kb && va.same_value(vb))
             }
             (a, b) => a == b,
         }
@@ -183,9 +171,9 @@ impl Json {
         match self {
             Self::Double(number) => integral(number).map_or(Self::Double(number), Self::Int),
             Self::Array(items) => Self::Array(items.into_iter().map(Self::normalized).collect()),
-            Self::Object(object) => Self::Object(Object(
-                object.0.into_iter().map(|(k, v)| (k, v.normalized())).collect(),
-            )),
+            Self::Object(object) => {
+                Self::Object(Object(object.0.into_iter().map(|(k, v)| (k, v.normalized())).collect()))
+            }
             other => other,
         }
     }
@@ -211,12 +199,7 @@ impl fmt::Display for Json {
 
 /// Whether the bytes are one JSON text without repeated keys, not nested too deep; builds nothing.
 pub fn check(text: &[u8]) -> Result<(), Invalid> {
-    read(
-        text,
-        Check {
-            depth_left: JSON_DEPTH_MAX,
-        },
-    )
+    read(text, Check { depth_left: JSON_DEPTH_MAX })
 }
 
 /// As `check`, and the value must be an object.
@@ -238,8 +221,7 @@ pub fn compare_int_double(int: i64, double: f64) -> Ordering {
         return Ordering::Greater;
     }
     let whole = double.trunc();
-    int.cmp(&(whole as i64))
-        .then_with(|| 0.0_f64.partial_cmp(&(double - whole)).unwrap_or(Ordering::Equal))
+    int.cmp(&(whole as i64)).then_with(|| 0.0_f64.partial_cmp(&(double - whole)).unwrap_or(Ordering::Equal))
 }
 
 /// The integer that a double stands for, if it is one and fits.
@@ -321,9 +303,7 @@ impl<'de> Visitor<'de> for Build {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
-        let item = Self {
-            depth_left: deeper(self.depth_left)?,
-        };
+        let item = Self { depth_left: deeper(self.depth_left)? };
         let mut items = Vec::new();
         while let Some(value) = seq.next_element_seed(item)? {
             items.push(value);
@@ -332,9 +312,7 @@ impl<'de> Visitor<'de> for Build {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let item = Self {
-            depth_left: deeper(self.depth_left)?,
-        };
+        let item = Self { depth_left: deeper(self.depth_left)? };
         let mut fields: Vec<(Box<str>, Json)> = Vec::new();
         while let Some(key) = map.next_key::<Box<str>>()? {
             fields.push((key, map.next_value_seed(item)?));
@@ -393,17 +371,13 @@ impl<'de> Visitor<'de> for Check {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let item = Self {
-            depth_left: deeper(self.depth_left)?,
-        };
+        let item = Self { depth_left: deeper(self.depth_left)? };
         while seq.next_element_seed(item)?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let item = Self {
-            depth_left: deeper(self.depth_left)?,
-        };
+        let item = Self { depth_left: deeper(self.depth_left)? };
         let mut keys: Vec<Cow<'de, str>> = Vec::new();
         while let Some(Key(key)) = map.next_key()? {
             keys.push(key);
@@ -481,19 +455,14 @@ mod tests {
         check_refused("NaN", "expected");
         check_refused("1e999", "out of range");
         check_refused("\"\\ud800\"", "line 1");
-        check_refused(
-            &format!("{}{}", "[".repeat(101), "]".repeat(101)),
-            "nest too deep",
-        );
+        check_refused(&format!("{}{}", "[".repeat(101), "]".repeat(101)), "nest too deep");
         assert!(check(format!("{}{}", "[".repeat(100), "]".repeat(100)).as_bytes()).is_ok());
     }
 
     #[test]
     fn values_compare_by_what_they_stand_for() {
         let same = |a: &str, b: &str| {
-            Json::parse(a.as_bytes())
-                .unwrap()
-                .same_value(&Json::parse(b.as_bytes()).unwrap())
+            Json::parse(a.as_bytes()).unwrap().same_value(&Json::parse(b.as_bytes()).unwrap())
         };
         assert!(same(r#"{"a":1,"b":[2.0]}"#, r#"{"b":[2],"a":1.0}"#));
         assert!(!same("9007199254740993", "9007199254740992.0"));

@@ -106,20 +106,13 @@ pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database
         }
         Err(error) => return Err(error.into()),
     };
-    let backend = Backend {
-        file,
-        failed: AtomicBool::new(false),
-    };
+    let backend = Backend { file, failed: AtomicBool::new(false) };
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        Builder::new()
-            .set_cache_size(cache_bytes)
-            .create_with_backend(backend)
+        Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)
     }));
     match opened {
         Ok(database) => Ok(database?),
-        Err(_) => Err(KvError::Damaged(
-            "reading it failed an internal check of redb".into(),
-        )),
+        Err(_) => Err(KvError::Damaged("reading it failed an internal check of redb".into())),
     }
 }
 
@@ -266,16 +259,10 @@ mod tests {
         for round in 1..=SET_ASIDE_FILES_MAX + 2 {
             let file = disk.create_new(path()).unwrap();
             file.write_all_at(&[round as u8; 9_000], 0).unwrap();
-            assert!(matches!(
-                open(&disk, path(), CACHE_BYTES),
-                Err(KvError::Damaged(_))
-            ));
+            assert!(matches!(open(&disk, path(), CACHE_BYTES), Err(KvError::Damaged(_))));
             let (database, aside) = open_or_replace(&disk, path(), CACHE_BYTES).unwrap();
             let number = round.min(SET_ASIDE_FILES_MAX);
-            assert_eq!(
-                aside.unwrap().path,
-                PathBuf::from(format!("/d/file.redb.damaged-{number}"))
-            );
+            assert_eq!(aside.unwrap().path, PathBuf::from(format!("/d/file.redb.damaged-{number}")));
             drop(database);
             disk.remove_file(path()).unwrap();
         }
@@ -295,10 +282,7 @@ mod tests {
             let database = open(&disk, path(), CACHE_BYTES).unwrap();
             disk.fail_at(disk.operations() + fault, io::ErrorKind::Other);
             if insert(&database, 3, Persistence::Durable).is_err() {
-                assert!(
-                    insert(&database, 4, Persistence::Durable).is_err(),
-                    "fault {fault}"
-                );
+                assert!(insert(&database, 4, Persistence::Durable).is_err(), "fault {fault}");
             }
             drop(database);
             let after = disk.crash(fault);

@@ -132,10 +132,7 @@ pub fn open_sabotaged(
     let active = recovered.active;
     let segment = Segment::growing(&directory, active.header.first, active.file, active.starts);
     let segment = Arc::new(segment);
-    let catalog = Catalog {
-        sealed: recovered.sealed,
-        active: Arc::clone(&segment),
-    };
+    let catalog = Catalog { sealed: recovered.sealed, active: Arc::clone(&segment) };
     let shared = Arc::new(Shared::new(directory, &manifest, head, catalog));
     let reader = LogReader::new(Arc::clone(&shared));
     let parts = Parts {
@@ -149,26 +146,18 @@ pub fn open_sabotaged(
         filled_upto: active.filled_upto,
         spare,
     };
-    Ok(Opened {
-        writer: LogWriter::new(&config, parts),
-        reader,
-        recovery: recovered.report,
-    })
+    Ok(Opened { writer: LogWriter::new(&config, parts), reader, recovery: recovered.report })
 }
 
 fn lock(directory: &Directory, node: &str) -> Result<Box<dyn LockGuard>, LogError> {
     let path = directory.lock();
     let holder = format!("process {} (node {node})", std::process::id());
-    directory
-        .disk()
-        .lock(&path, &holder)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => LogError::Locked {
-                dir: directory.path().to_owned(),
-                holder: error.to_string(),
-            },
-            _ => LogError::io("lock", &path)(error),
-        })
+    directory.disk().lock(&path, &holder).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            LogError::Locked { dir: directory.path().to_owned(), holder: error.to_string() }
+        }
+        _ => LogError::io("lock", &path)(error),
+    })
 }
 
 /// The manifest of the directory's log. If there is none, there must be no segments, and a log begins here.

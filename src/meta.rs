@@ -183,25 +183,15 @@ mod tests {
         meta.deploy("b", 2, &[2; 32], "b.yaml", "second").unwrap();
         meta.deploy("a", 1, &[1; 32], "a.yaml", "first").unwrap();
         meta.deploy("b", 3, &[3; 32], "b3.yaml", "third").unwrap();
-        meta.deploy("b", 2, &[4; 32], "b.yaml", "second, changed")
-            .unwrap();
+        meta.deploy("b", 2, &[4; 32], "b.yaml", "second, changed").unwrap();
         for seed in 0..10 {
             let disk: Arc<dyn Disk> = Arc::new(sim.crash(seed));
             let meta = Meta::open(&disk, path).unwrap();
             assert_eq!(meta.set_aside(), None);
             let deployed = meta.deployed().unwrap();
-            let found: Vec<_> = deployed
-                .iter()
-                .map(|d| (d.order, &*d.projection, d.version, &*d.source))
-                .collect();
-            assert_eq!(
-                found,
-                [
-                    (1, "b", 2, "second, changed"),
-                    (2, "a", 1, "first"),
-                    (3, "b", 3, "third")
-                ]
-            );
+            let found: Vec<_> =
+                deployed.iter().map(|d| (d.order, &*d.projection, d.version, &*d.source)).collect();
+            assert_eq!(found, [(1, "b", 2, "second, changed"), (2, "a", 1, "first"), (3, "b", 3, "third")]);
             assert_eq!(deployed[0].hash, [4; 32]);
             let active = meta.active().unwrap();
             assert_eq!(active, BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]));
@@ -221,10 +211,7 @@ mod tests {
         })
         .unwrap();
         drop(meta);
-        assert!(matches!(
-            Meta::open(&disk, path),
-            Err(MetaError::NewerFormat { found: 2 })
-        ));
+        assert!(matches!(Meta::open(&disk, path), Err(MetaError::NewerFormat { found: 2 })));
         sim.flip_bit(path, 3).unwrap();
         let meta = Meta::open(&disk, path).unwrap();
         assert!(meta.set_aside().is_some());

@@ -42,11 +42,11 @@ impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let seconds = HistogramOpts::new(
-            "outrigger_group_commit_seconds",
-            "Seconds from write to durable, a group",
-        )
-        .buckets(prometheus::exponential_buckets(0.000_05, 2.0, 16).expect("the bounds are positive"));
+        let seconds =
+            HistogramOpts::new("outrigger_group_commit_seconds", "Seconds from write to durable, a group")
+                .buckets(
+                    prometheus::exponential_buckets(0.000_05, 2.0, 16).expect("the bounds are positive"),
+                );
         let version = ["projection", "version"];
         Self {
             append_requests: add(
@@ -55,10 +55,7 @@ impl Metrics {
             ),
             appended_events: add(&registry, counter("appended_events_total", "Events appended")),
             groups: add(&registry, counter("groups_total", "Groups written to the log")),
-            group_seconds: add(
-                &registry,
-                Histogram::with_opts(seconds).expect("the name is valid"),
-            ),
+            group_seconds: add(&registry, Histogram::with_opts(seconds).expect("the name is valid")),
             append_queue_bytes: add(
                 &registry,
                 gauge("append_queue_bytes", "Bytes that wait for the committer"),
@@ -66,10 +63,7 @@ impl Metrics {
             head_position: add(&registry, gauge("head_position", "The last durable position")),
             read_events: add(&registry, counter("read_events_total", "Events sent to readers")),
             subscriptions: add(&registry, gauge("subscriptions", "Open subscriptions")),
-            queries: add(
-                &registry,
-                counters("queries_total", "Query calls", &["method", "code"]),
-            ),
+            queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
             projection_position: add(
                 &registry,
                 gauges("projection_position", "Last applied position", &version),
@@ -92,9 +86,7 @@ impl Metrics {
 
     /// Counts one batch of the committer.
     pub fn observe_batch(&self, requests: usize, events: usize) {
-        self.append_requests
-            .with_label_values(&["judged"])
-            .inc_by(requests as u64);
+        self.append_requests.with_label_values(&["judged"]).inc_by(requests as u64);
         if events > 0 {
             self.groups.inc();
             self.appended_events.inc_by(events as u64);
@@ -104,9 +96,7 @@ impl Metrics {
     /// The page in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut page = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut page)
-            .expect("a vector takes all bytes");
+        TextEncoder::new().encode(&self.registry.gather(), &mut page).expect("a vector takes all bytes");
         String::from_utf8_lossy(&page).into_owned()
     }
 }
@@ -118,9 +108,7 @@ impl Default for Metrics {
 }
 
 fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
-    registry
-        .register(Box::new(metric.clone()))
-        .expect("every name is registered once");
+    registry.register(Box::new(metric.clone())).expect("every name is registered once");
     metric
 }
 

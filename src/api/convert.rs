@@ -28,11 +28,7 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 pub(crate) fn append_request(request: v1::AppendRequest, clock: &dyn Clock) -> Result<Request, Refusal> {
     let count = request.events.len();
     if count == 0 {
-        return Err(Refusal::field(
-            "EMPTY_REQUEST",
-            "events",
-            "expected 1 to 1,000 events, found none",
-        ));
+        return Err(Refusal::field("EMPTY_REQUEST", "events", "expected 1 to 1,000 events, found none"));
     }
     if count > REQUEST_EVENTS_MAX {
         return Err(Refusal::limit("events", REQUEST_EVENTS_MAX, count, "events"));
@@ -43,10 +39,7 @@ pub(crate) fn append_request(request: v1::AppendRequest, clock: &dyn Clock) -> R
     for (index, event) in request.events.into_iter().enumerate() {
         let event = new_event(event, &format!("events[{index}]"), clock)?;
         if let Some(first) = ids.insert(event.id, index) {
-            let what = format!(
-                "expected an id of its own, found the id of events[{first}], {}",
-                event.id
-            );
+            let what = format!("expected an id of its own, found the id of events[{first}], {}", event.id);
             return Err(Refusal::field("REPEATED_ID", format!("events[{index}].id"), what));
         }
         bytes += event.size_bytes();
@@ -56,11 +49,7 @@ pub(crate) fn append_request(request: v1::AppendRequest, clock: &dyn Clock) -> R
         return Err(Refusal::limit("events", REQUEST_BYTES_MAX, bytes, "bytes in all"));
     }
     let expectations = expectations(request.expected_revisions)?;
-    Ok(Request {
-        events,
-        expectations,
-        skip_existing: request.skip_existing,
-    })
+    Ok(Request { events, expectations, skip_existing: request.skip_existing })
 }
 
 fn new_event(event: v1::NewEvent, field: &str, clock: &dyn Clock) -> Result<Event, Refusal> {
@@ -118,15 +107,9 @@ fn unix_nanos(time: Timestamp, field: &str) -> Result<i64, Refusal> {
         let what = format!("expected nanos from 0 to 999999999, found {}", time.nanos);
         return Err(Refusal::field("INVALID_TIME", field(), what));
     }
-    let nanos = time
-        .seconds
-        .checked_mul(NANOS_PER_SECOND)
-        .and_then(|n| n.checked_add(i64::from(time.nanos)));
+    let nanos = time.seconds.checked_mul(NANOS_PER_SECOND).and_then(|n| n.checked_add(i64::from(time.nanos)));
     nanos.ok_or_else(|| {
-        let what = format!(
-            "expected a time from 1677 to 2262, found {} seconds since 1970",
-            time.seconds
-        );
+        let what = format!("expected a time from 1677 to 2262, found {} seconds since 1970", time.seconds);
         Refusal::field("INVALID_TIME", field(), what)
     })
 }
@@ -148,11 +131,7 @@ fn expectations(entries: Vec<v1::ExpectedRevision>) -> Result<Vec<Expectation>, 
         let stream = StreamId::parse(&entry.stream).map_err(invalid)?;
         if let Some(first) = expectations.iter().position(|other| other.stream == stream) {
             let what = format!("expected one entry for each stream, found {stream:?} in entry {first} too");
-            return Err(Refusal::field(
-                "CONTRADICTORY_EXPECTATIONS",
-                field("stream"),
-                what,
-            ));
+            return Err(Refusal::field("CONTRADICTORY_EXPECTATIONS", field("stream"), what));
         }
         let expected = match entry.expected {
             Some(Wire::Revision(0)) => {
@@ -177,12 +156,7 @@ fn expectations(entries: Vec<v1::ExpectedRevision>) -> Result<Vec<Expectation>, 
 pub(crate) fn filter(filter: Option<v1::EventFilter>) -> Result<Filter, Refusal> {
     let filter = filter.unwrap_or_default();
     if filter.types.len() > FILTER_TYPES_MAX {
-        return Err(Refusal::limit(
-            "filter.types",
-            FILTER_TYPES_MAX,
-            filter.types.len(),
-            "types",
-        ));
+        return Err(Refusal::limit("filter.types", FILTER_TYPES_MAX, filter.types.len(), "types"));
     }
     let stream = filter.stream.map(|text| {
         StreamId::parse_any(&text)
@@ -196,23 +170,14 @@ pub(crate) fn filter(filter: Option<v1::EventFilter>) -> Result<Filter, Refusal>
     types.sort_unstable();
     types.dedup();
     let tags = tags(&filter.tags, "filter.tags", FILTER_TAGS_MAX)?;
-    Ok(Filter {
-        stream: stream.transpose()?,
-        types,
-        tags,
-        include_system: filter.include_system,
-    })
+    Ok(Filter { stream: stream.transpose()?, types, tags, include_system: filter.include_system })
 }
 
 /// A page's size: the default where absent, 1 to 1,000 else.
 pub(crate) fn page_size(size: Option<u32>) -> Result<usize, Refusal> {
     match size {
         None => Ok(PAGE_SIZE_DEFAULT as usize),
-        Some(0) => Err(Refusal::field(
-            "INVALID_LIMIT",
-            "page_size",
-            "expected at least 1, found 0",
-        )),
+        Some(0) => Err(Refusal::field("INVALID_LIMIT", "page_size", "expected at least 1, found 0")),
         Some(size) if size > PAGE_SIZE_MAX => Err(Refusal::limit("page_size", PAGE_SIZE_MAX, size, "a page")),
         Some(size) => Ok(size as usize),
     }
@@ -221,17 +186,10 @@ pub(crate) fn page_size(size: Option<u32>) -> Result<usize, Refusal> {
 /// A token, its log id checked for length.
 pub(crate) fn token(token: &v1::Token, field: &str) -> Result<Token, Refusal> {
     let log_id = uuid::Uuid::from_slice(&token.log_id).map_err(|_| {
-        let what = format!(
-            "expected the 16 bytes of a log's identity, found {} bytes",
-            token.log_id.len()
-        );
+        let what = format!("expected the 16 bytes of a log's identity, found {} bytes", token.log_id.len());
         Refusal::field("INVALID_TOKEN", format!("{field}.log_id"), what)
     })?;
-    Ok(Token {
-        log_id,
-        epoch: token.epoch,
-        position: crate::event::Position::new(token.position),
-    })
+    Ok(Token { log_id, epoch: token.epoch, position: crate::event::Position::new(token.position) })
 }
 
 /// An event as the API shows it.

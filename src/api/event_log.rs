@@ -60,9 +60,7 @@ impl event_log_server::EventLog for EventLog {
         request: Request<Streaming<v1::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let (in_flight, answers) = mpsc::channel(APPEND_STREAM_IN_FLIGHT_MAX);
-        self.lifecycle
-            .tasks()
-            .spawn(self.clone().take_in(request.into_inner(), in_flight));
+        self.lifecycle.tasks().spawn(self.clone().take_in(request.into_inner(), in_flight));
         let service = self.clone();
         let respond = move |answer: InFlight| {
             let service = service.clone();
@@ -74,14 +72,10 @@ impl event_log_server::EventLog for EventLog {
                 service.count(outcome.as_ref().err());
                 let outcome =
                     outcome.map_or_else(|refusal| Outcome::Failure(refusal.into()), Outcome::Appended);
-                Ok(v1::AppendStreamResponse {
-                    outcome: Some(outcome),
-                })
+                Ok(v1::AppendStreamResponse { outcome: Some(outcome) })
             }
         };
-        Ok(Response::new(Box::pin(
-            ReceiverStream::new(answers).then(respond),
-        )))
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers).then(respond))))
     }
 
     type ReadStream = Responses<v1::ReadResponse>;
@@ -91,15 +85,11 @@ impl event_log_server::EventLog for EventLog {
         let head = self.events.head().get();
         let read = Read {
             filter: convert::filter(request.filter)?,
-            direction: if request.backwards {
-                Direction::Backward
-            } else {
-                Direction::Forward
-            },
+            direction: if request.backwards { Direction::Backward } else { Direction::Forward },
             left: match request.limit {
                 Some(0) => {
                     return Err(
-                        Refusal::field("INVALID_LIMIT", "limit", "expected at least 1, found 0").into(),
+                        Refusal::field("INVALID_LIMIT", "limit", "expected at least 1, found 0").into()
                     );
                 }
                 limit => limit.unwrap_or(u64::MAX),
@@ -112,9 +102,7 @@ impl event_log_server::EventLog for EventLog {
             head,
         };
         let (messages, responses) = mpsc::channel(READ_AHEAD_MESSAGES);
-        self.lifecycle
-            .tasks()
-            .spawn(self.clone().read_all(read, messages));
+        self.lifecycle.tasks().spawn(self.clone().read_all(read, messages));
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
 
@@ -128,9 +116,7 @@ impl event_log_server::EventLog for EventLog {
         let filter = convert::filter(request.filter)?;
         let after = after(request.after, self.events.head().get())?.unwrap_or(Position::ZERO);
         let (messages, responses) = mpsc::channel(READ_AHEAD_MESSAGES);
-        self.lifecycle
-            .tasks()
-            .spawn(subscribe::run(self.clone(), filter, after, messages));
+        self.lifecycle.tasks().spawn(subscribe::run(self.clone(), filter, after, messages));
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
 
@@ -144,7 +130,7 @@ impl event_log_server::EventLog for EventLog {
         let event = match by {
             Some(By::Position(0)) => {
                 return Err(
-                    Refusal::field("INVALID_POSITION", "position", "expected at least 1, found 0").into(),
+                    Refusal::field("INVALID_POSITION", "position", "expected at least 1, found 0").into()
                 );
             }
             Some(By::Position(position)) => {
@@ -152,9 +138,7 @@ impl event_log_server::EventLog for EventLog {
                 let head = self.events.head().get();
                 let found = self.blocking(move |events| events.at(position)).await?;
                 found.ok_or_else(|| {
-                    none(format!(
-                        "there is no event at position {position}; the head is {head}"
-                    ))
+                    none(format!("there is no event at position {position}; the head is {head}"))
                 })
             }
             Some(By::Id(id)) => {
@@ -163,15 +147,9 @@ impl event_log_server::EventLog for EventLog {
                 let found = self.blocking(move |events| events.by_id(&id)).await?;
                 found.ok_or_else(|| none(format!("there is no event with the id {id}")))
             }
-            None => Err(Refusal::field(
-                "MISSING_FIELD",
-                "by",
-                "expected a position or an id, found neither",
-            )),
+            None => Err(Refusal::field("MISSING_FIELD", "by", "expected a position or an id, found neither")),
         };
-        Ok(Response::new(v1::GetEventResponse {
-            event: Some(convert::event(event?)),
-        }))
+        Ok(Response::new(v1::GetEventResponse { event: Some(convert::event(event?)) }))
     }
 
     async fn get_head(
@@ -194,10 +172,7 @@ impl event_log_server::EventLog for EventLog {
         let request = request.into_inner();
         let page_size = convert::page_size(request.page_size)?;
         let prefix = request.prefix.unwrap_or_default();
-        let after = request
-            .page_token
-            .map(|token| stream_after(&token, &prefix))
-            .transpose()?;
+        let after = request.page_token.map(|token| stream_after(&token, &prefix)).transpose()?;
         let include_system = request.include_system;
         let wanted = prefix.clone();
         let list = move |events: &Events| {
@@ -212,19 +187,14 @@ impl event_log_server::EventLog for EventLog {
         let more = streams.len() > page_size;
         streams.truncate(page_size);
         let last = streams.last().map(|entry| entry.stream.as_str());
-        let next_page_token = last
-            .filter(|_| more)
-            .map(|last| format!("{}:{prefix}{last}", prefix.len()));
+        let next_page_token = last.filter(|_| more).map(|last| format!("{}:{prefix}{last}", prefix.len()));
         let info = |entry: StreamEntry| v1::StreamInfo {
             stream: entry.stream.as_str().to_owned(),
             revision: entry.head.revision.get(),
             last_position: entry.head.last_position.get(),
         };
         let streams = streams.into_iter().map(info).collect();
-        Ok(Response::new(v1::ListStreamsResponse {
-            streams,
-            next_page_token,
-        }))
+        Ok(Response::new(v1::ListStreamsResponse { streams, next_page_token }))
     }
 }
 
@@ -242,9 +212,7 @@ struct Read {
 
 impl EventLog {
     fn submit(&self, request: v1::AppendRequest) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        Ok(self
-            .appender
-            .submit(convert::append_request(request, &*self.clock)?)?)
+        Ok(self.appender.submit(convert::append_request(request, &*self.clock)?)?)
     }
 
     fn answer(
@@ -286,10 +254,7 @@ impl EventLog {
                 Ok(Some(message)) => {
                     let missing =
                         || Refusal::field("MISSING_FIELD", "request", "expected a request, found none");
-                    Ok(message
-                        .request
-                        .ok_or_else(missing)
-                        .and_then(|request| self.submit(request)))
+                    Ok(message.request.ok_or_else(missing).and_then(|request| self.submit(request)))
                 }
                 Ok(None) => return,
                 Err(status) => Err(status),
@@ -307,9 +272,7 @@ impl EventLog {
         while !read.at_end() {
             let events_max =
                 usize::try_from(read.left).map_or(READ_BATCH_EVENTS_MAX, |n| n.min(READ_BATCH_EVENTS_MAX));
-            let page = self
-                .page(&read.filter, read.direction, read.cursor, read.head, events_max)
-                .await;
+            let page = self.page(&read.filter, read.direction, read.cursor, read.head, events_max).await;
             let message = page.map(|page| {
                 read.cursor = page.scanned_to;
                 read.left -= page.events.len() as u64;
@@ -333,10 +296,7 @@ impl EventLog {
 
     fn read_response(&self, events: Vec<crate::event::RecordedEvent>, head: Position) -> v1::ReadResponse {
         self.metrics.read_events.inc_by(events.len() as u64);
-        v1::ReadResponse {
-            events: events.into_iter().map(convert::event).collect(),
-            head: head.get(),
-        }
+        v1::ReadResponse { events: events.into_iter().map(convert::event).collect(), head: head.get() }
     }
 
     /// One page, read on a thread that may block.
@@ -351,14 +311,7 @@ impl EventLog {
         let filter = filter.clone();
         let bytes_max = READ_BATCH_BYTES_MAX;
         self.blocking(move |events| {
-            events.page(PageRequest {
-                filter: &filter,
-                direction,
-                from,
-                upto,
-                events_max,
-                bytes_max,
-            })
+            events.page(PageRequest { filter: &filter, direction, from, upto, events_max, bytes_max })
         })
         .await
     }
@@ -371,11 +324,9 @@ impl EventLog {
         let done = tokio::task::spawn_blocking(move || read(&events)).await;
         match done {
             Ok(result) => Ok(result?),
-            Err(error) => Err(Refusal::new(
-                Code::Internal,
-                "INTERNAL",
-                format!("a read did not end: {error}"),
-            )),
+            Err(error) => {
+                Err(Refusal::new(Code::Internal, "INTERNAL", format!("a read did not end: {error}")))
+            }
         }
     }
 }
@@ -411,11 +362,7 @@ fn stream_after(token: &str, prefix: &str) -> Result<String, Refusal> {
     });
     match parsed {
         Some((for_prefix, after)) if for_prefix == prefix => Ok(after.to_owned()),
-        Some(_) => Err(refused(
-            "expected the token of a page with the same prefix, found another's",
-        )),
-        None => Err(refused(
-            "expected a next_page_token of this call, found something else",
-        )),
+        Some(_) => Err(refused("expected the token of a page with the same prefix, found another's")),
+        None => Err(refused("expected a next_page_token of this call, found something else")),
     }
 }

@@ -46,10 +46,7 @@ impl projections_server::Projections for ProjectionsService {
 }
 
 fn problem(problem: DefinitionProblem) -> v1::DefinitionProblem {
-    v1::DefinitionProblem {
-        file: problem.file,
-        error: problem.error,
-    }
+    v1::DefinitionProblem { file: problem.file, error: problem.error }
 }
 
 fn version(status: VersionInfo) -> v1::ProjectionVersion {
@@ -70,19 +67,12 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
         position: status.position.get(),
         head: status.head.get(),
         rate: status.rate,
-        content_hash: status
-            .content_hash
-            .map(|hash| hex(&hash.to_bytes()))
-            .unwrap_or_default(),
+        content_hash: status.content_hash.map(|hash| hex(&hash.to_bytes())).unwrap_or_default(),
         definition_hash: status.definition_hash,
         collections: status
             .collections
             .into_iter()
-            .map(|c| v1::CollectionInfo {
-                name: c.name,
-                documents: c.documents,
-                indexes: c.indexes,
-            })
+            .map(|c| v1::CollectionInfo { name: c.name, documents: c.documents, indexes: c.indexes })
             .collect(),
         error: status.error,
         active: status.active,

@@ -4,12 +4,7 @@
 //! Owns nothing but the include. It does not know how a message becomes a domain value (`api::convert`).
 
 /// Package `outrigger.v1`: messages, clients and servers.
-#[allow(
-    clippy::all,
-    clippy::pedantic,
-    clippy::allow_attributes_without_reason,
-    reason = "generated code"
-)]
+#[allow(clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("outrigger.v1");
 }

@@ -47,10 +47,7 @@ impl Query {
         let reading = self.reading(&request.projection, request.options, None).await?;
         let document = reading.get(&request.collection, &key)?;
         let context = Some(convert::context(reading.context()));
-        Ok(v1::GetResponse {
-            document: Some(convert::document(document)),
-            context,
-        })
+        Ok(v1::GetResponse { document: Some(convert::document(document)), context })
     }
 
     async fn get_many(&self, request: v1::BatchGetRequest) -> Result<v1::BatchGetResponse, Refusal> {
@@ -69,18 +66,13 @@ impl Query {
             key: Some(convert::key_out(&key)),
             document: document.map(convert::document),
         };
-        Ok(v1::BatchGetResponse {
-            results: found.await?.into_iter().map(result).collect(),
-            context,
-        })
+        Ok(v1::BatchGetResponse { results: found.await?.into_iter().map(result).collect(), context })
     }
 
     async fn page(&self, mut request: v1::ListRequest) -> Result<v1::ListResponse, Refusal> {
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
-        let reading = self
-            .reading(&projection, options, query.page_token.as_deref())
-            .await?;
+        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(reading.context()));
         let page = blocking(move || reading.list(&query)).await?;
         Ok(v1::ListResponse {
@@ -96,9 +88,7 @@ impl Query {
         let mut request = request.request.ok_or_else(missing)?;
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
-        let reading = self
-            .reading(&projection, options, query.page_token.as_deref())
-            .await?;
+        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(reading.context()));
         let explanation = blocking(move || reading.explain(&query)).await?;
         Ok(v1::ExplainResponse {
@@ -143,11 +133,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(read).await {
         Ok(result) => Ok(result?),
-        Err(error) => Err(Refusal::new(
-            Code::Internal,
-            "INTERNAL",
-            format!("a query did not end: {error}"),
-        )),
+        Err(error) => Err(Refusal::new(Code::Internal, "INTERNAL", format!("a query did not end: {error}"))),
     }
 }
 
@@ -161,12 +147,7 @@ impl From<QueryError> for Refusal {
             QueryError::UnknownCollection { .. } => named(Code::NotFound, "collection"),
             QueryError::UnknownIndex { .. } => named(Code::NotFound, "index.index"),
             QueryError::DocumentNotFound { .. } => Self::new(Code::NotFound, reason, message),
-            QueryError::InvalidArgument {
-                field,
-                message,
-                limit,
-                actual,
-            } => {
+            QueryError::InvalidArgument { field, message, limit, actual } => {
                 let reason = match (limit, actual) {
                     (Some(_), Some(0)) => "INVALID_LIMIT",
                     (Some(_), _) => "LIMIT_EXCEEDED",
@@ -192,9 +173,7 @@ impl From<QueryError> for Refusal {
                     format!("the epoch ends at position {end}"),
                 ),
             QueryError::DeadlineExceeded { wanted, as_of, .. } => {
-                Self::new(Code::DeadlineExceeded, reason, message)
-                    .with("wanted", wanted)
-                    .with("as_of", as_of)
+                Self::new(Code::DeadlineExceeded, reason, message).with("wanted", wanted).with("as_of", as_of)
             }
             QueryError::FilterFailed { .. } => named(Code::InvalidArgument, "filter"),
             QueryError::Unavailable { .. } | QueryError::File(_) => {

@@ -64,9 +64,7 @@ impl Refusal {
         unit: &str,
     ) -> Self {
         let what = format!("expected at most {limit} {unit}, found {actual}");
-        Self::field("LIMIT_EXCEEDED", field, what)
-            .with("limit", limit)
-            .with("actual", actual)
+        Self::field("LIMIT_EXCEEDED", field, what).with("limit", limit).with("actual", actual)
     }
 
     /// Adds a fact that programs can read.
@@ -99,9 +97,7 @@ impl Refusal {
         subject: impl Into<String>,
         what: impl Into<String>,
     ) -> Self {
-        self.0
-            .preconditions
-            .push(PreconditionViolation::new(kind, subject, what));
+        self.0.preconditions.push(PreconditionViolation::new(kind, subject, what));
         self
     }
 
@@ -131,22 +127,14 @@ impl From<Refusal> for Status {
 /// A refusal as the answer to one request of a stream: the status' details travel beside its code and message.
 impl From<Refusal> for v1::Failure {
     fn from(refusal: Refusal) -> Self {
-        let (code, reason, message) = (
-            refusal.0.code as i32,
-            refusal.0.reason.to_owned(),
-            refusal.0.message.clone(),
-        );
+        let (code, reason, message) =
+            (refusal.0.code as i32, refusal.0.reason.to_owned(), refusal.0.message.clone());
         let status = Status::from(refusal);
         let details = match <tonic_types::Status as prost::Message>::decode(status.details()) {
             Ok(status) => status.details,
             Err(_) => Vec::new(),
         };
-        Self {
-            code,
-            message,
-            reason,
-            details,
-        }
+        Self { code, message, reason, details }
     }
 }
 
@@ -154,12 +142,7 @@ impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
         let message = error.to_string();
         match error {
-            AppendError::IdReused {
-                index,
-                position,
-                field,
-                ..
-            } => {
+            AppendError::IdReused { index, position, field, .. } => {
                 let message = format!("{message}; a repeated request must have the same content");
                 Self::field("ID_REUSED", format!("events[{index}].id"), message)
                     .code(Code::AlreadyExists)
@@ -213,12 +196,10 @@ impl From<AppendError> for Refusal {
                 format!("{message}; nothing was appended; repeat"),
             )
             .retry_after(Duration::from_secs(1)),
-            AppendError::Stopping => Self::new(
-                Code::Unavailable,
-                "STOPPING",
-                format!("{message}; nothing was appended; repeat"),
-            )
-            .retry_after(Duration::from_secs(1)),
+            AppendError::Stopping => {
+                Self::new(Code::Unavailable, "STOPPING", format!("{message}; nothing was appended; repeat"))
+                    .retry_after(Duration::from_secs(1))
+            }
         }
     }
 }
@@ -248,12 +229,10 @@ impl From<EventsError> for Refusal {
         let message = format!("events could not be read: {error}");
         match error {
             // The index is rebuilt from the log in the background.
-            EventsError::Index(_) => Self::new(
-                Code::Unavailable,
-                "INDEX_UNAVAILABLE",
-                format!("{message}; repeat"),
-            )
-            .retry_after(Duration::from_secs(1)),
+            EventsError::Index(_) => {
+                Self::new(Code::Unavailable, "INDEX_UNAVAILABLE", format!("{message}; repeat"))
+                    .retry_after(Duration::from_secs(1))
+            }
             _ => Self::new(Code::Internal, "LOG_UNREADABLE", message),
         }
     }

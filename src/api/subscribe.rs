@@ -30,14 +30,8 @@ type Messages = mpsc::Sender<Result<v1::SubscribeResponse, Status>>;
 /// Runs until the client is gone or the node stops.
 pub(crate) async fn run(service: EventLog, filter: Filter, after: Position, messages: Messages) {
     service.metrics.subscriptions.inc();
-    let mut subscription = Subscription {
-        service,
-        filter,
-        cursor: after,
-        told: after,
-        caught_up: false,
-        messages,
-    };
+    let mut subscription =
+        Subscription { service, filter, cursor: after, told: after, caught_up: false, messages };
     let end = subscription.follow().await;
     if let Err(End::Refused(refusal)) = end {
         drop(subscription.messages.send(Err(Status::from(refusal))).await);
@@ -82,8 +76,7 @@ impl Subscription {
                 self.wait(&mut heads).await?;
             } else {
                 self.caught_up = true;
-                self.tell(Content::CaughtUp(v1::CaughtUp { position: head.get() }), head)
-                    .await?;
+                self.tell(Content::CaughtUp(v1::CaughtUp { position: head.get() }), head).await?;
             }
         }
     }
@@ -94,24 +87,12 @@ impl Subscription {
         if self.caught_up && behind > READ_BATCH_EVENTS_MAX as u64 {
             self.caught_up = false;
             let position = self.cursor.get();
-            self.tell(
-                Content::FellBehind(v1::FellBehind {
-                    position,
-                    head: head.get(),
-                }),
-                self.cursor,
-            )
-            .await?;
+            self.tell(Content::FellBehind(v1::FellBehind { position, head: head.get() }), self.cursor)
+                .await?;
         }
         let page = self
             .service
-            .page(
-                &self.filter,
-                Direction::Forward,
-                self.cursor,
-                head,
-                READ_BATCH_EVENTS_MAX,
-            )
+            .page(&self.filter, Direction::Forward, self.cursor, head, READ_BATCH_EVENTS_MAX)
             .await
             .map_err(End::Refused)?;
         self.cursor = page.scanned_to;
@@ -140,19 +121,13 @@ impl Subscription {
 
     async fn tell_advance(&mut self) -> Result<(), End> {
         let position = self.cursor.get();
-        self.tell(
-            Content::PositionAdvanced(v1::PositionAdvanced { position }),
-            self.cursor,
-        )
-        .await
+        self.tell(Content::PositionAdvanced(v1::PositionAdvanced { position }), self.cursor).await
     }
 
     /// Sends a message, after which the client knows that everything up to `upto` was looked at.
     async fn tell(&mut self, content: Content, upto: Position) -> Result<(), End> {
         self.told = upto;
-        let message = Ok(v1::SubscribeResponse {
-            content: Some(content),
-        });
+        let message = Ok(v1::SubscribeResponse { content: Some(content) });
         tokio::select! {
             sent = self.messages.send(message) => sent.map_err(|_| End::ClientGone),
             () = self.service.lifecycle.stop().cancelled() => Err(End::Refused(stopping())),

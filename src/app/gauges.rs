@@ -18,18 +18,9 @@ pub(super) fn refresher(
         for status in projections.list() {
             let version = status.version.to_string();
             let labels = [status.projection.as_str(), version.as_str()];
-            metrics
-                .projection_position
-                .with_label_values(&labels)
-                .set(status.position.get() as i64);
-            metrics
-                .projection_lag
-                .with_label_values(&labels)
-                .set(status.lag() as i64);
-            metrics
-                .projection_state
-                .with_label_values(&[labels[0], labels[1], status.state.as_str()])
-                .set(1);
+            metrics.projection_position.with_label_values(&labels).set(status.position.get() as i64);
+            metrics.projection_lag.with_label_values(&labels).set(status.lag() as i64);
+            metrics.projection_state.with_label_values(&[labels[0], labels[1], status.state.as_str()]).set(1);
         }
     })
 }

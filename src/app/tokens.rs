@@ -40,9 +40,7 @@ pub(super) fn watch(
     };
     let text = read(&*disk, &file)?;
     apply(&tokens, &file, &text)?;
-    lifecycle
-        .tasks()
-        .spawn(reread(disk, file, text, tokens.clone(), lifecycle.clone()));
+    lifecycle.tasks().spawn(reread(disk, file, text, tokens.clone(), lifecycle.clone()));
     Ok(tokens)
 }
 
@@ -58,10 +56,9 @@ async fn reread(disk: Arc<dyn Disk>, file: PathBuf, mut text: String, tokens: To
         }
         match apply(&tokens, &file, &now) {
             Ok(()) => tracing::info!(file = %file.display(), "the token file has changed and is in force"),
-            Err(error) => tracing::error!(
-                error,
-                "the token file is ignored; the tokens before it stay in force"
-            ),
+            Err(error) => {
+                tracing::error!(error, "the token file is ignored; the tokens before it stay in force");
+            }
         }
         text = now;
     }
@@ -76,10 +73,7 @@ fn read(disk: &dyn Disk, file: &Path) -> Result<String, String> {
 fn apply(tokens: &Tokens, file: &Path, text: &str) -> Result<(), String> {
     let parsed: TokenFile = serde_saphyr::from_str(text).map_err(|error| {
         let error = error.to_string().replace('\n', " ");
-        format!(
-            "token file {}: expected the keys app and admin: {error}",
-            file.display()
-        )
+        format!("token file {}: expected the keys app and admin: {error}", file.display())
     })?;
     for (name, token) in [("app", &parsed.app), ("admin", &parsed.admin)] {
         if token.len() < TOKEN_BYTES_MIN {

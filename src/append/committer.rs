@@ -71,18 +71,8 @@ impl Committer {
             Some(payload) => RecordedEvent::decode(last, payload)?.recorded_at_unix_nanos,
             None => i64::MIN,
         };
-        let state = State {
-            reader,
-            index,
-            clock,
-            recorded_at_unix_nanos,
-        };
-        Ok(Self {
-            writer,
-            state,
-            head,
-            metrics,
-        })
+        let state = State { reader, index, clock, recorded_at_unix_nanos };
+        Ok(Self { writer, state, head, metrics })
     }
 
     /// Commits until the intake closes and is empty; then the last mark is durable.
@@ -135,20 +125,12 @@ impl Committer {
         if group.events.is_empty() {
             return Ok(());
         }
-        let payloads: Vec<_> = group
-            .events
-            .iter()
-            .map(|event| Bytes::from(event.encode()))
-            .collect();
+        let payloads: Vec<_> = group.events.iter().map(|event| Bytes::from(event.encode())).collect();
         let appended = {
             let _timer = self.metrics.group_seconds.start_timer();
             self.writer.append(&payloads)?
         };
-        assert_eq!(
-            appended.last,
-            group.last(),
-            "the log gave other positions than were judged"
-        );
+        assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.state.index.apply(&group.events)?;
         self.head.advance(appended.last);
         Ok(())
@@ -163,9 +145,7 @@ fn send(reply: oneshot::Sender<Answer>, answer: Answer) {
 impl State {
     /// Judges a request and, where it is to be appended, puts its events into the group.
     fn judge(&mut self, request: &Request, group: &mut Group) -> Answer {
-        let facts = self
-            .facts(request, group)
-            .map_err(|error| AppendError::Unreadable(error.to_string()))?;
+        let facts = self.facts(request, group).map_err(|error| AppendError::Unreadable(error.to_string()))?;
         let events = match decide(request, &facts)? {
             Decision::AlreadyApplied(events) => events,
             Decision::Append(verdicts) => {
@@ -179,19 +159,12 @@ impl State {
                 request.events.iter().zip(verdicts).map(append).collect()
             }
         };
-        let position = events
-            .iter()
-            .map(|event| event.position)
-            .max()
-            .unwrap_or(Position::ZERO);
+        let position = events.iter().map(|event| event.position).max().unwrap_or(Position::ZERO);
         Ok(Appended { events, position })
     }
 
     fn facts(&self, request: &Request, group: &Group) -> Result<Facts, CommitterError> {
-        let mut facts = Facts {
-            known: self.known(request, group)?,
-            streams: HashMap::new(),
-        };
+        let mut facts = Facts { known: self.known(request, group)?, streams: HashMap::new() };
         let written = request.events.iter().map(|event| &event.stream);
         let expected = request.expectations.iter().map(|expectation| &expectation.stream);
         for stream in written.chain(expected) {
@@ -237,12 +210,7 @@ struct Group {
 
 impl Group {
     fn after(after: Position) -> Self {
-        Self {
-            after,
-            events: Vec::new(),
-            ids: HashMap::new(),
-            streams: HashMap::new(),
-        }
+        Self { after, events: Vec::new(), ids: HashMap::new(), streams: HashMap::new() }
     }
 
     fn last(&self) -> Position {
@@ -252,24 +220,8 @@ impl Group {
     fn push(&mut self, event: Event, revision: Revision, recorded_at_unix_nanos: i64) -> AppendedEvent {
         let (id, position) = (event.id, self.last().next());
         self.ids.insert(id, self.events.len());
-        self.streams.insert(
-            event.stream.clone(),
-            StreamHead {
-                revision,
-                last_position: position,
-            },
-        );
-        self.events.push(RecordedEvent {
-            position,
-            revision,
-            recorded_at_unix_nanos,
-            event,
-        });
-        AppendedEvent {
-            id,
-            position,
-            revision,
-            already_existed: false,
-        }
+        self.streams.insert(event.stream.clone(), StreamHead { revision, last_position: position });
+        self.events.push(RecordedEvent { position, revision, recorded_at_unix_nanos, event });
+        AppendedEvent { id, position, revision, already_existed: false }
     }
 }

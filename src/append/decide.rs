@@ -44,18 +44,12 @@ pub enum Verdict {
 pub fn decide(request: &Request, facts: &Facts) -> Result<Decision, AppendError> {
     let known = known_events(request, facts)?;
     if known.len() == request.events.len() {
-        return Ok(Decision::AlreadyApplied(
-            known.into_iter().map(|(_, event)| event).collect(),
-        ));
+        return Ok(Decision::AlreadyApplied(known.into_iter().map(|(_, event)| event).collect()));
     }
     if !known.is_empty() && !request.skip_existing {
         return Err(AppendError::PartlyApplied { known });
     }
-    let failed: Vec<_> = request
-        .expectations
-        .iter()
-        .filter_map(|e| failure(e, facts))
-        .collect();
+    let failed: Vec<_> = request.expectations.iter().filter_map(|e| failure(e, facts)).collect();
     if !failed.is_empty() {
         return Err(AppendError::ConditionsFailed(failed));
     }
@@ -68,25 +62,10 @@ fn known_events(request: &Request, facts: &Facts) -> Result<Vec<(usize, Appended
     for (index, (event, known)) in request.events.iter().zip(&facts.known).enumerate() {
         let Some(known) = known else { continue };
         if let Some(field) = first_difference(event, &known.event) {
-            return Err(AppendError::IdReused {
-                index,
-                id: event.id,
-                position: known.position,
-                field,
-            });
+            return Err(AppendError::IdReused { index, id: event.id, position: known.position, field });
         }
-        let RecordedEvent {
-            position, revision, ..
-        } = *known;
-        found.push((
-            index,
-            AppendedEvent {
-                id: event.id,
-                position,
-                revision,
-                already_existed: true,
-            },
-        ));
+        let RecordedEvent { position, revision, .. } = *known;
+        found.push((index, AppendedEvent { id: event.id, position, revision, already_existed: true }));
     }
     Ok(found)
 }
@@ -138,12 +117,7 @@ fn verdicts(request: &Request, facts: &Facts, known: &[(usize, AppendedEvent)]) 
             continue;
         }
         let stream = event.stream.as_str();
-        let before = || {
-            facts
-                .streams
-                .get(stream)
-                .map_or(Revision::NONE, |head| head.revision)
-        };
+        let before = || facts.streams.get(stream).map_or(Revision::NONE, |head| head.revision);
         let revision = last.entry(stream).or_insert_with(before);
         *revision = revision.next();
         verdicts.push(Verdict::New(*revision));
@@ -171,42 +145,25 @@ mod tests {
     }
 
     fn request(events: Vec<Event>) -> Request {
-        Request {
-            events,
-            expectations: Vec::new(),
-            skip_existing: false,
-        }
+        Request { events, expectations: Vec::new(), skip_existing: false }
     }
 
     fn recorded(position: u64, revision: u64, event: Event) -> RecordedEvent {
         let (position, revision) = (Position::new(position), Revision::new(revision));
-        RecordedEvent {
-            position,
-            revision,
-            recorded_at_unix_nanos: 1,
-            event,
-        }
+        RecordedEvent { position, revision, recorded_at_unix_nanos: 1, event }
     }
 
     fn facts(known: Vec<Option<RecordedEvent>>, streams: &[(&str, u64, u64)]) -> Facts {
         let head = |(name, revision, position): &(&str, u64, u64)| {
-            let head = StreamHead {
-                revision: Revision::new(*revision),
-                last_position: Position::new(*position),
-            };
+            let head =
+                StreamHead { revision: Revision::new(*revision), last_position: Position::new(*position) };
             (StreamId::parse(name).unwrap(), head)
         };
-        Facts {
-            known,
-            streams: streams.iter().map(head).collect(),
-        }
+        Facts { known, streams: streams.iter().map(head).collect() }
     }
 
     fn expecting(stream: &str, expected: Expected) -> Expectation {
-        Expectation {
-            stream: StreamId::parse(stream).unwrap(),
-            expected,
-        }
+        Expectation { stream: StreamId::parse(stream).unwrap(), expected }
     }
 
     #[test]
@@ -223,9 +180,7 @@ mod tests {
         request.expectations = vec![expecting("a", Expected::NoStream)];
         let known = recorded(9, 4, event(1, "a", r#"{"y":2.0, "x":1}"#));
         let decision = decide(&request, &facts(vec![Some(known)], &[("a", 4, 9)])).unwrap();
-        let Decision::AlreadyApplied(events) = decision else {
-            panic!("{decision:?}")
-        };
+        let Decision::AlreadyApplied(events) = decision else { panic!("{decision:?}") };
         assert_eq!((events[0].position.get(), events[0].revision.get()), (9, 4));
         assert!(events[0].already_existed);
     }
@@ -233,19 +188,11 @@ mod tests {
     #[test]
     fn a_partly_known_request_is_refused_unless_it_says_to_skip() {
         let mut request = request(vec![event(1, "a", "1"), event(2, "a", "2")]);
-        let facts = facts(
-            vec![Some(recorded(3, 1, event(1, "a", "1"))), None],
-            &[("a", 1, 3)],
-        );
+        let facts = facts(vec![Some(recorded(3, 1, event(1, "a", "1"))), None], &[("a", 1, 3)]);
         let error = decide(&request, &facts).unwrap_err();
-        assert!(
-            matches!(&error, AppendError::PartlyApplied { known } if known[0].0 == 0),
-            "{error}"
-        );
+        assert!(matches!(&error, AppendError::PartlyApplied { known } if known[0].0 == 0), "{error}");
         request.skip_existing = true;
-        let Ok(Decision::Append(verdicts)) = decide(&request, &facts) else {
-            panic!("not appended")
-        };
+        let Ok(Decision::Append(verdicts)) = decide(&request, &facts) else { panic!("not appended") };
         assert!(matches!(verdicts[0], Verdict::Known(_)));
         assert_eq!(verdicts[1], Verdict::New(Revision::new(2)));
     }

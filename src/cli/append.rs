@@ -69,16 +69,11 @@ pub async fn run(session: &Session, args: &AppendArgs) -> Result<(), CliError> {
 
 fn sentence(response: &AppendResponse) -> String {
     let token = response.token.as_ref().map(token_text).unwrap_or_default();
-    let verb = if response.already_applied {
-        "was already at"
-    } else {
-        "appended at"
-    };
+    let verb = if response.already_applied { "was already at" } else { "appended at" };
     match response.events.first() {
-        Some(event) => format!(
-            "{verb} position {}, revision {}, token {token}",
-            event.position, event.revision
-        ),
+        Some(event) => {
+            format!("{verb} position {}, revision {}, token {token}", event.position, event.revision)
+        }
         None => format!("appended, token {token}"),
     }
 }
@@ -101,21 +96,10 @@ fn request(args: &AppendArgs) -> Result<AppendRequest, CliError> {
         stream: args.stream.clone(),
         tags: args.tags.clone(),
         data: Bytes::copy_from_slice(args.data.as_bytes()),
-        metadata: args
-            .metadata
-            .as_ref()
-            .map(|text| Bytes::copy_from_slice(text.as_bytes())),
-        time: args
-            .time
-            .as_deref()
-            .map(parse_time)
-            .transpose()
-            .map_err(usage("--time"))?,
+        metadata: args.metadata.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes())),
+        time: args.time.as_deref().map(parse_time).transpose().map_err(usage("--time"))?,
     };
-    let expectation = |expected| ExpectedRevision {
-        stream: args.stream.clone(),
-        expected: Some(expected),
-    };
+    let expectation = |expected| ExpectedRevision { stream: args.stream.clone(), expected: Some(expected) };
     Ok(AppendRequest {
         events: vec![event],
         expected_revisions: expected.map(expectation).into_iter().collect(),
@@ -129,9 +113,7 @@ fn parse_expected(text: &str) -> Result<Expected, Invalid> {
         "exists" => Ok(Expected::Exists(StreamExists {})),
         "any" => Ok(Expected::Any(AnyRevision {})),
         _ => text.parse().map(Expected::Revision).map_err(|_| {
-            Invalid(format!(
-                "expected a revision such as 3, or none, exists or any, found {text:?}"
-            ))
+            Invalid(format!("expected a revision such as 3, or none, exists or any, found {text:?}"))
         }),
     }
 }
@@ -175,48 +157,21 @@ mod tests {
         assert_eq!(parse_expected("exists"), Ok(Expected::Exists(StreamExists {})));
         assert_eq!(parse_expected("any"), Ok(Expected::Any(AnyRevision {})));
         assert!(parse_expected("-1").is_err());
-        let with = AppendArgs {
-            expect_revision: Some("none".into()),
-            ..args()
-        };
+        let with = AppendArgs { expect_revision: Some("none".into()), ..args() };
         assert_eq!(request(&with).unwrap().expected_revisions[0].stream, "s");
     }
 
     #[test]
     fn what_cannot_mean_anything_is_a_usage_error() {
-        let data = |text: &str| AppendArgs {
-            data: text.into(),
-            ..args()
-        };
+        let data = |text: &str| AppendArgs { data: text.into(), ..args() };
         check_usage(&data("{"), "--data: expected one JSON value");
         check_usage(&data("{\"a\":1,\"a\":2}"), "repeated");
+        check_usage(&AppendArgs { id: Some("7".into()), ..args() }, "--id: expected a UUID");
+        check_usage(&AppendArgs { time: Some("now".into()), ..args() }, "--time: expected a time");
         check_usage(
-            &AppendArgs {
-                id: Some("7".into()),
-                ..args()
-            },
-            "--id: expected a UUID",
-        );
-        check_usage(
-            &AppendArgs {
-                time: Some("now".into()),
-                ..args()
-            },
-            "--time: expected a time",
-        );
-        check_usage(
-            &AppendArgs {
-                metadata: Some("[]".into()),
-                ..args()
-            },
+            &AppendArgs { metadata: Some("[]".into()), ..args() },
             "--metadata: expected a JSON object",
         );
-        check_usage(
-            &AppendArgs {
-                expect_revision: Some("x".into()),
-                ..args()
-            },
-            "--expect-revision",
-        );
+        check_usage(&AppendArgs { expect_revision: Some("x".into()), ..args() }, "--expect-revision");
     }
 }

@@ -56,12 +56,8 @@ impl Node {
     }
 
     fn endpoint(&self) -> Result<Endpoint, CliError> {
-        let invalid = || {
-            CliError::Usage(format!(
-                "--addr: expected HOST:PORT or unix:PATH, found {:?}",
-                self.addr
-            ))
-        };
+        let invalid =
+            || CliError::Usage(format!("--addr: expected HOST:PORT or unix:PATH, found {:?}", self.addr));
         let endpoint = Endpoint::from_shared(uri(&self.addr).ok_or_else(invalid)?).map_err(|_| invalid())?;
         Ok(endpoint.connect_timeout(CONNECT_WAIT_MAX))
     }

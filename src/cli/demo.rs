@@ -35,14 +35,8 @@ mod story;
 const FLIGHTS: &[u8] = include_bytes!("../../examples/airport/flights-2013-01-01.ndjson");
 const WEATHER: &[u8] = include_bytes!("../../examples/airport/weather-2013-01-01.ndjson");
 const DEFINITIONS: [(&str, &[u8]); 2] = [
-    (
-        "departures-v1.yaml",
-        include_bytes!("../../examples/airport/projections/departures-v1.yaml"),
-    ),
-    (
-        "weather-v1.yaml",
-        include_bytes!("../../examples/airport/projections/weather-v1.yaml"),
-    ),
+    ("departures-v1.yaml", include_bytes!("../../examples/airport/projections/departures-v1.yaml")),
+    ("weather-v1.yaml", include_bytes!("../../examples/airport/projections/weather-v1.yaml")),
 ];
 /// The board shows Newark from half past four in the afternoon, New York time.
 const BOARD_AIRPORT: &str = "EWR";
@@ -68,17 +62,11 @@ Examples:
 /// Runs `demo`.
 pub async fn run(args: &DemoArgs, output: Format, colour: bool) -> Result<(), CliError> {
     let mut signals = Signals::take_over()?;
-    let dir = tempfile::Builder::new()
-        .prefix("outrigger-demo-")
-        .tempdir()
-        .map_err(|error| {
-            CliError::failed(format!("cannot make a temporary directory: {error}; set TMPDIR"))
-        })?;
+    let dir = tempfile::Builder::new().prefix("outrigger-demo-").tempdir().map_err(|error| {
+        CliError::failed(format!("cannot make a temporary directory: {error}; set TMPDIR"))
+    })?;
     let config = prepare(dir.path()).map_err(|error| {
-        CliError::failed(format!(
-            "cannot write into {}: {error}; set TMPDIR",
-            dir.path().display()
-        ))
+        CliError::failed(format!("cannot write into {}: {error}; set TMPDIR", dir.path().display()))
     })?;
     let running = app::start(config).await.map_err(failed)?;
     let story = async {
@@ -109,11 +97,7 @@ fn prepare(dir: &Path) -> std::io::Result<Config> {
         disk::replace_file(&RealDisk, &projections.join(name), text)?;
     }
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut config = Config {
-        node: "demo".into(),
-        data_dir: dir.join("data"),
-        ..Config::default()
-    };
+    let mut config = Config { node: "demo".into(), data_dir: dir.join("data"), ..Config::default() };
     config.grpc.listen = any_port;
     config.http.listen = any_port;
     config.projections.dir = Some(projections);
@@ -130,25 +114,14 @@ fn remove(dir: TempDir) {
 async fn tell(addr: SocketAddr, output: Format, colour: bool) -> Result<(), CliError> {
     let node = Node::new(&addr.to_string(), None)?;
     let session = Session { node, output };
-    print(&[
-        format!("An Outrigger node is up at {addr}, in a temporary directory."),
-        String::new(),
-    ])?;
-    for (name, bytes) in [
-        ("flights-2013-01-01.ndjson", FLIGHTS),
-        ("weather-2013-01-01.ndjson", WEATHER),
-    ] {
+    print(&[format!("An Outrigger node is up at {addr}, in a temporary directory."), String::new()])?;
+    for (name, bytes) in [("flights-2013-01-01.ndjson", FLIGHTS), ("weather-2013-01-01.ndjson", WEATHER)] {
         let (loaded, existing, head) = load::load_all(&session, Input::memory(name, bytes)).await?;
-        print(&[format!(
-            "{name}: loaded {loaded} events, {existing} already there, head {head}"
-        )])?;
+        print(&[format!("{name}: loaded {loaded} events, {existing} already there, head {head}")])?;
     }
     let mut log = session.node.event_log().await?;
     let head = log.get_head(GetHeadRequest {}).await?.into_inner();
-    let mut questions = Questions {
-        query: session.node.query().await?,
-        at_least: head.token,
-    };
+    let mut questions = Questions { query: session.node.query().await?, at_least: head.token };
     let board = questions.list(board()).await?;
     let airports = questions.list(all("departures", "airports")).await?;
     let stations = questions.list(all("weather", "stations")).await?;
@@ -162,10 +135,7 @@ async fn tell(addr: SocketAddr, output: Format, colour: bool) -> Result<(), CliE
     out.line("Delays and weather by airport (collections airports of departures and stations of weather)")?;
     out.table(&airports_table(&airports, &stations))?;
     out.line("")?;
-    out.line(&format!(
-        "All of it follows from {} events in one log.",
-        grouped(head.head)
-    ))?;
+    out.line(&format!("All of it follows from {} events in one log.", grouped(head.head)))?;
     out.flush()
 }
 
@@ -181,14 +151,8 @@ struct Questions {
 
 impl Questions {
     async fn list(&mut self, (request, limit): (ListRequest, u32)) -> Result<Vec<Document>, CliError> {
-        let options = ReadOptions {
-            at_least: self.at_least.clone(),
-            ..ReadOptions::default()
-        };
-        let request = ListRequest {
-            options: Some(options),
-            ..request
-        };
+        let options = ReadOptions { at_least: self.at_least.clone(), ..ReadOptions::default() };
+        let request = ListRequest { options: Some(options), ..request };
         Ok(pages(&mut self.query, request, limit).await?.0)
     }
 }
@@ -210,10 +174,7 @@ fn board() -> (ListRequest, u32) {
         from: Some(Bytes::from(to_line(BOARD_FROM))),
         to: None,
     };
-    let request = ListRequest {
-        selection: Some(Selection::Index(range)),
-        ..request
-    };
+    let request = ListRequest { selection: Some(Selection::Index(range)), ..request };
     (request, BOARD_FLIGHTS)
 }
 
@@ -227,11 +188,7 @@ fn next_commands(grpc: SocketAddr, http: SocketAddr) -> Vec<String> {
         "projection list",
         "subscribe --after 2589",
     ];
-    let mut lines = vec![
-        String::new(),
-        "The node stays up. In another terminal, try:".into(),
-        String::new(),
-    ];
+    let mut lines = vec![String::new(), "The node stays up. In another terminal, try:".into(), String::new()];
     lines.push(format!("  export OUTRIGGER_ADDR={grpc}"));
     lines.extend(commands.iter().map(|command| format!("  outrigger {command}")));
     lines.push(

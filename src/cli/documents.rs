@@ -132,12 +132,7 @@ pub async fn list(session: &Session, args: &ListArgs) -> Result<(), CliError> {
     let mut client = Documents::connect(session).await?;
     request.options = Some(client.options(&args.fresh).await?);
     if args.explain {
-        let explained = client
-            .query
-            .explain(ExplainRequest {
-                request: Some(request),
-            })
-            .await?;
+        let explained = client.query.explain(ExplainRequest { request: Some(request) }).await?;
         return print_plan(session.output, &explained.into_inner());
     }
     let (documents, context) = pages(&mut client.query, request, args.limit).await?;
@@ -237,10 +232,8 @@ fn print_documents(
     documents: &[Document],
     context: Option<&ReadContext>,
 ) -> Result<(), CliError> {
-    let values: Vec<Json> = documents
-        .iter()
-        .map(|document| Json::parse_stored(&document.value).unwrap_or_default())
-        .collect();
+    let values: Vec<Json> =
+        documents.iter().map(|document| Json::parse_stored(&document.value).unwrap_or_default()).collect();
     let mut fields = BTreeSet::new();
     let mut texts = BTreeSet::new();
     for value in &values {
@@ -254,11 +247,7 @@ fn print_documents(
         }
     }
     let align = |name: &str| {
-        if texts.contains(name) {
-            Align::Left
-        } else {
-            Align::Right
-        }
+        if texts.contains(name) { Align::Left } else { Align::Right }
     };
     let mut columns = vec![("key", Align::Left)];
     columns.extend(fields.iter().map(|name| (*name, align(name))));
@@ -312,12 +301,7 @@ impl Documents {
             Ok(Some(AtLeast::Position(position))) => Some(self.token_at(position).await?),
             Err(error) => return Err(CliError::usage("--at-least", &error)),
         };
-        Ok(ReadOptions {
-            version: fresh.version,
-            at_least,
-            timeout: None,
-            allow_stale: false,
-        })
+        Ok(ReadOptions { version: fresh.version, at_least, timeout: None, allow_stale: false })
     }
 
     /// A token for a position of the log as it is now.
@@ -348,17 +332,7 @@ mod tests {
 
     #[test]
     fn an_index_range_takes_json_or_texts() {
-        let line = [
-            "--index",
-            "i",
-            "--eq",
-            "EWR",
-            "--eq",
-            "-7",
-            "--from",
-            "1",
-            "--descending",
-        ];
+        let line = ["--index", "i", "--eq", "EWR", "--eq", "-7", "--from", "1", "--descending"];
         let request = request(&line).unwrap();
         assert!(request.descending);
         let Some(Selection::Index(range)) = request.selection else {
@@ -383,16 +357,8 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         assert!(request(&["--eq", "1"]).unwrap_err().contains("--index"));
-        assert!(
-            request(&["--index", "a", "--prefix", "b"])
-                .unwrap_err()
-                .contains("cannot be used with")
-        );
-        assert!(
-            request(&["--index", "a", "--index", "b"])
-                .unwrap_err()
-                .contains("expected one index")
-        );
+        assert!(request(&["--index", "a", "--prefix", "b"]).unwrap_err().contains("cannot be used with"));
+        assert!(request(&["--index", "a", "--index", "b"]).unwrap_err().contains("expected one index"));
         assert!(request(&["--index", "a", "--index", "a"]).is_ok());
         assert!(request(&["--prefix", "[1.5]"]).unwrap_err().contains("--prefix"));
     }

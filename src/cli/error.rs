@@ -65,11 +65,7 @@ impl From<Status> for CliError {
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
-        if error.is_usage() {
-            Self::Usage(error.to_string())
-        } else {
-            Self::Failed(error.to_string())
-        }
+        if error.is_usage() { Self::Usage(error.to_string()) } else { Self::Failed(error.to_string()) }
     }
 }
 
@@ -86,9 +82,7 @@ pub fn status_of(failure: Failure) -> Status {
 
 /// The reason (`UPPER_SNAKE`) that the status carries, or else its code.
 pub fn reason(status: &Status) -> String {
-    status
-        .get_details_error_info()
-        .map_or_else(|| code_name(status.code()).to_owned(), |info| info.reason)
+    status.get_details_error_info().map_or_else(|| code_name(status.code()).to_owned(), |info| info.reason)
 }
 
 /// One line: what went wrong, in which field, when to try again, and the reason.
@@ -102,9 +96,7 @@ pub fn describe(status: &Status) -> String {
     for violation in fields.unwrap_or_default() {
         add(&mut line, &violation.field, &violation.description);
     }
-    let preconditions = details
-        .precondition_failure()
-        .map(|failure| failure.violations.as_slice());
+    let preconditions = details.precondition_failure().map(|failure| failure.violations.as_slice());
     for violation in preconditions.unwrap_or_default() {
         add(&mut line, &violation.subject, &violation.description);
     }
@@ -165,12 +157,7 @@ mod tests {
 
     #[test]
     fn a_status_becomes_one_line() {
-        check(
-            Code::NotFound,
-            "no such document",
-            ErrorDetails::new(),
-            "no such document (NOT_FOUND)",
-        );
+        check(Code::NotFound, "no such document", ErrorDetails::new(), "no such document (NOT_FOUND)");
         check(Code::Internal, "", ErrorDetails::new(), "internal (INTERNAL)");
         let mut details =
             ErrorDetails::with_bad_request_violation("events[3].type", "expected some text, found none");

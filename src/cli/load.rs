@@ -90,9 +90,7 @@ pub fn open(file: &str) -> Result<Input, CliError> {
         return Ok(Input::standard());
     }
     Input::file(&RealDisk, Path::new(file)).map_err(|error| {
-        CliError::failed(format!(
-            "{file}: cannot open: {error}; name a file that exists, or -"
-        ))
+        CliError::failed(format!("{file}: cannot open: {error}; name a file that exists, or -"))
     })
 }
 
@@ -112,11 +110,7 @@ async fn load(
     let skip = on_error == OnError::Skip;
     let progress = Progress::of(&input);
     let mut sender = Sender::new(client.clone(), input.name.clone(), skip, progress);
-    let ids = if derive_ids {
-        Ids::Derived(HashMap::new())
-    } else {
-        Ids::Required
-    };
+    let ids = if derive_ids { Ids::Derived(HashMap::new()) } else { Ids::Required };
     let (items, taken) = mpsc::channel(LOAD_READ_AHEAD_MAX);
     // A thread of its own: it may wait for standard input for ever, and must not keep the process from ending.
     thread::Builder::new()
@@ -137,10 +131,5 @@ async fn load(
         say(&format!("warning: {} lines were skipped", tally.skipped));
     }
     let head = client.get_head(GetHeadRequest {}).await?.into_inner().head;
-    Ok(Summary {
-        loaded: tally.loaded,
-        already_there: tally.existing,
-        skipped: tally.skipped,
-        head,
-    })
+    Ok(Summary { loaded: tally.loaded, already_there: tally.existing, skipped: tally.skipped, head })
 }

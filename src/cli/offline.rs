@@ -182,17 +182,13 @@ fn project(definition: &Definition, events: &str) -> Result<Memory, CliError> {
     let input = load::open(events)?;
     source::read(input, false, Ids::Derived(HashMap::new()), |item| {
         let applied = match item {
-            Item::Batch(batch) => batch
-                .events
-                .into_iter()
-                .zip(batch.lines)
-                .try_for_each(|(event, line)| {
-                    let Some(recorded) = recorder.record(event) else {
-                        return Ok(());
-                    };
-                    let applied = memory.apply(definition, &recorded);
-                    applied.map_err(|error| format!("{events}:{line}:1: {}", error.error))
-                }),
+            Item::Batch(batch) => batch.events.into_iter().zip(batch.lines).try_for_each(|(event, line)| {
+                let Some(recorded) = recorder.record(event) else {
+                    return Ok(());
+                };
+                let applied = memory.apply(definition, &recorded);
+                applied.map_err(|error| format!("{events}:{line}:1: {}", error.error))
+            }),
             Item::Skipped(message) | Item::Failed(message) => Err(message),
         };
         failure = applied.err();
@@ -244,10 +240,7 @@ mod tests {
         let mut recorder = Recorder::default();
         let mut check = |event: Event, expected: Option<(u64, u64)>| {
             let recorded = recorder.record(event);
-            assert_eq!(
-                recorded.map(|at| (at.position.get(), at.revision.get())),
-                expected
-            );
+            assert_eq!(recorded.map(|at| (at.position.get(), at.revision.get())), expected);
         };
         check(event(1, "a"), Some((1, 1)));
         check(event(2, "b"), Some((2, 1)));

@@ -15,19 +15,14 @@ use crate::api::proto::v1::{
 /// Runs `projection list`.
 pub async fn list(session: &Session) -> Result<(), CliError> {
     let mut client = session.node.projections().await?;
-    let response = client
-        .list_projections(ListProjectionsRequest {})
-        .await?
-        .into_inner();
+    let response = client.list_projections(ListProjectionsRequest {}).await?.into_inner();
     print(session.output, &response.versions, &response.problems, false)
 }
 
 /// Runs `projection show NAME`.
 pub async fn show(session: &Session, name: &str) -> Result<(), CliError> {
     let mut client = session.node.projections().await?;
-    let request = GetProjectionRequest {
-        projection: name.to_owned(),
-    };
+    let request = GetProjectionRequest { projection: name.to_owned() };
     let response = client.get_projection(request).await?.into_inner();
     print(session.output, &response.versions, &response.problems, true)
 }
@@ -56,20 +51,14 @@ fn print(
             }
             for version in versions {
                 if let Some(error) = &version.error {
-                    out.line(&format!(
-                        "{} version {}: {error}",
-                        version.projection, version.version
-                    ))?;
+                    out.line(&format!("{} version {}: {error}", version.projection, version.version))?;
                 }
             }
         }
     }
     out.flush()?;
     for problem in problems {
-        say(&format!(
-            "warning: {} is not in force: {}",
-            problem.file, problem.error
-        ));
+        say(&format!("warning: {} is not in force: {}", problem.file, problem.error));
     }
     Ok(())
 }
@@ -91,11 +80,7 @@ fn print_versions(out: &mut Out, versions: &[ProjectionVersion]) -> Result<(), C
         rows.add_row([
             version.projection.clone(),
             version.version.to_string(),
-            if active {
-                format!("{state} (active)")
-            } else {
-                state.to_owned()
-            },
+            if active { format!("{state} (active)") } else { state.to_owned() },
             version.position.to_string(),
             version.head.to_string(),
             lag_text(version.lag),

@@ -129,10 +129,7 @@ pub async fn read(session: &Session, args: &ReadArgs) -> Result<(), CliError> {
 /// Runs `subscribe` until it is interrupted.
 pub async fn subscribe(session: &Session, args: &SubscribeArgs) -> Result<(), CliError> {
     let mut client = session.node.event_log().await?;
-    let request = SubscribeRequest {
-        after: args.after,
-        filter: Some(args.filter.filter()),
-    };
+    let request = SubscribeRequest { after: args.after, filter: Some(args.filter.filter()) };
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.map_err(|error| CliError::failed(format!("cannot listen for Ctrl-C: {error}")))
@@ -205,11 +202,8 @@ pub async fn streams(session: &Session, args: &StreamsArgs) -> Result<(), CliErr
             }
         }
         Format::Table => {
-            let columns = [
-                ("stream", Align::Left),
-                ("revision", Align::Right),
-                ("last position", Align::Right),
-            ];
+            let columns =
+                [("stream", Align::Left), ("revision", Align::Right), ("last position", Align::Right)];
             let mut rows = table(&columns);
             for info in &streams {
                 rows.add_row([
@@ -223,10 +217,7 @@ pub async fn streams(session: &Session, args: &StreamsArgs) -> Result<(), CliErr
                 out.line("no streams")?;
             }
             if page_token.is_some() {
-                out.line(&format!(
-                    "the first {} streams; see more with --limit or --prefix",
-                    streams.len()
-                ))?;
+                out.line(&format!("the first {} streams; see more with --limit or --prefix", streams.len()))?;
             }
         }
     }

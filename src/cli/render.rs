@@ -95,11 +95,7 @@ struct StreamInfo<'a> {
 
 /// A stream's state.
 pub fn stream(info: &v1::StreamInfo) -> impl Serialize + '_ {
-    StreamInfo {
-        stream: &info.stream,
-        revision: info.revision,
-        last_position: info.last_position,
-    }
+    StreamInfo { stream: &info.stream, revision: info.revision, last_position: info.last_position }
 }
 
 #[derive(Debug, Serialize)]
@@ -219,11 +215,7 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
 }
 
 fn collection(info: &v1::CollectionInfo) -> Collection<'_> {
-    Collection {
-        name: &info.name,
-        documents: info.documents,
-        indexes: &info.indexes,
-    }
+    Collection { name: &info.name, documents: info.documents, indexes: &info.indexes }
 }
 
 /// A state in one word, as the documentation calls it.
@@ -259,10 +251,7 @@ mod tests {
             data: Bytes::from_static(b"{\n \"n\": 1.10\n}"),
             metadata: None,
             time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
-            recorded_at: Some(prost_types::Timestamp {
-                seconds: 1,
-                nanos: 500_000_000,
-            }),
+            recorded_at: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
         };
         assert_eq!(
             to_line(&event(&recorded)),
@@ -281,9 +270,6 @@ mod tests {
             value: Bytes::from_static(b"{\"n\":30}"),
             position: 9,
         };
-        assert_eq!(
-            to_line(&document(&stored)),
-            r#"{"key":["JFK","LAX"],"value":{"n":30},"position":9}"#
-        );
+        assert_eq!(to_line(&document(&stored)), r#"{"key":["JFK","LAX"],"value":{"n":30},"position":9}"#);
     }
 }

@@ -56,9 +56,7 @@ impl ServeArgs {
             ("http.listen", "--http", self.http.clone()),
             ("dev", "--dev", self.dev.then(|| "true".to_owned())),
         ];
-        let given = named
-            .into_iter()
-            .filter_map(|(key, flag, value)| Some((key, flag, value?)));
+        let given = named.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value?)));
         Flags {
             config_file: self.config.clone(),
             values: given.collect(),
@@ -88,10 +86,7 @@ pub async fn run(config: Config) -> Result<(), CliError> {
 
 /// One line for whoever started the node and waits for it. A closed output does not stop it.
 fn announce(node: &str, running: &Running) -> Result<(), CliError> {
-    let line = format!(
-        "node {node} listens: grpc {} http {}",
-        running.grpc_addr, running.http_addr
-    );
+    let line = format!("node {node} listens: grpc {} http {}", running.grpc_addr, running.http_addr);
     match print_lines(&[line]) {
         Ok(()) | Err(CliError::OutputClosed) => Ok(()),
         Err(error) => Err(error),
@@ -116,10 +111,7 @@ impl Signals {
         let listen = |kind| {
             signal(kind).map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))
         };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
     /// Resolves at the next SIGTERM or SIGINT.

@@ -47,11 +47,7 @@ pub fn print(loaded: &Loaded, format: Format) -> Result<(), CliError> {
     match format {
         Format::Json => {
             let line = |(key, value, source): &(&'static crate::config::Key, Option<String>, Source)| {
-                to_line(&Setting {
-                    key: key.name,
-                    value: value.as_deref(),
-                    source: source.to_string(),
-                })
+                to_line(&Setting { key: key.name, value: value.as_deref(), source: source.to_string() })
             };
             print_lines(&loaded.effective.iter().map(line).collect::<Vec<_>>())
         }
@@ -63,19 +59,12 @@ fn yaml(loaded: &Loaded) -> Vec<String> {
     let mut lines = Vec::new();
     let mut group = "";
     for (key, value, source) in &loaded.effective {
-        let (head, leaf) = key
-            .name
-            .split_once('.')
-            .map_or(("", key.name), |(head, leaf)| (head, leaf));
+        let (head, leaf) = key.name.split_once('.').map_or(("", key.name), |(head, leaf)| (head, leaf));
         if head != group && !head.is_empty() {
             let any = |(key, value, _): &&(&crate::config::Key, Option<String>, Source)| {
                 value.is_some() && key.name.split_once('.').is_some_and(|(at, _)| at == head)
             };
-            let comment = if loaded.effective.iter().any(|at| any(&at)) {
-                ""
-            } else {
-                "# "
-            };
+            let comment = if loaded.effective.iter().any(|at| any(&at)) { "" } else { "# " };
             lines.push(format!("{comment}{head}:"));
         }
         group = head;
@@ -96,11 +85,7 @@ fn yaml(loaded: &Loaded) -> Vec<String> {
 fn scalar(text: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | '=' | ',');
     let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '.');
-    if begins && text.chars().all(safe) && !text.ends_with(':') {
-        text.to_owned()
-    } else {
-        to_line(text)
-    }
+    if begins && text.chars().all(safe) && !text.ends_with(':') { text.to_owned() } else { to_line(text) }
 }
 
 #[cfg(test)]
@@ -113,17 +98,11 @@ mod tests {
 
     #[test]
     fn printed_settings_show_values_and_sources() {
-        let flags = Flags {
-            values: vec![("node", "--node", "flights".into())],
-            ..Flags::default()
-        };
+        let flags = Flags { values: vec![("node", "--node", "flights".into())], ..Flags::default() };
         let loaded = load(&flags, &Environment::default(), &RealDisk).unwrap();
         let lines = yaml(&loaded);
-        let has = |begin: &str, end: &str| {
-            lines
-                .iter()
-                .any(|line| line.starts_with(begin) && line.contains(end))
-        };
+        let has =
+            |begin: &str, end: &str| lines.iter().any(|line| line.starts_with(begin) && line.contains(end));
         assert!(has("node: flights ", "# --node;"), "{lines:#?}");
         assert!(has("grpc:", ""), "{lines:#?}");
         assert!(has("  listen: 127.0.0.1:7400 ", "# default;"), "{lines:#?}");

@@ -124,9 +124,7 @@ pub fn parse_key(text: &str) -> Result<v1::Key, Invalid> {
         KeyPart::Text(value) => Part::Text(value.to_string()),
     };
     let parts = key.parts().iter().map(|at| v1::KeyPart { part: Some(part(at)) });
-    Ok(v1::Key {
-        parts: parts.collect(),
-    })
+    Ok(v1::Key { parts: parts.collect() })
 }
 
 /// A key as it is printed: a text, or a JSON array.
@@ -146,11 +144,7 @@ pub fn key_json(key: &v1::Key) -> Box<RawValue> {
 /// A key in a table: a text without quotes, or a JSON array.
 pub fn key_text(key: &v1::Key) -> String {
     match key.parts.as_slice() {
-        [
-            v1::KeyPart {
-                part: Some(Part::Text(text)),
-            },
-        ] => text.clone(),
+        [v1::KeyPart { part: Some(Part::Text(text)) }] => text.clone(),
         _ => key_json(key).get().to_owned(),
     }
 }
@@ -179,11 +173,8 @@ pub enum AtLeast {
 
 /// A position, or a token as `append` prints it.
 pub fn parse_at_least(text: &str) -> Result<AtLeast, Invalid> {
-    let invalid = || {
-        Invalid(format!(
-            "expected a position such as 17, or a token as append prints it, found {text:?}"
-        ))
-    };
+    let invalid =
+        || Invalid(format!("expected a position such as 17, or a token as append prints it, found {text:?}"));
     if let Ok(position) = text.parse() {
         return Ok(AtLeast::Position(position));
     }
@@ -217,9 +208,7 @@ pub fn parse_time(text: &str) -> Result<prost_types::Timestamp, Invalid> {
         && !text.contains('[');
     let parsed = shaped.then(|| text.parse::<Timestamp>().ok()).flatten();
     let time = parsed.ok_or_else(|| {
-        Invalid(format!(
-            "expected a time of RFC 3339 such as 2013-01-01T08:15:00Z, found {text:?}"
-        ))
+        Invalid(format!("expected a time of RFC 3339 such as 2013-01-01T08:15:00Z, found {text:?}"))
     })?;
     let since = time.duration_since(Timestamp::UNIX_EPOCH);
     let (seconds, nanos) = normal(since);
@@ -229,11 +218,7 @@ pub fn parse_time(text: &str) -> Result<prost_types::Timestamp, Invalid> {
 /// Seconds rounded down and the nanoseconds above them.
 fn normal(since: SignedDuration) -> (i64, i32) {
     let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
-    if nanos < 0 {
-        (seconds - 1, nanos + 1_000_000_000)
-    } else {
-        (seconds, nanos)
-    }
+    if nanos < 0 { (seconds - 1, nanos + 1_000_000_000) } else { (seconds, nanos) }
 }
 
 /// A count with its digits in groups of three.
@@ -251,11 +236,7 @@ pub fn grouped(count: u64) -> String {
 
 /// A rate in events a second, readable.
 pub fn rate_text(rate: f64) -> String {
-    if rate > 0.0 {
-        format!("{}/s", grouped(rate.round() as u64))
-    } else {
-        "-".into()
-    }
+    if rate > 0.0 { format!("{}/s", grouped(rate.round() as u64)) } else { "-".into() }
 }
 
 #[cfg(test)]

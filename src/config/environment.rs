@@ -31,24 +31,13 @@ impl Environment {
     /// The variables of this process; one that is not UTF-8 is read with replacement characters.
     pub fn of_process() -> Self {
         let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
-        env::vars_os()
-            .map(|(name, value)| (text(name), text(value)))
-            .collect()
+        env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     /// The defaults of client commands.
     pub fn client_defaults(&self) -> ClientDefaults {
-        let value = |name| {
-            self.0
-                .get(name)
-                .filter(|value: &&String| !value.is_empty())
-                .cloned()
-        };
-        ClientDefaults {
-            addr: value(ADDR),
-            token: value(TOKEN),
-            no_colour: value(NO_COLOR).is_some(),
-        }
+        let value = |name| self.0.get(name).filter(|value: &&String| !value.is_empty()).cloned();
+        ClientDefaults { addr: value(ADDR), token: value(TOKEN), no_colour: value(NO_COLOR).is_some() }
     }
 
     /// Sets the keys that variables name; returns a warning for each variable that names none.
@@ -60,9 +49,9 @@ impl Environment {
             }
             match KEYS.iter().find(|key| key.variable() == *name) {
                 Some(key) => given.set(key.name, value.clone(), Source::Environment(name.clone())),
-                None => warnings.push(format!(
-                    "the environment variable {name} names no setting and is ignored"
-                )),
+                None => {
+                    warnings.push(format!("the environment variable {name} names no setting and is ignored"));
+                }
             }
         }
         warnings

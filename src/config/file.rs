@@ -12,29 +12,18 @@ use super::{KEYS, Problem, Source, settings::Given};
 
 /// Adds what the file names to `given`, and what is wrong with it to `problems`.
 pub(super) fn read(file: &str, text: &str, given: &mut Given, problems: &mut Vec<Problem>) {
-    if text
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-    {
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return;
     }
     match serde_saphyr::from_str::<Spanned<Tree>>(text) {
         Ok(root) => {
-            let mut reading = Reading {
-                file,
-                given,
-                problems,
-            };
+            let mut reading = Reading { file, given, problems };
             reading.walk("", root.referenced, root.value);
         }
         Err(error) => {
             let at = error.location().unwrap_or(Location::UNKNOWN);
             let message = error.without_snippet().to_string();
-            problems.push(problem(
-                file,
-                at,
-                format!("expected YAML: {}", without_location(&message)),
-            ));
+            problems.push(problem(file, at, format!("expected YAML: {}", without_location(&message))));
         }
     }
 }
@@ -50,11 +39,7 @@ fn without_location(message: &str) -> String {
 
 fn problem(file: &str, at: Location, message: String) -> Problem {
     Problem {
-        source_of_value: Source::File {
-            file: file.to_owned(),
-            line: at.line(),
-            column: at.column(),
-        },
+        source_of_value: Source::File { file: file.to_owned(), line: at.line(), column: at.column() },
         message,
     }
 }
@@ -89,28 +74,15 @@ impl Reading<'_> {
     }
 
     fn field(&mut self, path: &str, name: &Spanned<String>, value: Spanned<Tree>) {
-        let full = if path.is_empty() {
-            name.value.clone()
-        } else {
-            format!("{path}.{}", name.value)
-        };
+        let full = if path.is_empty() { name.value.clone() } else { format!("{path}.{}", name.value) };
         let group = format!("{full}.");
-        if KEYS
-            .iter()
-            .any(|key| key.name == full || key.name.starts_with(&group))
-        {
+        if KEYS.iter().any(|key| key.name == full || key.name.starts_with(&group)) {
             self.walk(&full, value.referenced, value.value);
             return;
         }
         let mut siblings: Vec<&str> = KEYS
             .iter()
-            .filter_map(|key| {
-                key.name
-                    .strip_prefix(path)?
-                    .trim_start_matches('.')
-                    .split('.')
-                    .next()
-            })
+            .filter_map(|key| key.name.strip_prefix(path)?.trim_start_matches('.').split('.').next())
             .collect();
         siblings.dedup();
         let message = format!("unknown key {full}; expected one of: {}", siblings.join(", "));

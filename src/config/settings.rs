@@ -36,32 +36,16 @@ const fn key(name: &'static str, flag: Option<&'static str>, about: &'static str
 /// All keys, in the order in which they are printed.
 pub const KEYS: [Key; 11] = [
     key("node", Some("--node"), "the node's name, a DNS label"),
-    key(
-        "data_dir",
-        Some("--data-dir"),
-        "where the node keeps what it stores",
-    ),
+    key("data_dir", Some("--data-dir"), "where the node keeps what it stores"),
     key("grpc.listen", Some("--grpc"), "address of the gRPC API"),
     key("grpc.token_file", None, "tokens that callers must present"),
     key("http.listen", Some("--http"), "address of probes and metrics"),
-    key(
-        "projections.dir",
-        None,
-        "directory watched for projection definitions",
-    ),
+    key("projections.dir", None, "directory watched for projection definitions"),
     key("limits.memory", None, "memory for caches, queues and builds"),
-    key(
-        "log.low_water",
-        None,
-        "free disk space below which appends are refused",
-    ),
+    key("log.low_water", None, "free disk space below which appends are refused"),
     key("telemetry.log", None, "which log lines are written"),
     key("telemetry.log_format", None, "text or json"),
-    key(
-        "dev",
-        Some("--dev"),
-        "rebuild a definition that is changed in place",
-    ),
+    key("dev", Some("--dev"), "rebuild a definition that is changed in place"),
 ];
 
 /// The values that somebody named, by key; a later one replaces an earlier one.
@@ -78,10 +62,7 @@ impl Given {
     /// The checked settings; where a value is wrong, a problem is added and the default stands in.
     pub(super) fn check(&self, problems: &mut Vec<Problem>) -> Config {
         let defaults = Config::default();
-        let mut checked = Checked {
-            given: self,
-            problems,
-        };
+        let mut checked = Checked { given: self, problems };
         let config = Config {
             node: checked.or("node", defaults.node, value::dns_label),
             data_dir: checked.or("data_dir", defaults.data_dir, value::path),
@@ -89,9 +70,7 @@ impl Given {
                 listen: checked.or("grpc.listen", defaults.grpc.listen, value::address),
                 token_file: checked.optional("grpc.token_file", value::path),
             },
-            http: Http {
-                listen: checked.or("http.listen", defaults.http.listen, value::address),
-            },
+            http: Http { listen: checked.or("http.listen", defaults.http.listen, value::address) },
             projections: Projections {
                 dir: checked.optional("projections.dir", value::path),
                 paths: Vec::new(),
@@ -101,9 +80,7 @@ impl Given {
                     value::bytes_at_least(text, MEMORY_BYTES_MIN)
                 }),
             },
-            log: Log {
-                low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes),
-            },
+            log: Log { low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes) },
             telemetry: Telemetry {
                 log: checked.or("telemetry.log", defaults.telemetry.log, value::log_filter),
                 log_format: checked.or(
@@ -134,9 +111,7 @@ impl Given {
     }
 
     fn source(&self, name: &str) -> Source {
-        self.0
-            .get(name)
-            .map_or(Source::Default, |(_, source)| source.clone())
+        self.0.get(name).map_or(Source::Default, |(_, source)| source.clone())
     }
 
     /// The text of every key and where it comes from.
@@ -176,10 +151,8 @@ impl Checked<'_> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(Invalid(reason)) => {
-                self.problems.push(Problem {
-                    source_of_value: source.clone(),
-                    message: format!("{name}: {reason}"),
-                });
+                self.problems
+                    .push(Problem { source_of_value: source.clone(), message: format!("{name}: {reason}") });
                 None
             }
         }

@@ -63,10 +63,8 @@ fn the_effective_texts_of_the_defaults_are_the_defaults() {
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let file = "node: from-file\ndata_dir: /file\ngrpc:\n  listen: 127.0.0.1:1\n";
-    let variables = environment(&[
-        ("OUTRIGGER_NODE", "from-environment"),
-        ("OUTRIGGER_GRPC__LISTEN", "127.0.0.1:2"),
-    ]);
+    let variables =
+        environment(&[("OUTRIGGER_NODE", "from-environment"), ("OUTRIGGER_GRPC__LISTEN", "127.0.0.1:2")]);
     let flags = flags(&[("node", "--node", "from-flag")]);
     let loaded = load(&flags, &variables, &disk_with(file)).unwrap();
     assert_eq!(loaded.config.node, "from-flag");
@@ -100,20 +98,9 @@ fn every_key_can_stand_in_the_file() {
 
 #[test]
 fn unknown_variables_warn() {
-    let loaded = loaded(
-        "",
-        &[
-            ("OUTRIGGER_PORT", "tcp://x"),
-            ("OUTRIGGER_ADDR", "a"),
-            ("PATH", "b"),
-        ],
-    );
+    let loaded = loaded("", &[("OUTRIGGER_PORT", "tcp://x"), ("OUTRIGGER_ADDR", "a"), ("PATH", "b")]);
     assert_eq!(loaded.warnings.len(), 1);
-    assert!(
-        loaded.warnings[0].contains("OUTRIGGER_PORT"),
-        "{:?}",
-        loaded.warnings
-    );
+    assert!(loaded.warnings[0].contains("OUTRIGGER_PORT"), "{:?}", loaded.warnings);
 }
 
 #[test]
@@ -133,10 +120,7 @@ fn all_problems_come_at_once_with_their_places() {
 
 #[test]
 fn broken_yaml_names_its_place() {
-    check_problems(
-        "node: a\nnode: b\n",
-        &["config.yaml:2:1: expected YAML: duplicate"],
-    );
+    check_problems("node: a\nnode: b\n", &["config.yaml:2:1: expected YAML: duplicate"]);
     check_problems("node: [\n", &["config.yaml:"]);
     check_problems(
         "just text\n",
@@ -150,33 +134,17 @@ fn a_listener_for_other_machines_needs_tokens() {
         "grpc:\n  listen: 0.0.0.0:7400\n",
         &["config.yaml:2:11: grpc.listen 0.0.0.0:7400 can be reached from other machines"],
     );
-    assert!(
-        loaded("grpc: {listen: '0.0.0.0:7400', token_file: t}", &[])
-            .config
-            .grpc
-            .token_file
-            .is_some()
-    );
+    assert!(loaded("grpc: {listen: '0.0.0.0:7400', token_file: t}", &[]).config.grpc.token_file.is_some());
 }
 
 #[test]
 fn only_what_was_typed_is_a_usage_error() {
-    let typed = load(
-        &flags(&[("node", "--node", "A")]),
-        &Environment::default(),
-        &disk_with(""),
-    )
-    .unwrap_err();
+    let typed =
+        load(&flags(&[("node", "--node", "A")]), &Environment::default(), &disk_with("")).unwrap_err();
     assert!(typed.is_usage());
-    let missing = Flags {
-        config_file: Some("absent.yaml".into()),
-        ..Flags::default()
-    };
+    let missing = Flags { config_file: Some("absent.yaml".into()), ..Flags::default() };
     let error = load(&missing, &Environment::default(), &disk_with("")).unwrap_err();
-    assert!(
-        error.to_string().contains("there is no file absent.yaml"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("there is no file absent.yaml"), "{error}");
     let from_file = load(&flags(&[]), &Environment::default(), &disk_with("node: A")).unwrap_err();
     assert!(!from_file.is_usage());
 }

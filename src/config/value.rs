@@ -37,22 +37,14 @@ pub fn dns_label(text: &str) -> Result<String, Invalid> {
 
 /// A path that is not empty.
 pub fn path(text: &str) -> Result<PathBuf, Invalid> {
-    if text.is_empty() {
-        Err(Invalid("expected a path, found none".into()))
-    } else {
-        Ok(text.into())
-    }
+    if text.is_empty() { Err(Invalid("expected a path, found none".into())) } else { Ok(text.into()) }
 }
 
 /// An IP address and a port.
 pub fn address(text: &str) -> Result<SocketAddr, Invalid> {
-    let numeric = text
-        .strip_prefix("localhost:")
-        .map(|port| format!("127.0.0.1:{port}"));
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
-        Invalid(format!(
-            "expected an IP address and a port such as 127.0.0.1:7400, found {text:?}"
-        ))
+        Invalid(format!("expected an IP address and a port such as 127.0.0.1:7400, found {text:?}"))
     })
 }
 
@@ -64,37 +56,31 @@ pub fn bytes(text: &str) -> Result<u64, Invalid> {
         .find_map(|(unit, factor)| trimmed.strip_suffix(unit).map(|number| (number, *factor)))
         .unwrap_or((trimmed, 1));
     let count = number.trim().parse::<u64>().ok();
-    count.and_then(|count| count.checked_mul(factor)).ok_or_else(|| {
-        Invalid(format!(
-            "expected a number of bytes such as 512MiB, found {text:?}"
-        ))
-    })
+    count
+        .and_then(|count| count.checked_mul(factor))
+        .ok_or_else(|| Invalid(format!("expected a number of bytes such as 512MiB, found {text:?}")))
 }
 
 /// A count of bytes that is not below `min`.
 pub fn bytes_at_least(text: &str, min: u64) -> Result<u64, Invalid> {
     match bytes(text)? {
-        count if count < min => Err(Invalid(format!(
-            "expected at least {}, found {text:?}",
-            bytes_text(min)
-        ))),
+        count if count < min => {
+            Err(Invalid(format!("expected at least {}, found {text:?}", bytes_text(min))))
+        }
         count => Ok(count),
     }
 }
 
 /// A count of bytes in the largest unit that divides it.
 pub fn bytes_text(count: u64) -> String {
-    let (unit, factor) = UNITS[..3]
-        .iter()
-        .find(|(_, factor)| count > 0 && count.is_multiple_of(*factor))
-        .unwrap_or(&("B", 1));
+    let (unit, factor) =
+        UNITS[..3].iter().find(|(_, factor)| count > 0 && count.is_multiple_of(*factor)).unwrap_or(&("B", 1));
     format!("{}{unit}", count / factor)
 }
 
 /// `true` or `false`.
 pub fn boolean(text: &str) -> Result<bool, Invalid> {
-    text.parse()
-        .map_err(|_| Invalid(format!("expected true or false, found {text:?}")))
+    text.parse().map_err(|_| Invalid(format!("expected true or false, found {text:?}")))
 }
 
 /// A filter of log lines: a level, or levels by module.
@@ -162,10 +148,7 @@ mod tests {
     #[test]
     fn addresses_have_a_port() {
         check(address("127.0.0.1:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
-        check(
-            address("localhost:7400"),
-            Ok(SocketAddr::from(([127, 0, 0, 1], 7400))),
-        );
+        check(address("localhost:7400"), Ok(SocketAddr::from(([127, 0, 0, 1], 7400))));
         for bad in ["", "7400", "127.0.0.1", "host:1", "127.0.0.1:70000"] {
             check(address(bad), Err("expected an IP address and a port"));
         }
@@ -173,10 +156,7 @@ mod tests {
 
     #[test]
     fn log_settings_are_checked() {
-        check(
-            log_filter("warn,outrigger=debug"),
-            Ok("warn,outrigger=debug".into()),
-        );
+        check(log_filter("warn,outrigger=debug"), Ok("warn,outrigger=debug".into()));
         check(log_filter(""), Err("found none"));
         check(log_filter("outrigger=loud"), Err("expected a filter"));
         check(log_format("json"), Ok(LogFormat::Json));

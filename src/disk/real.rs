@@ -19,10 +19,7 @@ const HOLDER_BYTES_MAX: u64 = 256;
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RealDisk;
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one owner of the operating system's files"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the one owner of the operating system's files")]
 impl Disk for RealDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         if dir.is_dir() {
@@ -88,12 +85,7 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockGuard>> {
         let mut options = fs::OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;
@@ -103,12 +95,7 @@ impl Disk for RealDisk {
             Err(fs::TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 // Whoever holds the lock may be writing its name just now; the refusal stands without it.
-                if (&mut file)
-                    .take(HOLDER_BYTES_MAX)
-                    .read_to_string(&mut text)
-                    .is_err()
-                    || text.is_empty()
-                {
+                if (&mut file).take(HOLDER_BYTES_MAX).read_to_string(&mut text).is_err() || text.is_empty() {
                     "another process".clone_into(&mut text);
                 }
                 Err(io::Error::new(io::ErrorKind::WouldBlock, text))
@@ -166,15 +153,9 @@ mod tests {
         replace_file(&RealDisk, &path, b"first").unwrap();
         replace_file(&RealDisk, &path, b"second").unwrap();
         assert_eq!(read_file(&RealDisk, &path, 6).unwrap(), b"second");
-        assert_eq!(
-            read_file(&RealDisk, &path, 5).unwrap_err().kind(),
-            io::ErrorKind::InvalidData
-        );
+        assert_eq!(read_file(&RealDisk, &path, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(RealDisk.list(&dir).unwrap(), ["one"]);
-        assert_eq!(
-            RealDisk.create_new(&path).unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(RealDisk.create_new(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         let file = RealDisk.open(&path, Access::ReadWrite).unwrap();
         file.write_all_at(b"!", 9).unwrap();
         assert_eq!(file.len().unwrap(), 10);
@@ -184,10 +165,7 @@ mod tests {
         assert!(RealDisk.free_bytes(&dir).unwrap() > 0);
         RealDisk.remove_file(&path).unwrap();
         assert!(!RealDisk.exists(&path).unwrap());
-        assert_eq!(
-            RealDisk.list(&dir.join("none")).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(RealDisk.list(&dir.join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -35,9 +35,7 @@ impl SimDisk {
     }
 
     fn with(state: State) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// How many changing operations (writes, lengths, syncs, creations, renames, removals) there have been.
@@ -105,11 +103,7 @@ impl SimDisk {
     }
 
     fn file(&self, inode: u64, access: Access) -> Box<dyn File> {
-        Box::new(SimFile {
-            disk: self.clone(),
-            inode,
-            access,
-        })
+        Box::new(SimFile { disk: self.clone(), inode, access })
     }
 }
 
@@ -174,10 +168,7 @@ impl Disk for SimDisk {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, holder.clone()));
         }
         state.locks.insert(path.to_owned(), holder.to_owned());
-        Ok(Box::new(SimLock {
-            disk: self.clone(),
-            path: path.to_owned(),
-        }))
+        Ok(Box::new(SimLock { disk: self.clone(), path: path.to_owned() }))
     }
 }
 
@@ -285,19 +276,11 @@ impl Directory {
         let in_order = random.below(2) == 0;
         let kept = random.below(self.unsynced.len() as u64 + 1);
         for (i, entry) in self.unsynced.iter().enumerate() {
-            if if in_order {
-                (i as u64) < kept
-            } else {
-                random.below(2) == 0
-            } {
+            if if in_order { (i as u64) < kept } else { random.below(2) == 0 } {
                 Self::apply(&mut names, entry);
             }
         }
-        Self {
-            visible: names.clone(),
-            durable: names,
-            unsynced: Vec::new(),
-        }
+        Self { visible: names.clone(), durable: names, unsynced: Vec::new() }
     }
 }
 

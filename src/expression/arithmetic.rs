@@ -53,18 +53,11 @@ fn numbers(left: &Value<'_>, right: &Value<'_>) -> Option<Numbers> {
 }
 
 fn whole<'a>(result: Option<i64>) -> Outcome<'a> {
-    result.map_or_else(
-        || message("the result does not fit a 64-bit integer"),
-        |value| Ok(Value::Int(value)),
-    )
+    result.map_or_else(|| message("the result does not fit a 64-bit integer"), |value| Ok(Value::Int(value)))
 }
 
 pub(super) fn finite<'a>(result: f64) -> Outcome<'a> {
-    if result.is_finite() {
-        Ok(Value::Double(result))
-    } else {
-        message("the result is not a finite number")
-    }
+    if result.is_finite() { Ok(Value::Double(result)) } else { message("the result is not a finite number") }
 }
 
 /// The sum of two numbers.
@@ -82,9 +75,7 @@ pub(super) fn add<'a>(left: &Value<'a>, right: &Value<'a>, meter: &mut Meter) ->
             let (a, b) = (a.as_str(), b.as_str());
             meter.charge_bytes(a.len() + b.len())?;
             if a.len() + b.len() > EXPRESSION_TEXT_BYTES_MAX {
-                return message(format!(
-                    "the text would be longer than {EXPRESSION_TEXT_BYTES_MAX} bytes"
-                ));
+                return message(format!("the text would be longer than {EXPRESSION_TEXT_BYTES_MAX} bytes"));
             }
             Ok(Value::text(&[a, b].concat()))
         }
@@ -157,10 +148,7 @@ pub(super) fn negate<'a>(value: &Value<'_>) -> Outcome<'a> {
 }
 
 fn duration<'a>(result: Option<SignedDuration>) -> Outcome<'a> {
-    result.map_or_else(
-        || message("the duration is out of range"),
-        |value| Ok(Value::Duration(value)),
-    )
+    result.map_or_else(|| message("the duration is out of range"), |value| Ok(Value::Duration(value)))
 }
 
 fn later<'a>(time: Timestamp, by: SignedDuration) -> Outcome<'a> {

@@ -71,9 +71,7 @@ impl<'v, 'a> Arguments<'v, 'a> {
     }
 
     fn text(&self, at: usize) -> Outcome<&'v str> {
-        self.get(at)
-            .as_text()
-            .map_or_else(|| self.expected(at, "a text"), Ok)
+        self.get(at).as_text().map_or_else(|| self.expected(at, "a text"), Ok)
     }
 
     fn int(&self, at: usize) -> Outcome<i64> {
@@ -84,9 +82,7 @@ impl<'v, 'a> Arguments<'v, 'a> {
     }
 
     fn items(&self, at: usize) -> Outcome<Items<'v, 'a>> {
-        self.get(at)
-            .items()
-            .map_or_else(|| self.expected(at, "a list"), Ok)
+        self.get(at).items().map_or_else(|| self.expected(at, "a list"), Ok)
     }
 }
 
@@ -157,9 +153,7 @@ fn made(text: &str, meter: &mut Meter) -> Outcome<Value<'static>> {
 
 fn check_length(bytes: usize) -> Outcome<()> {
     if bytes > EXPRESSION_TEXT_BYTES_MAX {
-        message(format!(
-            "the text would be longer than {EXPRESSION_TEXT_BYTES_MAX} bytes"
-        ))
+        message(format!("the text would be longer than {EXPRESSION_TEXT_BYTES_MAX} bytes"))
     } else {
         Ok(())
     }

@@ -22,12 +22,7 @@ use crate::{json::Json, limits::REGEX_BYTES_MAX};
 pub(super) fn compile(source: &str, scope: &Scope<'_>) -> Result<Node, CompileError> {
     scan::check(source).map_err(|fault| CompileError::at(source, fault.at, fault.message))?;
     let (expression, info) = parse(source)?;
-    let mut compiler = Compiler {
-        source,
-        info,
-        scope,
-        locals: Vec::new(),
-    };
+    let mut compiler = Compiler { source, info, scope, locals: Vec::new() };
     compiler.node(&expression)
 }
 
@@ -112,31 +107,13 @@ impl Compiler<'_> {
     }
 
     fn variable(&self, id: u64, name: &str) -> Result<Node, CompileError> {
-        let local = self
-            .locals
-            .iter()
-            .rposition(|local| local == name)
-            .map(Root::Local);
-        let root = local.or_else(|| {
-            self.scope
-                .variables
-                .iter()
-                .position(|at| *at == name)
-                .map(Root::Variable)
-        });
+        let local = self.locals.iter().rposition(|local| local == name).map(Root::Local);
+        let root =
+            local.or_else(|| self.scope.variables.iter().position(|at| *at == name).map(Root::Variable));
         if let Some(root) = root {
-            return Ok(Node::Path(Path {
-                root,
-                name: name.into(),
-                fields: Vec::new(),
-            }));
+            return Ok(Node::Path(Path { root, name: name.into(), fields: Vec::new() }));
         }
-        let named = self
-            .scope
-            .variables
-            .iter()
-            .copied()
-            .filter(|name| !name.is_empty());
+        let named = self.scope.variables.iter().copied().filter(|name| !name.is_empty());
         let known: Vec<&str> = named.chain(self.locals.iter().map(String::as_str)).collect();
         let elsewhere = self.scope.hidden.iter().find(|(hidden, _)| *hidden == name);
         let hint = match (elsewhere, nearest(name, known.iter().copied())) {
@@ -148,11 +125,7 @@ impl Compiler<'_> {
     }
 
     fn call(&mut self, id: u64, call: &CallExpr) -> Result<Node, CompileError> {
-        let CallExpr {
-            func_name,
-            target,
-            args,
-        } = call;
+        let CallExpr { func_name, target, args } = call;
         match (target.as_deref(), args.as_slice()) {
             (None, [left, right]) => {
                 if let Some(node) = self.two_sided(id, func_name, left, right)? {
@@ -206,10 +179,7 @@ impl Compiler<'_> {
                 let Expr::Literal(LiteralValue::String(field)) = &right.expr else {
                     return self.refuse(id, "expected a field");
                 };
-                return Ok(Some(Node::OptionalSelect(
-                    self.boxed(left)?,
-                    field.inner().into(),
-                )));
+                return Ok(Some(Node::OptionalSelect(self.boxed(left)?, field.inner().into())));
             }
             "matches" => return self.matches(left, right).map(Some),
             "lookup" => return self.lookup(id, left, right).map(Some),
@@ -246,10 +216,7 @@ impl Compiler<'_> {
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
             return self.refuse(pattern.id, "expected a regular expression as a literal text");
         };
-        let compiled = RegexBuilder::new(text.inner())
-            .size_limit(REGEX_BYTES_MAX)
-            .nest_limit(50)
-            .build();
+        let compiled = RegexBuilder::new(text.inner()).size_limit(REGEX_BYTES_MAX).nest_limit(50).build();
         match compiled {
             Ok(regex) => Ok(Node::Matches(self.boxed(operand)?, Box::new(regex))),
             Err(error) => {
@@ -266,10 +233,7 @@ impl Compiler<'_> {
             return self.refuse_call(id, "lookup", "lookup is not known here: only projections have it");
         };
         let Expr::Literal(LiteralValue::String(name)) = &collection.expr else {
-            return self.refuse(
-                collection.id,
-                "expected the name of a collection as a literal text",
-            );
+            return self.refuse(collection.id, "expected the name of a collection as a literal text");
         };
         let name = name.inner();
         if let Some(number) = known.iter().position(|at| *at == name) {
@@ -290,34 +254,22 @@ impl Compiler<'_> {
             Some(target) if is_math(target) => (Style::Math, None),
             Some(target) => (Style::Method, Some(target)),
         };
-        let mut found = SIGNATURES
-            .iter()
-            .filter(|row| row.name == name && row.style == style);
+        let mut found = SIGNATURES.iter().filter(|row| row.name == name && row.style == style);
         let Some(signature) = found.next() else {
             return self.unknown_function(id, name, style);
         };
         let (least, most, count) = (signature.arguments_min, signature.arguments_max, call.args.len());
         if count < least || count > most {
-            let expected = if least == most {
-                least.to_string()
-            } else {
-                format!("{least} to {most}")
-            };
+            let expected = if least == most { least.to_string() } else { format!("{least} to {most}") };
             return self.refuse_call(
                 id,
                 name,
                 &format!("`{name}` takes {expected} arguments, found {count}"),
             );
         }
-        let arguments = receiver
-            .into_iter()
-            .chain(&call.args)
-            .map(|argument| self.node(argument));
+        let arguments = receiver.into_iter().chain(&call.args).map(|argument| self.node(argument));
         let arguments: Vec<Node> = arguments.collect::<Result<_, _>>()?;
-        let opens = matches!(
-            signature.function,
-            Function::Or | Function::HasValue | Function::OptionalValue
-        );
+        let opens = matches!(signature.function, Function::Or | Function::HasValue | Function::OptionalValue);
         match &arguments[..] {
             [receiver, ..] if opens && !self.optional(receiver) => self.refuse_call(
                 id,
@@ -339,11 +291,7 @@ impl Compiler<'_> {
             (None, Some(near)) => format!(": did you mean `{near}`?"),
             (None, None) => String::new(),
         };
-        let shown = if style == Style::Math {
-            format!("math.{name}")
-        } else {
-            name.to_owned()
-        };
+        let shown = if style == Style::Math { format!("math.{name}") } else { name.to_owned() };
         self.refuse_call(id, name, &format!("unknown function `{shown}`{hint}"))
     }
 
@@ -356,11 +304,7 @@ impl Compiler<'_> {
         };
         let (kind, only, body) = match (&fold.accu_init.expr, step.args.as_slice()) {
             (Expr::Literal(LiteralValue::Boolean(all)), [_, body]) => {
-                let kind = if *all.inner() {
-                    FoldKind::All
-                } else {
-                    FoldKind::Exists
-                };
+                let kind = if *all.inner() { FoldKind::All } else { FoldKind::Exists };
                 (kind, None, body)
             }
             (Expr::Literal(LiteralValue::Int(_)), [body, _, _]) => (FoldKind::ExistsOne, None, body),
@@ -383,18 +327,8 @@ impl Compiler<'_> {
         let (only, body) = (only?, body?);
         let innermost = Root::Local(self.locals.len());
         let itself = matches!(&body, Node::Path(path) if path.root == innermost && path.fields.is_empty());
-        let kind = if kind == FoldKind::Map && only.is_some() && itself {
-            FoldKind::Filter
-        } else {
-            kind
-        };
-        Ok(Node::Fold(Box::new(Fold {
-            kind,
-            range,
-            variable: fold.iter_var.as_str().into(),
-            body,
-            only,
-        })))
+        let kind = if kind == FoldKind::Map && only.is_some() && itself { FoldKind::Filter } else { kind };
+        Ok(Node::Fold(Box::new(Fold { kind, range, variable: fold.iter_var.as_str().into(), body, only })))
     }
 
     /// Whether the value can be an optional.

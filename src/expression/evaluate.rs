@@ -126,15 +126,11 @@ impl<'a> Machine<'a, '_> {
         match node {
             Node::Path(path) => {
                 let root = self.root(path.root).clone();
-                Ok(path
-                    .fields
-                    .iter()
-                    .try_fold(root, |value, field| value.field(field)))
+                Ok(path.fields.iter().try_fold(root, |value, field| value.field(field)))
             }
-            Node::Select(operand, field) => Ok(self
-                .present(operand)?
-                .and_then(opened)
-                .and_then(|value| value.field(field))),
+            Node::Select(operand, field) => {
+                Ok(self.present(operand)?.and_then(opened).and_then(|value| value.field(field)))
+            }
             node => Ok(opened(self.run(node)?)),
         }
     }
@@ -150,19 +146,14 @@ impl<'a> Machine<'a, '_> {
         match (value.items(), &at) {
             (Some(items), Value::Int(_)) => {
                 let (length, at) = (items.len(), Described(&at));
-                refuse(format!(
-                    "`{operand}` has {length} items, and none at {at} (they count from 0)"
-                ))
+                refuse(format!("`{operand}` has {length} items, and none at {at} (they count from 0)"))
             }
             (Some(_), _) => refuse(format!("`{index}` is {}, expected an integer", Described(&at))),
             (None, Value::Text(name)) => Err(missing(&value, &operand.to_string(), name.as_str())),
             (None, _) if value.is_map() => {
                 refuse(format!("`{index}` is {}, expected a text", Described(&at)))
             }
-            (None, _) => refuse(format!(
-                "`{operand}` is {}, expected a list or map",
-                Described(&value)
-            )),
+            (None, _) => refuse(format!("`{operand}` is {}, expected a list or map", Described(&value))),
         }
     }
 
@@ -230,11 +221,7 @@ impl<'a> Machine<'a, '_> {
         match (all.is_map(), item.as_text()) {
             (true, Some(key)) => Ok(Value::Bool(all.field(key).is_some())),
             (true, None) => Ok(Value::Bool(false)),
-            (false, _) => refuse(format!(
-                "`{}` is {}, expected a list or map",
-                sides.1,
-                Described(all)
-            )),
+            (false, _) => refuse(format!("`{}` is {}, expected a list or map", sides.1, Described(all))),
         }
     }
 
@@ -245,11 +232,7 @@ impl<'a> Machine<'a, '_> {
         }
         match self.run(&item.value)? {
             Value::Optional(value) => Ok(value.map(Rc::unwrap_or_clone)),
-            value => refuse(format!(
-                "`{}` is {}, not an optional",
-                item.value,
-                Described(&value)
-            )),
+            value => refuse(format!("`{}` is {}, not an optional", item.value, Described(&value))),
         }
     }
 
@@ -267,10 +250,7 @@ impl<'a> Machine<'a, '_> {
             let key = match self.run(key_node)? {
                 Value::Text(key) => key,
                 other => {
-                    return refuse(format!(
-                        "`{key_node}` is {}, expected a text as key",
-                        Described(&other)
-                    ));
+                    return refuse(format!("`{key_node}` is {}, expected a text as key", Described(&other)));
                 }
             };
             if let Some(value) = self.item(item)? {
@@ -278,10 +258,7 @@ impl<'a> Machine<'a, '_> {
             }
         }
         made.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
-        match made
-            .windows(2)
-            .find(|pair| pair[0].0.as_str() == pair[1].0.as_str())
-        {
+        match made.windows(2).find(|pair| pair[0].0.as_str() == pair[1].0.as_str()) {
             Some(pair) => refuse(format!("the key {:?} comes twice in a map", pair[0].0.as_str())),
             None => Ok(Value::Map(Rc::new(made))),
         }
@@ -300,12 +277,7 @@ impl<'a> Machine<'a, '_> {
         let range = match self.plain(&fold.range)? {
             Value::Object(object) => {
                 self.meter.charge(object.len() as u64)?;
-                Value::list(
-                    object
-                        .iter()
-                        .map(|(key, _)| Value::Text(Text::Borrowed(key)))
-                        .collect(),
-                )
+                Value::list(object.iter().map(|(key, _)| Value::Text(Text::Borrowed(key))).collect())
             }
             Value::Map(entries) => {
                 self.meter.charge(entries.len() as u64)?;
@@ -314,11 +286,7 @@ impl<'a> Machine<'a, '_> {
             range => range,
         };
         let Some(items) = range.items() else {
-            return refuse(format!(
-                "`{}` is {}, expected a list or map",
-                fold.range,
-                Described(&range)
-            ));
+            return refuse(format!("`{}` is {}, expected a list or map", fold.range, Described(&range)));
         };
         let local = self.locals.len();
         self.locals.push(Value::Null);
@@ -402,9 +370,7 @@ fn select<'a>(value: Value<'a>, operand: &Node, field: &str) -> Outcome<Value<'a
     if let Value::Optional(inner) = value {
         return Ok(optional(inner.and_then(|inner| inner.field(field))));
     }
-    value
-        .field(field)
-        .ok_or_else(|| missing(&value, &operand.to_string(), field))
+    value.field(field).ok_or_else(|| missing(&value, &operand.to_string(), field))
 }
 
 fn at_index<'a>(value: &Value<'a>, at: &Value<'a>) -> Option<Value<'a>> {

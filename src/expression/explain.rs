@@ -27,10 +27,9 @@ pub(super) fn missing(value: &Value<'_>, of: &str, field: &str) -> EvaluateError
 
 pub(super) fn one_sided(trouble: Trouble, operand: &Node, value: &Value<'_>) -> EvaluateError {
     match trouble {
-        Trouble::Kinds(expected) => EvaluateError::new(format!(
-            "`{operand}` is {}, and - takes {expected}",
-            Described(value)
-        )),
+        Trouble::Kinds(expected) => {
+            EvaluateError::new(format!("`{operand}` is {}, and - takes {expected}", Described(value)))
+        }
         Trouble::Message(message) => EvaluateError::new(format!("`-{operand}`: {message}")),
         Trouble::Limit(error) => error,
     }

@@ -80,13 +80,7 @@ pub(super) struct Signature {
 }
 
 const fn of(name: &'static str, style: Style, function: Function, min: usize, max: usize) -> Signature {
-    Signature {
-        name,
-        style,
-        function,
-        arguments_min: min,
-        arguments_max: max,
-    }
+    Signature { name, style, function, arguments_min: min, arguments_max: max }
 }
 
 /// Arguments of `math.greatest` and `math.least`.
@@ -175,11 +169,6 @@ const SPECIAL: [(&str, Style); 10] = [
 
 /// The names that can be called in this style.
 pub(super) fn names(style: Style) -> impl Iterator<Item = &'static str> {
-    let plain = SIGNATURES
-        .iter()
-        .map(|signature| (signature.name, signature.style));
-    plain
-        .chain(SPECIAL)
-        .filter(move |(_, at)| *at == style)
-        .map(|(name, _)| name)
+    let plain = SIGNATURES.iter().map(|signature| (signature.name, signature.style));
+    plain.chain(SPECIAL).filter(move |(_, at)| *at == style).map(|(name, _)| name)
 }

@@ -13,12 +13,8 @@ pub fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&
 /// The edit distance of Levenshtein (1965), letters in any case being the same.
 fn distance(a: &str, b: &str) -> usize {
     const CHARS_MAX: usize = 64;
-    let letters = |text: &str| -> Vec<char> {
-        text.chars()
-            .take(CHARS_MAX)
-            .flat_map(char::to_lowercase)
-            .collect()
-    };
+    let letters =
+        |text: &str| -> Vec<char> { text.chars().take(CHARS_MAX).flat_map(char::to_lowercase).collect() };
     let (a, b) = (letters(a), letters(b));
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, letter) in a.iter().enumerate() {

@@ -16,11 +16,7 @@ pub(super) fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), CompileError
     };
     // The parser is another's: a panic of its must not become one of ours.
     let Ok(parsed) = catch_unwind(AssertUnwindSafe(parser)) else {
-        return Err(CompileError::at(
-            source,
-            0,
-            "the parser cannot read this expression".into(),
-        ));
+        return Err(CompileError::at(source, 0, "the parser cannot read this expression".into()));
     };
     parsed.map_err(|errors| {
         let Some(first) = errors.errors.first() else {
@@ -28,11 +24,7 @@ pub(super) fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), CompileError
         };
         let line = usize::try_from(first.pos.0).unwrap_or(1).max(1);
         let column = usize::try_from(first.pos.1).unwrap_or(1).max(1);
-        CompileError::at(
-            source,
-            offset_of(source, line, column, &first.msg),
-            friendly(&first.msg),
-        )
+        CompileError::at(source, offset_of(source, line, column, &first.msg), friendly(&first.msg))
     })
 }
 
@@ -41,11 +33,8 @@ fn offset_of(source: &str, line: usize, column: usize, message: &str) -> usize {
     let line_start: usize = source.split_inclusive('\n').take(line - 1).map(str::len).sum();
     let rest = &source[line_start..];
     let of_macro = message.starts_with("argument must be") || message.starts_with("invalid argument to");
-    let inside = if of_macro {
-        Some(column - 1)
-    } else {
-        rest.char_indices().nth(column - 1).map(|(at, _)| at)
-    };
+    let inside =
+        if of_macro { Some(column - 1) } else { rest.char_indices().nth(column - 1).map(|(at, _)| at) };
     line_start + inside.unwrap_or(rest.len()).min(rest.len())
 }
 

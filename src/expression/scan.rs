@@ -104,10 +104,7 @@ struct Row {
 impl Nesting {
     fn take(&mut self, source: &str, token: &Token) -> Result<(), Fault> {
         let byte = source.as_bytes()[token.start];
-        let row = self
-            .open
-            .last_mut()
-            .map_or(&mut self.outermost, |level| &mut level.row);
+        let row = self.open.last_mut().map_or(&mut self.outermost, |level| &mut level.row);
         match token.kind {
             Kind::Value => return Ok(()),
             Kind::Comma => *row = Row::default(),
@@ -117,11 +114,7 @@ impl Nesting {
             Kind::Open => {
                 row.chain += 1;
                 let (at, row) = (token.start, Row::default());
-                self.open.push(Level {
-                    bracket: byte,
-                    at,
-                    row,
-                });
+                self.open.push(Level { bracket: byte, at, row });
             }
             Kind::Close => match self.open.pop().map(|level| level.bracket) {
                 Some(b'(') if byte == b')' => {}
@@ -144,17 +137,12 @@ impl Nesting {
         let bounds = [
             (brackets, EXPRESSION_BRACKETS_MAX, "open brackets"),
             (choices, EXPRESSION_CHOICES_MAX, "conditionals and open brackets"),
-            (
-                chain,
-                EXPRESSION_CHAIN_MAX,
-                "operators, fields and calls in a row",
-            ),
+            (chain, EXPRESSION_CHAIN_MAX, "operators, fields and calls in a row"),
         ];
         match bounds.iter().find(|(found, most, _)| found > most) {
-            Some((_, most, what)) => fault(
-                at,
-                format!("the expression nests too deep: at most {most} {what}"),
-            ),
+            Some((_, most, what)) => {
+                fault(at, format!("the expression nests too deep: at most {most} {what}"))
+            }
             None => Ok(()),
         }
     }
@@ -280,10 +268,7 @@ mod tests {
     #[track_caller]
     fn check_refused(source: &str, at: usize, expected: &str) {
         let found = check(source).expect_err(source);
-        assert!(
-            found.at == at && found.message.contains(expected),
-            "{source}: {found:?}"
-        );
+        assert!(found.at == at && found.message.contains(expected), "{source}: {found:?}");
     }
 
     #[test]
@@ -317,10 +302,7 @@ mod tests {
         ] {
             assert_eq!(check(source), Ok(()), "{source}");
         }
-        assert_eq!(
-            check(&format!("a.b.c == 1{}", " && a.b.c == 1".repeat(200))),
-            Ok(())
-        );
+        assert_eq!(check(&format!("a.b.c == 1{}", " && a.b.c == 1".repeat(200))), Ok(()));
         assert_eq!(check(&format!("[1{}]", ", a.b.c".repeat(500))), Ok(()));
     }
 

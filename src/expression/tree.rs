@@ -138,20 +138,12 @@ impl Display for Node {
             }
             Self::Conditional(parts) => {
                 let (condition, then, otherwise) = &**parts;
-                write!(
-                    f,
-                    "{} ? {} : {}",
-                    Operand(condition),
-                    Operand(then),
-                    Operand(otherwise)
-                )
+                write!(f, "{} ? {} : {}", Operand(condition), Operand(then), Operand(otherwise))
             }
             Self::Constant(value) => write_constant(f, value),
             Self::Path(path) => {
                 f.write_str(&path.name)?;
-                path.fields
-                    .iter()
-                    .try_for_each(|field| write!(f, ".{}", Name(field)))
+                path.fields.iter().try_for_each(|field| write!(f, ".{}", Name(field)))
             }
             Self::Select(operand, field) => write!(f, "{}.{}", Operand(operand), Name(field)),
             Self::OptionalSelect(operand, field) => write!(f, "{}.?{}", Operand(operand), Name(field)),
@@ -284,9 +276,7 @@ impl Display for Name<'_> {
 /// Whether the text is an identifier by its letters.
 pub(super) fn is_word(text: &str) -> bool {
     let mut bytes = text.bytes();
-    bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 

@@ -146,12 +146,9 @@ impl<'a> Value<'a> {
     /// The fields of a map in order of their keys.
     pub(super) fn entries(&self) -> Option<Vec<(Text<'a>, Self)>> {
         match self {
-            Self::Object(object) => Some(
-                object
-                    .iter()
-                    .map(|(key, value)| (Text::Borrowed(key), Self::from(value)))
-                    .collect(),
-            ),
+            Self::Object(object) => {
+                Some(object.iter().map(|(key, value)| (Text::Borrowed(key), Self::from(value))).collect())
+            }
             Self::Map(entries) => Some(entries.to_vec()),
             _ => None,
         }
@@ -185,10 +182,7 @@ impl<'a> Value<'a> {
             Self::Object(object) => Json::Object((*object).clone()),
             Self::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
             Self::Map(entries) => Json::Object(
-                entries
-                    .iter()
-                    .map(|(key, value)| (key.as_str().into(), value.to_json()))
-                    .collect(),
+                entries.iter().map(|(key, value)| (key.as_str().into(), value.to_json())).collect(),
             ),
             Self::Time(time) => Json::Text(time.to_string().into()),
             Self::Duration(duration) => Json::Text(duration_text(*duration).into()),

@@ -48,39 +48,26 @@ pub(super) fn open_runs(
     }
     let ranges: Vec<(u64, u64)> = runs.iter().map(|run| (run.first(), run.last())).collect();
     let (kept, gaps) = choose(&ranges, log_first, head);
-    leftovers.extend(
-        (0..runs.len())
-            .filter(|at| !kept.contains(at))
-            .map(|at| runs[at].path().to_owned()),
-    );
+    leftovers.extend((0..runs.len()).filter(|at| !kept.contains(at)).map(|at| runs[at].path().to_owned()));
     for path in &leftovers {
         disk.remove_file(path).map_err(IndexError::io("remove", path))?;
     }
     if !leftovers.is_empty() {
         disk.sync_dir(dir).map_err(IndexError::io("sync", dir))?;
     }
-    Ok(Found {
-        runs: kept.into_iter().map(|at| Arc::clone(&runs[at])).collect(),
-        gaps,
-    })
+    Ok(Found { runs: kept.into_iter().map(|at| Arc::clone(&runs[at])).collect(), gaps })
 }
 
 /// The indices of the ranges to keep, in order of position, and the gaps between them: from the front, always the
 /// range that begins first and reaches farthest.
 fn choose(ranges: &[(u64, u64)], log_first: u64, head: u64) -> (Vec<usize>, Vec<(u64, u64)>) {
     let usable = |at: &usize| ranges[*at].1 <= head;
-    let start = (0..ranges.len())
-        .filter(usable)
-        .map(|at| ranges[at].0)
-        .chain([log_first])
-        .min()
-        .unwrap_or(log_first);
+    let start =
+        (0..ranges.len()).filter(usable).map(|at| ranges[at].0).chain([log_first]).min().unwrap_or(log_first);
     let (mut kept, mut gaps): (Vec<usize>, Vec<(u64, u64)>) = (Vec::new(), Vec::new());
     let mut next = start;
     loop {
-        let behind = (0..ranges.len())
-            .filter(usable)
-            .filter(|at| ranges[*at].0 >= next);
+        let behind = (0..ranges.len()).filter(usable).filter(|at| ranges[*at].0 >= next);
         let Some(best) = behind.min_by_key(|at| (ranges[*at].0, u64::MAX - ranges[*at].1)) else {
             break;
         };
@@ -123,21 +110,9 @@ mod tests {
         check(&[], 1, 100, &[], &[]);
         check(&[(1, 10), (11, 20)], 1, 20, &[(1, 10), (11, 20)], &[]);
         check(&[(1, 10), (11, 20)], 1, 19, &[(1, 10)], &[]);
-        check(
-            &[(1, 10), (1, 40), (11, 20), (31, 40), (41, 50)],
-            1,
-            50,
-            &[(1, 40), (41, 50)],
-            &[],
-        );
+        check(&[(1, 10), (1, 40), (11, 20), (31, 40), (41, 50)], 1, 50, &[(1, 40), (41, 50)], &[]);
         check(&[(1, 10), (1, 40), (11, 20)], 1, 30, &[(1, 10), (11, 20)], &[]);
-        check(
-            &[(11, 20), (31, 40)],
-            1,
-            50,
-            &[(11, 20), (31, 40)],
-            &[(1, 10), (21, 30)],
-        );
+        check(&[(11, 20), (31, 40)], 1, 50, &[(11, 20), (31, 40)], &[(1, 10), (21, 30)]);
         check(&[(1, 10), (5, 20), (11, 15)], 1, 50, &[(1, 10), (11, 15)], &[]);
     }
 
@@ -145,13 +120,7 @@ mod tests {
     fn an_archived_beginning_is_kept_while_it_hangs_together() {
         check(&[(1, 10), (11, 20)], 11, 20, &[(1, 10), (11, 20)], &[]);
         check(&[(1, 10), (21, 30)], 25, 40, &[(21, 30)], &[]);
-        check(
-            &[(1, 10), (21, 30), (35, 40)],
-            25,
-            40,
-            &[(21, 30), (35, 40)],
-            &[(31, 34)],
-        );
+        check(&[(1, 10), (21, 30), (35, 40)], 25, 40, &[(21, 30), (35, 40)], &[(31, 34)]);
         check(&[(1, 10)], 25, 40, &[], &[]);
         check(&[(1, 24)], 25, 40, &[(1, 24)], &[]);
         check(&[], 25, 40, &[], &[]);

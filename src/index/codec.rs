@@ -13,10 +13,7 @@ pub(super) const CHECKSUM_BYTES: usize = 4;
 /// What ties checksums to their run, so that a block of another run is never taken for one of this.
 pub(super) fn checksum_seed(log_id: Uuid, first: u64, last: u64) -> u32 {
     let seed = crc32c::crc32c(log_id.as_bytes());
-    crc32c::crc32c_append(
-        crc32c::crc32c_append(seed, &first.to_le_bytes()),
-        &last.to_le_bytes(),
-    )
+    crc32c::crc32c_append(crc32c::crc32c_append(seed, &first.to_le_bytes()), &last.to_le_bytes())
 }
 
 /// The CRC32C of `data` where it lies at `offset` of the run with this seed.

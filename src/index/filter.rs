@@ -7,16 +7,8 @@
 /// Bits of filter for each expected key.
 const BITS_PER_KEY: u64 = 10;
 const WORDS: usize = 8;
-const SALTS: [u32; WORDS] = [
-    0x47b6_137b,
-    0x4497_4d91,
-    0x8824_ad5b,
-    0xa2b7_289d,
-    0x7054_95c7,
-    0x2df1_424b,
-    0x9efc_4947,
-    0x5c6b_fb31,
-];
+const SALTS: [u32; WORDS] =
+    [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 
 /// A set of key hashes, approximately.
 #[derive(Debug)]
@@ -45,11 +37,7 @@ impl KeyFilter {
 
     /// Its bytes in a run file.
     pub(super) fn encode(&self) -> Vec<u8> {
-        self.0
-            .iter()
-            .flatten()
-            .flat_map(|word| word.to_le_bytes())
-            .collect()
+        self.0.iter().flatten().flat_map(|word| word.to_le_bytes()).collect()
     }
 
     /// The filter with these bytes, unless they are no whole number of blocks.
@@ -88,15 +76,9 @@ mod tests {
         (0..10_000).for_each(|number| filter.add(key(number)));
         let filter = KeyFilter::decode(&filter.encode()).unwrap();
         assert!((0..10_000).all(|number| filter.may_contain(key(number))));
-        let passed = (10_000..110_000)
-            .filter(|number| filter.may_contain(key(*number)))
-            .count();
+        let passed = (10_000..110_000).filter(|number| filter.may_contain(key(*number))).count();
         assert!(passed < 2_000, "{passed} of 100,000 absent keys pass");
-        assert!(
-            filter.size_bytes() <= 12_544,
-            "{} bytes for 10,000 keys",
-            filter.size_bytes()
-        );
+        assert!(filter.size_bytes() <= 12_544, "{} bytes for 10,000 keys", filter.size_bytes());
     }
 
     #[test]

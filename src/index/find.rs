@@ -52,10 +52,7 @@ impl State {
             (false, Direction::Forward) => upto,
             (false, Direction::Backward) => after,
         };
-        Ok(Found {
-            positions: search.positions,
-            scanned_to,
-        })
+        Ok(Found { positions: search.positions, scanned_to })
     }
 
     fn search_next_layer(&self, search: &mut Search<'_>) -> Result<(), IndexError> {
@@ -67,11 +64,7 @@ impl State {
         if position >= layers.active.first() {
             return search.in_active(&layers.active);
         }
-        if let Some(part) = layers
-            .frozen
-            .iter()
-            .find(|part| (part.first()..part.end()).contains(&position))
-        {
+        if let Some(part) = layers.frozen.iter().find(|part| (part.first()..part.end()).contains(&position)) {
             let part = Arc::clone(part);
             drop(layers);
             return search.in_part(&part, part.first(), part.end() - 1);
@@ -128,11 +121,8 @@ impl Search<'_> {
         let (low, high) = (self.low.max(first), self.high.min(last));
         let mut progress = Progress::Done;
         if let Some(mut matcher) = matcher {
-            let stretch = Stretch {
-                low: (low - base) as u32,
-                high: (high - base) as u32,
-                direction: self.direction,
-            };
+            let stretch =
+                Stretch { low: (low - base) as u32, high: (high - base) as u32, direction: self.direction };
             let positions = &mut self.positions;
             let found = |offset: u32| positions.push(Position::new(base + u64::from(offset)));
             progress = matcher.search(stretch, &mut self.results, &mut self.steps, found)?;

@@ -66,12 +66,7 @@ impl Header {
         for number in [self.first, self.last, self.system_events, self.ids, self.terms] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        let Sections {
-            id_fences,
-            id_filter,
-            term_fences,
-            term_filter,
-        } = self.sections;
+        let Sections { id_fences, id_filter, term_fences, term_filter } = self.sections;
         for section in [id_fences, id_filter, term_fences, term_filter] {
             out.extend_from_slice(&section.offset.to_le_bytes());
             out.extend_from_slice(&section.len.to_le_bytes());
@@ -85,9 +80,7 @@ impl Header {
 
     /// The header with these bytes; the error says what was expected.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let body = bytes
-            .get(..HEADER_USED_BYTES - 4)
-            .ok_or("expected a whole header")?;
+        let body = bytes.get(..HEADER_USED_BYTES - 4).ok_or("expected a whole header")?;
         let mut fields = Fields(bytes);
         if fields.array() != Some(MAGIC) {
             return Err("expected the magic bytes of an index run");
@@ -100,21 +93,10 @@ impl Header {
         }
         let header = Self::take(fields).ok_or("expected a whole header")?;
         let section_fits = |section: &Section| {
-            section
-                .offset
-                .checked_add(section.len)
-                .is_some_and(|end| end <= header.file_len)
+            section.offset.checked_add(section.len).is_some_and(|end| end <= header.file_len)
         };
-        let Sections {
-            id_fences,
-            id_filter,
-            term_fences,
-            term_filter,
-        } = header.sections;
-        if ![id_fences, id_filter, term_fences, term_filter]
-            .iter()
-            .all(section_fits)
-        {
+        let Sections { id_fences, id_filter, term_fences, term_filter } = header.sections;
+        if ![id_fences, id_filter, term_fences, term_filter].iter().all(section_fits) {
             return Err("expected sections inside the file");
         }
         if header.first == 0
@@ -136,30 +118,12 @@ impl Header {
         }
         let mut sections = [Section::default(); SECTIONS];
         for section in &mut sections {
-            *section = Section {
-                offset: fields.u64()?,
-                len: fields.u64()?,
-                checksum: fields.u32()?,
-            };
+            *section = Section { offset: fields.u64()?, len: fields.u64()?, checksum: fields.u32()? };
         }
         let [first, last, system_events, ids, terms] = numbers;
         let [id_fences, id_filter, term_fences, term_filter] = sections;
-        let sections = Sections {
-            id_fences,
-            id_filter,
-            term_fences,
-            term_filter,
-        };
-        Some(Self {
-            log_id,
-            first,
-            last,
-            system_events,
-            ids,
-            terms,
-            sections,
-            file_len: fields.u64()?,
-        })
+        let sections = Sections { id_fences, id_filter, term_fences, term_filter };
+        Some(Self { log_id, first, last, system_events, ids, terms, sections, file_len: fields.u64()? })
     }
 }
 
@@ -180,11 +144,7 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        let section = |offset| Section {
-            offset,
-            len: 100,
-            checksum: 7,
-        };
+        let section = |offset| Section { offset, len: 100, checksum: 7 };
         Header {
             log_id: Uuid::from_u128(9),
             first: 5,
@@ -226,10 +186,7 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         check(|header| header.sections.term_filter.len += 1, "inside the file");
-        check(
-            |header| header.sections.id_fences.offset = u64::MAX,
-            "inside the file",
-        );
+        check(|header| header.sections.id_fences.offset = u64::MAX, "inside the file");
         check(|header| header.first = 0, "a range");
         check(|header| header.last = 4, "a range");
         check(|header| header.last = 1 << 40, "a range");
@@ -238,12 +195,7 @@ mod tests {
     #[test]
     fn names_say_what_a_run_covers() {
         assert_eq!(parse_run_name(&run_name(1, 131_072)), Some((1, 131_072)));
-        for name in [
-            "1-2.run",
-            "00000000000000000002-00000000000000000001.run",
-            "x.run",
-            "LOCK",
-        ] {
+        for name in ["1-2.run", "00000000000000000002-00000000000000000001.run", "x.run", "LOCK"] {
             assert_eq!(parse_run_name(name), None, "{name}");
         }
         assert_eq!(parse_run_name(&format!("{}.new", run_name(1, 2))), None);

@@ -22,12 +22,7 @@ pub(super) struct HeadCache {
 impl HeadCache {
     /// An empty cache for runs that end at `upto`.
     pub(super) fn new(upto: u64, entries_max: usize) -> Self {
-        Self {
-            upto,
-            entries_max,
-            young: HashMap::new(),
-            old: HashMap::new(),
-        }
+        Self { upto, entries_max, young: HashMap::new(), old: HashMap::new() }
     }
 
     /// The head of a stream, if it is here.
@@ -77,10 +72,7 @@ mod tests {
     }
 
     fn head(number: u64) -> StreamHead {
-        StreamHead {
-            revision: Revision::new(number),
-            last_position: Position::new(number),
-        }
+        StreamHead { revision: Revision::new(number), last_position: Position::new(number) }
     }
 
     #[test]

@@ -44,11 +44,7 @@ impl<'a> Matcher<'a> {
             None => Ok(None),
         };
         let mut matcher = Self::default();
-        let keys = filter
-            .stream
-            .iter()
-            .map(stream_key)
-            .chain(filter.tags.iter().map(tag_key));
+        let keys = filter.stream.iter().map(stream_key).chain(filter.tags.iter().map(tag_key));
         for key in keys {
             let Some(list) = list(key)? else { return Ok(None) };
             matcher.all.push(list);

@@ -33,9 +33,7 @@ pub(super) fn due(sizes: &[u64], run_events: u32) -> Option<Range<usize>> {
                 && window.last().is_some_and(|size| tier(*size) == allowed)
                 && window.iter().sum::<u64>() <= INDEX_MERGED_EVENTS_MAX
         };
-        let start = windows
-            .enumerate()
-            .find_map(|(start, window)| fits(window).then_some(start))?;
+        let start = windows.enumerate().find_map(|(start, window)| fits(window).then_some(start))?;
         Some(start..start + INDEX_MERGE_FAN_IN)
     })
 }
@@ -49,27 +47,13 @@ pub(super) fn merge(
     mut pause: impl FnMut() -> Result<(), IndexError>,
 ) -> Result<PathBuf, IndexError> {
     let (first, last) = (runs[0].first(), runs[runs.len() - 1].last());
-    assert!(
-        runs.windows(2).all(|pair| pair[0].last() + 1 == pair[1].first()),
-        "merged runs are adjacent"
-    );
+    assert!(runs.windows(2).all(|pair| pair[0].last() + 1 == pair[1].first()), "merged runs are adjacent");
     let ids = runs.iter().map(|run| run.header().ids).sum();
     let terms = runs.iter().map(|run| run.header().terms).sum();
-    write_run(
-        disk,
-        dir,
-        RunSize {
-            log_id,
-            first,
-            last,
-            ids,
-            terms,
-        },
-        |writer| {
-            merge_ids(runs, first, writer, &mut pause)?;
-            merge_terms(runs, first, writer, &mut pause)
-        },
-    )
+    write_run(disk, dir, RunSize { log_id, first, last, ids, terms }, |writer| {
+        merge_ids(runs, first, writer, &mut pause)?;
+        merge_terms(runs, first, writer, &mut pause)
+    })
 }
 
 fn merge_ids(
@@ -80,20 +64,13 @@ fn merge_ids(
 ) -> Result<(), IndexError> {
     let mut cursors: Vec<IdCursor<'_>> = Vec::with_capacity(runs.len());
     for run in runs {
-        let mut cursor = IdCursor {
-            run,
-            shift: (run.first() - first) as u32,
-            block: 0,
-            entries: Vec::new(),
-            at: 0,
-        };
+        let mut cursor =
+            IdCursor { run, shift: (run.first() - first) as u32, block: 0, entries: Vec::new(), at: 0 };
         cursor.fill()?;
         cursors.push(cursor);
     }
-    while let Some((id, cursor)) = cursors
-        .iter_mut()
-        .filter_map(|cursor| Some((cursor.id()?, cursor)))
-        .min_by_key(|(id, _)| *id)
+    while let Some((id, cursor)) =
+        cursors.iter_mut().filter_map(|cursor| Some((cursor.id()?, cursor))).min_by_key(|(id, _)| *id)
     {
         writer.push_id(&id, cursor.offset())?;
         cursor.at += 1;
@@ -118,11 +95,7 @@ struct IdCursor<'a> {
 
 impl IdCursor<'_> {
     fn entry(&self) -> Option<([u8; 16], u32)> {
-        self.entries
-            .as_chunks::<ID_ENTRY_BYTES>()
-            .0
-            .get(self.at)
-            .map(id_entry)
+        self.entries.as_chunks::<ID_ENTRY_BYTES>().0.get(self.at).map(id_entry)
     }
 
     fn id(&self) -> Option<[u8; 16]> {
@@ -160,11 +133,8 @@ fn merge_terms(
         cursors.push((&**run, TermCursor::seek(run, &[])?));
     }
     let (mut terms, mut offsets) = (0_usize, 0_usize);
-    while let Some(key) = cursors
-        .iter()
-        .filter_map(|(_, cursor)| Some(&cursor.term.as_ref()?.key))
-        .min()
-        .cloned()
+    while let Some(key) =
+        cursors.iter().filter_map(|(_, cursor)| Some(&cursor.term.as_ref()?.key)).min().cloned()
     {
         let holders = || {
             cursors.iter().filter_map(|(run, cursor)| {
@@ -232,15 +202,9 @@ mod tests {
                 written += merged;
                 sizes.splice(range, [merged]);
             }
-            assert!(
-                sizes.len() as u32 <= 3 * (number.ilog(4) + 1),
-                "{number}: {sizes:?}"
-            );
+            assert!(sizes.len() as u32 <= 3 * (number.ilog(4) + 1), "{number}: {sizes:?}");
             assert_eq!(sizes.iter().sum::<u64>(), number * 10);
         }
-        assert!(
-            written <= 10_000 * 5,
-            "each event is rewritten at most once a tier, found {written}"
-        );
+        assert!(written <= 10_000 * 5, "each event is rewritten at most once a tier, found {written}");
     }
 }

@@ -54,10 +54,7 @@ impl Part {
     /// Adds the next event.
     pub(super) fn add(&mut self, recorded: &RecordedEvent) {
         let (position, expected) = (recorded.position.get(), self.end());
-        assert!(
-            position == expected,
-            "the index expects position {expected}, found {position}"
-        );
+        assert!(position == expected, "the index expects position {expected}, found {position}");
         let offset = self.count;
         let event = &recorded.event;
         self.count += 1;
@@ -96,29 +93,20 @@ impl Part {
 
     /// All streams with their newest events, in no order.
     pub(super) fn streams(&self) -> impl Iterator<Item = (&StreamId, StreamHead)> {
-        self.streams
-            .iter()
-            .map(|(stream, found)| (stream, self.head(found)))
+        self.streams.iter().map(|(stream, found)| (stream, self.head(found)))
     }
 
     /// What finds the events of a filter; `None` if there can be none.
     pub(super) fn matcher<'a>(&'a self, filter: &Filter) -> Option<Matcher<'a>> {
         let mut matcher = Matcher::default();
         if let Some(stream) = &filter.stream {
-            matcher
-                .all
-                .push(Postings::memory(&self.streams.get(stream.as_str())?.offsets));
+            matcher.all.push(Postings::memory(&self.streams.get(stream.as_str())?.offsets));
         }
         for tag in &filter.tags {
             matcher.all.push(Postings::memory(self.tags.get(tag.as_str())?));
         }
-        let offsets = filter
-            .types
-            .iter()
-            .filter_map(|event_type| self.types.get(event_type.as_str()));
-        matcher
-            .any
-            .extend(offsets.map(|offsets| Postings::memory(offsets)));
+        let offsets = filter.types.iter().filter_map(|event_type| self.types.get(event_type.as_str()));
+        matcher.any.extend(offsets.map(|offsets| Postings::memory(offsets)));
         if matcher.any.is_empty() && !filter.types.is_empty() {
             return None;
         }
@@ -130,18 +118,11 @@ impl Part {
 
     /// Writes all of it to a run.
     pub(super) fn write_to(&self, writer: &mut RunWriter<'_>) -> Result<(), IndexError> {
-        let mut ids: Vec<_> = self
-            .ids
-            .iter()
-            .map(|(id, offset)| (id.as_bytes(), *offset))
-            .collect();
+        let mut ids: Vec<_> = self.ids.iter().map(|(id, offset)| (id.as_bytes(), *offset)).collect();
         ids.sort_unstable();
-        ids.into_iter()
-            .try_for_each(|(id, offset)| writer.push_id(id, offset))?;
+        ids.into_iter().try_for_each(|(id, offset)| writer.push_id(id, offset))?;
         let mut push = |key: Vec<u8>, last_revision: u64, offsets: &[u32]| {
-            writer.push_term(&key, last_revision, |push| {
-                offsets.iter().try_for_each(|offset| push(*offset))
-            })
+            writer.push_term(&key, last_revision, |push| offsets.iter().try_for_each(|offset| push(*offset)))
         };
         let mut streams: Vec<_> = self.streams.iter().collect();
         streams.sort_unstable_by_key(|(stream, _)| *stream);
@@ -185,11 +166,7 @@ impl Part {
     }
 
     fn head(&self, stream: &StreamOffsets) -> StreamHead {
-        let last = stream
-            .offsets
-            .last()
-            .copied()
-            .expect("a stream here has an event");
+        let last = stream.offsets.last().copied().expect("a stream here has an event");
         StreamHead {
             revision: Revision::new(stream.last_revision),
             last_position: Position::new(self.first + u64::from(last)),

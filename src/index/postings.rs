@@ -27,10 +27,7 @@ pub(super) enum Postings<'a> {
 impl<'a> Postings<'a> {
     /// A list in memory.
     pub(super) fn memory(offsets: &'a [u32]) -> Self {
-        Self::Memory(MemoryList {
-            offsets: Cow::Borrowed(offsets),
-            hint: 0,
-        })
+        Self::Memory(MemoryList { offsets: Cow::Borrowed(offsets), hint: 0 })
     }
 
     /// The list of a term of this run.
@@ -40,19 +37,11 @@ impl<'a> Postings<'a> {
                 let offsets = term
                     .inline_offsets(deltas)
                     .ok_or_else(|| run.damage("an inline posting list is cut short".into()))?;
-                Ok(Self::Memory(MemoryList {
-                    offsets: Cow::Owned(offsets),
-                    hint: 0,
-                }))
+                Ok(Self::Memory(MemoryList { offsets: Cow::Owned(offsets), hint: 0 }))
             }
-            &List::Blocks { offset, len } => Ok(Self::Disk(DiskList {
-                run,
-                offset,
-                len,
-                first: term.first,
-                last: term.last,
-                block: None,
-            })),
+            &List::Blocks { offset, len } => {
+                Ok(Self::Disk(DiskList { run, offset, len, first: term.first, last: term.last, block: None }))
+            }
         }
     }
 
@@ -73,10 +62,7 @@ impl<'a> Postings<'a> {
             Self::Memory(list) => list.offsets.iter().try_for_each(|offset| visit(*offset)),
             Self::Disk(list) => {
                 for number in 0..list.blocks() {
-                    list.decoded(number)?
-                        .offsets
-                        .iter()
-                        .try_for_each(|offset| visit(*offset))?;
+                    list.decoded(number)?.offsets.iter().try_for_each(|offset| visit(*offset))?;
                 }
                 Ok(())
             }
@@ -160,10 +146,9 @@ impl DiskList<'_> {
         }
         let number = self.locate(target, direction)?;
         let found = self.decoded(number)?.seek(target, direction);
-        found.map(Some).ok_or_else(|| {
-            self.run
-                .damage(format!("posting block {number} lacks an end of its list"))
-        })
+        found
+            .map(Some)
+            .ok_or_else(|| self.run.damage(format!("posting block {number} lacks an end of its list")))
     }
 
     /// The block that holds the answer: forward the first that ends at or behind the target, backward the last that
@@ -216,18 +201,11 @@ impl DiskList<'_> {
         if block.list.offsets.is_empty() {
             let mut offsets = vec![block.first];
             let mut fields = Fields(&block.bytes[POSTING_HEADER_BYTES - 2..]);
-            let decoded = fields
-                .u16()
-                .and_then(|count| decode_deltas(fields, count.into(), &mut offsets));
+            let decoded = fields.u16().and_then(|count| decode_deltas(fields, count.into(), &mut offsets));
             if decoded.is_none() || offsets.last() != Some(&block.last) {
-                return Err(run.damage(format!(
-                    "posting block {number} does not hold what its header says"
-                )));
+                return Err(run.damage(format!("posting block {number} does not hold what its header says")));
             }
-            block.list = MemoryList {
-                offsets: Cow::Owned(offsets),
-                hint: 0,
-            };
+            block.list = MemoryList { offsets: Cow::Owned(offsets), hint: 0 };
         }
         Ok(&mut block.list)
     }
@@ -243,21 +221,10 @@ impl DiskList<'_> {
         self.run.read_block(self.offset + start, len, &mut bytes)?;
         let mut fields = Fields(bytes.get(CHECKSUM_BYTES..).unwrap_or_default());
         let (Some(first), Some(last), Some(_)) = (fields.u32(), fields.u32(), fields.u16()) else {
-            return Err(self
-                .run
-                .damage(format!("posting block {number} is too short for its header")));
+            return Err(self.run.damage(format!("posting block {number} is too short for its header")));
         };
-        let list = MemoryList {
-            offsets: Cow::Borrowed(&[]),
-            hint: 0,
-        };
-        Ok(self.block.insert(Block {
-            number,
-            first,
-            last,
-            bytes,
-            list,
-        }))
+        let list = MemoryList { offsets: Cow::Borrowed(&[]), hint: 0 };
+        Ok(self.block.insert(Block { number, first, last, bytes, list }))
     }
 
     fn blocks(&self) -> u64 {

@@ -38,29 +38,17 @@ pub(super) struct Run {
 impl Run {
     /// Opens a run of this log and reads what stays in memory.
     pub(super) fn open(disk: &dyn Disk, path: &Path, log_id: Uuid) -> Result<Self, IndexError> {
-        let file = disk
-            .open(path, Access::Read)
-            .map_err(IndexError::io("open", path))?;
-        let damaged = |what: String| IndexError::Damaged {
-            path: path.to_owned(),
-            what,
-        };
+        let file = disk.open(path, Access::Read).map_err(IndexError::io("open", path))?;
+        let damaged = |what: String| IndexError::Damaged { path: path.to_owned(), what };
         let mut bytes = vec![0; HEADER_USED_BYTES];
-        file.read_exact_at(&mut bytes, 0)
-            .map_err(|error| damaged(format!("the header: {error}")))?;
+        file.read_exact_at(&mut bytes, 0).map_err(|error| damaged(format!("the header: {error}")))?;
         let header = Header::decode(&bytes).map_err(|what| damaged(what.into()))?;
         let len = file.len().map_err(IndexError::io("read the length of", path))?;
         if len != header.file_len {
-            return Err(damaged(format!(
-                "expected {} bytes, found {len}",
-                header.file_len
-            )));
+            return Err(damaged(format!("expected {} bytes, found {len}", header.file_len)));
         }
         if header.log_id != log_id {
-            return Err(damaged(format!(
-                "expected a run of log {log_id}, found one of {}",
-                header.log_id
-            )));
+            return Err(damaged(format!("expected a run of log {log_id}, found one of {}", header.log_id)));
         }
         let seed = checksum_seed(log_id, header.first, header.last);
         let section = |name: &str, section: Section| {
@@ -149,10 +137,7 @@ impl Run {
     /// Marks the run as damaged.
     pub(super) fn damage(&self, what: String) -> IndexError {
         self.damaged.store(true, Ordering::Release);
-        IndexError::Damaged {
-            path: self.path.clone(),
-            what,
-        }
+        IndexError::Damaged { path: self.path.clone(), what }
     }
 
     /// Whether a read met damage.
@@ -199,10 +184,7 @@ impl Run {
 pub(super) fn id_entry(entry: &[u8; ID_ENTRY_BYTES]) -> ([u8; 16], u32) {
     let mut id = [0; 16];
     id.copy_from_slice(&entry[..16]);
-    (
-        id,
-        u32::from_le_bytes([entry[16], entry[17], entry[18], entry[19]]),
-    )
+    (id, u32::from_le_bytes([entry[16], entry[17], entry[18], entry[19]]))
 }
 
 /// Walks the dictionary of a run in order of key, one block in memory.
@@ -221,13 +203,7 @@ impl<'a> TermCursor<'a> {
     /// Stands at the first term whose key is not below `key`.
     pub(super) fn seek(run: &'a Run, key: &[u8]) -> Result<Self, IndexError> {
         let next_block = run.term_fences.find(key);
-        let mut cursor = Self {
-            run,
-            next_block,
-            block: Vec::new(),
-            at: 0,
-            term: None,
-        };
+        let mut cursor = Self { run, next_block, block: Vec::new(), at: 0, term: None };
         cursor.advance_to(key)?;
         Ok(cursor)
     }

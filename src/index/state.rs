@@ -47,12 +47,7 @@ pub type Scan = Box<dyn Fn(Position, Position) -> Result<Vec<RecordedEvent>, Ind
 
 impl std::fmt::Debug for LogView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            log_id,
-            first,
-            head,
-            scan: _,
-        } = self;
+        let Self { log_id, first, head, scan: _ } = self;
         f.debug_struct("LogView")
             .field("log_id", log_id)
             .field("first", first)
@@ -72,10 +67,7 @@ pub struct IndexConfig {
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self {
-            run_events: INDEX_RUN_EVENTS,
-            background: true,
-        }
+        Self { run_events: INDEX_RUN_EVENTS, background: true }
     }
 }
 
@@ -142,10 +134,7 @@ impl State {
         assert!(config.run_events > 0, "a part holds at least one event");
         disk.create_dir_all(dir).map_err(IndexError::io("create", dir))?;
         let found = chain::open_runs(&*disk, dir, log.log_id, log.first.get(), log.head.get())?;
-        let upto = found
-            .runs
-            .last()
-            .map_or(log.first.get().max(1) - 1, |run| run.last());
+        let upto = found.runs.last().map_or(log.first.get().max(1) - 1, |run| run.last());
         let state = Self {
             dir: dir.to_owned(),
             config,
@@ -167,10 +156,7 @@ impl State {
             runs.extend(state.build_runs(first, last, || Ok(()))?);
         }
         runs.sort_unstable_by_key(|run| run.first());
-        assert!(
-            runs.windows(2).all(|pair| pair[0].last() + 1 == pair[1].first()),
-            "runs are adjacent"
-        );
+        assert!(runs.windows(2).all(|pair| pair[0].last() + 1 == pair[1].first()), "runs are adjacent");
         state.change_layers(|layers| layers.runs = runs.into());
         Ok(state)
     }
@@ -237,10 +223,7 @@ impl State {
                 }
             }
         }
-        Ok(found
-            .into_iter()
-            .map(|position| position.map(Position::new))
-            .collect())
+        Ok(found.into_iter().map(|position| position.map(Position::new)).collect())
     }
 
     pub(super) fn stream_head(&self, stream: &StreamId) -> Result<Option<StreamHead>, IndexError> {
@@ -276,11 +259,7 @@ impl State {
     pub(super) fn status(&self) -> IndexStatus {
         let (runs, unwritten_parts, active_events) = {
             let layers = self.layers();
-            (
-                Arc::clone(&layers.runs),
-                layers.frozen.len(),
-                layers.active.count(),
-            )
+            (Arc::clone(&layers.runs), layers.frozen.len(), layers.active.count())
         };
         IndexStatus {
             runs: runs.len(),
@@ -316,9 +295,7 @@ impl State {
         self.make_room()?;
         self.change_layers(|layers| {
             let next = Part::starting_at(layers.active.end(), self.config.run_events);
-            layers
-                .frozen
-                .push(Arc::new(std::mem::replace(&mut layers.active, next)));
+            layers.frozen.push(Arc::new(std::mem::replace(&mut layers.active, next)));
         });
         self.signals().work = true;
         self.changed.notify_all();
@@ -338,10 +315,7 @@ impl State {
                 return Ok(());
             }
             if let Some(reason) = &signals.failure {
-                return Err(IndexError::Backlog {
-                    parts: signals.unwritten,
-                    reason: reason.clone(),
-                });
+                return Err(IndexError::Backlog { parts: signals.unwritten, reason: reason.clone() });
             }
             if self.config.background {
                 drop(self.changed.wait(signals).unwrap_or_else(PoisonError::into_inner));
@@ -417,11 +391,7 @@ impl State {
             if signals.closing || news || left.is_zero() {
                 return signals.closing;
             }
-            signals = self
-                .changed
-                .wait_timeout(signals, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            signals = self.changed.wait_timeout(signals, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

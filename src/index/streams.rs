@@ -37,34 +37,24 @@ impl State {
         let start = term_key(Kind::Stream, prefix.max(after_name));
         let mut cursors = Vec::with_capacity(runs.len());
         for run in runs.iter().rev() {
-            let mut cursor = RunStreams {
-                run,
-                cursor: TermCursor::seek(run, &start)?,
-                current: None,
-            };
+            let mut cursor = RunStreams { run, cursor: TermCursor::seek(run, &start)?, current: None };
             cursor.settle(prefix, wanted)?;
             cursors.push(cursor);
         }
         let mut entries = Vec::new();
         while entries.len() < limit {
-            let in_memory = memory.first_key_value().map(|(stream, head)| StreamEntry {
-                stream: stream.clone(),
-                head: *head,
-            });
+            let in_memory = memory
+                .first_key_value()
+                .map(|(stream, head)| StreamEntry { stream: stream.clone(), head: *head });
             // Memory first, then the newest run: the first of equal names is the one that counts.
-            let candidates = in_memory
-                .iter()
-                .chain(cursors.iter().filter_map(|cursor| cursor.current.as_ref()));
+            let candidates =
+                in_memory.iter().chain(cursors.iter().filter_map(|cursor| cursor.current.as_ref()));
             let Some(entry) = candidates.min_by(|a, b| a.stream.cmp(&b.stream)).cloned() else {
                 break;
             };
             memory.remove(&entry.stream);
             for cursor in &mut cursors {
-                if cursor
-                    .current
-                    .as_ref()
-                    .is_some_and(|current| current.stream == entry.stream)
-                {
+                if cursor.current.as_ref().is_some_and(|current| current.stream == entry.stream) {
                     cursor.cursor.advance()?;
                     cursor.settle(prefix, wanted)?;
                 }
@@ -112,9 +102,7 @@ impl RunStreams<'_> {
             if kind != Kind::Stream as u8 || !name.starts_with(prefix.as_bytes()) {
                 break;
             }
-            let name = std::str::from_utf8(name)
-                .ok()
-                .and_then(|name| StreamId::parse_any(name).ok());
+            let name = std::str::from_utf8(name).ok().and_then(|name| StreamId::parse_any(name).ok());
             let stream = name.ok_or_else(|| self.run.damage("expected the name of a stream".into()))?;
             if wanted(stream.as_str()) {
                 let head = StreamHead {

@@ -146,15 +146,7 @@ impl<'a> Entry<'a> {
                 blocks = Some((place >> 1, fields.varint()?));
             }
         }
-        Some(Self {
-            key,
-            count,
-            last_revision,
-            first,
-            last: first.checked_add(span)?,
-            inline,
-            blocks,
-        })
+        Some(Self { key, count, last_revision, first, last: first.checked_add(span)?, inline, blocks })
     }
 
     fn to_term(&self) -> Term {
@@ -209,11 +201,7 @@ impl Fences {
     /// Adds the block behind the others.
     pub(super) fn push(&mut self, first_key: &[u8], offset: u64, len: usize) {
         self.keys.extend_from_slice(first_key);
-        self.blocks.push(Fence {
-            key_end: self.keys.len() as u32,
-            len: len as u32,
-            offset,
-        });
+        self.blocks.push(Fence { key_end: self.keys.len() as u32, len: len as u32, offset });
     }
 
     /// How many blocks there are.
@@ -241,9 +229,7 @@ impl Fences {
     }
 
     fn key(&self, number: usize) -> &[u8] {
-        let start = number
-            .checked_sub(1)
-            .map_or(0, |before| self.blocks[before].key_end as usize);
+        let start = number.checked_sub(1).map_or(0, |before| self.blocks[before].key_end as usize);
         &self.keys[start..self.blocks[number].key_end as usize]
     }
 
@@ -286,9 +272,7 @@ mod tests {
     fn term(key: &str, offsets: &[u32]) -> Term {
         let mut deltas = Vec::new();
         if offsets.len() > 2 {
-            offsets
-                .windows(2)
-                .for_each(|pair| put_varint(&mut deltas, u64::from(pair[1] - pair[0])));
+            offsets.windows(2).for_each(|pair| put_varint(&mut deltas, u64::from(pair[1] - pair[0])));
         }
         Term {
             key: term_key(Kind::Tag, key),
@@ -303,16 +287,8 @@ mod tests {
     #[test]
     fn entries_survive_and_are_found_in_order() {
         let mut blocks = term("c", &[1, 9, 300, 70_000]);
-        blocks.list = List::Blocks {
-            offset: 1 << 40,
-            len: 9_000,
-        };
-        let terms = [
-            term("a", &[7]),
-            term("b", &[7, 8]),
-            term("bb", &[1, 9, 300, 70_000]),
-            blocks,
-        ];
+        blocks.list = List::Blocks { offset: 1 << 40, len: 9_000 };
+        let terms = [term("a", &[7]), term("b", &[7, 8]), term("bb", &[1, 9, 300, 70_000]), blocks];
         let mut block = vec![0; CHECKSUM_BYTES];
         for term in &terms {
             term.put(&mut block);
@@ -324,19 +300,10 @@ mod tests {
             at = behind;
         }
         assert!(entry_from(&block, at, b"").unwrap().is_none());
-        let found = entry_from(&block, 0, &term_key(Kind::Tag, "ba"))
-            .unwrap()
-            .unwrap()
-            .0;
-        let List::Inline(deltas) = &found.list else {
-            panic!("{found:?} is inline")
-        };
+        let found = entry_from(&block, 0, &term_key(Kind::Tag, "ba")).unwrap().unwrap().0;
+        let List::Inline(deltas) = &found.list else { panic!("{found:?} is inline") };
         assert_eq!(found.inline_offsets(deltas), Some(vec![1, 9, 300, 70_000]));
-        assert!(
-            entry_from(&block, 0, &term_key(Kind::Tag, "d"))
-                .unwrap()
-                .is_none()
-        );
+        assert!(entry_from(&block, 0, &term_key(Kind::Tag, "d")).unwrap().is_none());
         assert!(entry_from(&block[..block.len() - 1], 0, &term_key(Kind::Tag, "d")).is_err());
     }
 
@@ -349,15 +316,7 @@ mod tests {
         let fences = Fences::decode(&fences.encode()).unwrap();
         let find = |key: &[u8]| fences.block(fences.find(key)).0;
         assert_eq!(
-            [
-                find(b"a"),
-                find(b"b"),
-                find(b"ba"),
-                find(b"bb"),
-                find(b"c"),
-                find(b"d"),
-                find(b"e")
-            ],
+            [find(b"a"), find(b"b"), find(b"ba"), find(b"bb"), find(b"c"), find(b"d"), find(b"e")],
             [4096, 4096, 4096, 5000, 5000, 1 << 33, 1 << 33]
         );
         assert!(Fences::decode(&fences.encode()[1..]).is_none());

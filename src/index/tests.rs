@@ -73,12 +73,7 @@ impl Log {
             let end = upto.get().min(after.get() + 3).min(events.len() as u64);
             Ok(events[after.get() as usize..end as usize].to_vec())
         };
-        LogView {
-            log_id: LOG_ID,
-            first: Position::new(1),
-            head: self.head(),
-            scan: Box::new(scan),
-        }
+        LogView { log_id: LOG_ID, first: Position::new(1), head: self.head(), scan: Box::new(scan) }
     }
 }
 
@@ -92,11 +87,7 @@ fn recorded(position: u64, revision: u64, stream: StreamId, recipe: &Recipe) -> 
             id: EventId::from_uuid(Uuid::from_u128(id)).unwrap(),
             event_type: EventType::parse_any(TYPES[recipe.event_type]).unwrap(),
             stream,
-            tags: recipe
-                .tags
-                .iter()
-                .map(|tag| Tag::parse(TAGS[*tag]).unwrap())
-                .collect(),
+            tags: recipe.tags.iter().map(|tag| Tag::parse(TAGS[*tag]).unwrap()).collect(),
             data: Bytes::from_static(b"1"),
             metadata: None,
             time_unix_nanos: None,
@@ -109,10 +100,7 @@ fn dir() -> PathBuf {
 }
 
 fn open(disk: &SimDisk, log: &Log, run_events: u32) -> Result<Index, IndexError> {
-    let config = IndexConfig {
-        run_events,
-        background: false,
-    };
+    let config = IndexConfig { run_events, background: false };
     Index::open_with(Arc::new(disk.clone()), &dir(), log.view(), config)
 }
 
@@ -134,20 +122,13 @@ fn check_ids(index: &Index, log: &Log) {
     ids.push(EventId::from_uuid(Uuid::max()).unwrap());
     let found = ask(index, |index| index.positions_of(&ids));
     for (at, found) in found.into_iter().enumerate() {
-        assert_eq!(
-            found,
-            events.get(at).map(|event| event.position),
-            "the id of event {at}"
-        );
+        assert_eq!(found, events.get(at).map(|event| event.position), "the id of event {at}");
     }
 }
 
 fn model_head(events: &[RecordedEvent], stream: &StreamId) -> Option<StreamHead> {
     let last = events.iter().rfind(|event| event.event.stream == *stream)?;
-    Some(StreamHead {
-        revision: last.revision,
-        last_position: last.position,
-    })
+    Some(StreamHead { revision: last.revision, last_position: last.position })
 }
 
 fn check_streams(index: &Index, log: &Log) {
@@ -169,24 +150,11 @@ fn check_streams(index: &Index, log: &Log) {
         let wanted = |name: &&str| {
             name.starts_with(prefix) && **name > *after_name && (include_system || !name.starts_with('$'))
         };
-        let streams = STREAMS
-            .into_iter()
-            .filter(wanted)
-            .map(|name| StreamId::parse_any(name).unwrap());
-        let entry = |stream| {
-            Some(StreamEntry {
-                head: model_head(&events, &stream)?,
-                stream,
-            })
-        };
+        let streams = STREAMS.into_iter().filter(wanted).map(|name| StreamId::parse_any(name).unwrap());
+        let entry = |stream| Some(StreamEntry { head: model_head(&events, &stream)?, stream });
         let expected: Vec<_> = streams.filter_map(entry).take(limit).collect();
-        let found = ask(index, |index| {
-            index.list_streams(prefix, after_name, limit, include_system)
-        });
-        assert_eq!(
-            found, expected,
-            "streams {prefix:?} after {after_name:?}, {limit}, {include_system}"
-        );
+        let found = ask(index, |index| index.list_streams(prefix, after_name, limit, include_system));
+        assert_eq!(found, expected, "streams {prefix:?} after {after_name:?}, {limit}, {include_system}");
     }
 }
 
@@ -202,10 +170,7 @@ fn check_find(
     let (mut after, mut upto) = (Position::new(range.0), Position::new(range.1));
     let in_range = |event: &&RecordedEvent| event.position > after && event.position <= upto;
     let events = log.events();
-    let matching = events
-        .iter()
-        .filter(in_range)
-        .filter(|event| filter.matches(&event.event));
+    let matching = events.iter().filter(in_range).filter(|event| filter.matches(&event.event));
     let mut expected: Vec<Position> = matching.map(|event| event.position).collect();
     if direction == Direction::Backward {
         expected.reverse();
@@ -227,71 +192,28 @@ fn check_find(
             }
         }
     }
-    assert_eq!(
-        found_all, expected,
-        "{filter:?} {direction:?} in {range:?} by {limit}"
-    );
+    assert_eq!(found_all, expected, "{filter:?} {direction:?} in {range:?} by {limit}");
 }
 
 fn filters() -> Vec<Filter> {
-    let types = |numbers: &[usize]| {
-        numbers
-            .iter()
-            .map(|at| EventType::parse_any(TYPES[*at]).unwrap())
-            .collect()
-    };
+    let types =
+        |numbers: &[usize]| numbers.iter().map(|at| EventType::parse_any(TYPES[*at]).unwrap()).collect();
     let tags = |numbers: &[usize]| numbers.iter().map(|at| Tag::parse(TAGS[*at]).unwrap()).collect();
     let stream = |at: usize| Some(StreamId::parse_any(STREAMS[at]).unwrap());
-    let all = Filter {
-        include_system: true,
-        ..Filter::default()
-    };
+    let all = Filter { include_system: true, ..Filter::default() };
     vec![
         Filter::default(),
         all.clone(),
-        Filter {
-            stream: stream(2),
-            ..Filter::default()
-        },
-        Filter {
-            stream: stream(1),
-            ..all.clone()
-        },
-        Filter {
-            types: types(&[1]),
-            ..Filter::default()
-        },
-        Filter {
-            types: types(&[0, 2, 3]),
-            ..Filter::default()
-        },
-        Filter {
-            types: types(&[0, 2]),
-            tags: tags(&[0]),
-            ..all.clone()
-        },
-        Filter {
-            tags: tags(&[0, 1]),
-            ..Filter::default()
-        },
-        Filter {
-            tags: tags(&[2]),
-            ..all.clone()
-        },
-        Filter {
-            stream: stream(3),
-            types: types(&[1, 2]),
-            tags: tags(&[1, 3]),
-            ..all
-        },
-        Filter {
-            tags: vec![Tag::parse("nobody").unwrap()],
-            ..Filter::default()
-        },
-        Filter {
-            types: vec![EventType::parse("nobody").unwrap()],
-            ..Filter::default()
-        },
+        Filter { stream: stream(2), ..Filter::default() },
+        Filter { stream: stream(1), ..all.clone() },
+        Filter { types: types(&[1]), ..Filter::default() },
+        Filter { types: types(&[0, 2, 3]), ..Filter::default() },
+        Filter { types: types(&[0, 2]), tags: tags(&[0]), ..all.clone() },
+        Filter { tags: tags(&[0, 1]), ..Filter::default() },
+        Filter { tags: tags(&[2]), ..all.clone() },
+        Filter { stream: stream(3), types: types(&[1, 2]), tags: tags(&[1, 3]), ..all },
+        Filter { tags: vec![Tag::parse("nobody").unwrap()], ..Filter::default() },
+        Filter { types: vec![EventType::parse("nobody").unwrap()], ..Filter::default() },
     ]
 }
 
@@ -312,10 +234,8 @@ fn check_all(index: &Index, log: &Log) {
 /// The directory holds exactly the runs in use.
 fn check_directory(index: &Index, disk: &SimDisk) {
     let runs = Arc::clone(&index.state.layers().runs);
-    let mut expected: Vec<_> = runs
-        .iter()
-        .map(|run| run.path().file_name().unwrap().to_str().unwrap().to_owned())
-        .collect();
+    let mut expected: Vec<_> =
+        runs.iter().map(|run| run.path().file_name().unwrap().to_str().unwrap().to_owned()).collect();
     expected.sort_unstable();
     assert_eq!(disk.list(&dir()).unwrap(), expected);
 }

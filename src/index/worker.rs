@@ -55,10 +55,7 @@ impl Drop for DeathNotice<'_> {
 impl State {
     /// Does the most urgent piece of work; false if there is none.
     pub(super) fn step(&self) -> Result<bool, IndexError> {
-        let _stepping = self
-            .stepping
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _stepping = self.stepping.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.is_closing() {
             return Err(IndexError::Closing);
         }
@@ -108,18 +105,13 @@ impl State {
         let Some(part) = self.layers().frozen.first().cloned() else {
             return Ok(false);
         };
-        let run = self
-            .write_part(&part)
-            .inspect_err(|error| self.part_written(Some(error.to_string())))?;
+        let run = self.write_part(&part).inspect_err(|error| self.part_written(Some(error.to_string())))?;
         // Readers ask the part before the cache until the layers change, so the cache may be filled in pieces.
         self.heads().advance(run.last());
         let mut streams = part.streams().peekable();
         while streams.peek().is_some() {
             let mut heads = self.heads();
-            streams
-                .by_ref()
-                .take(HEADS_PER_HOLD)
-                .for_each(|(stream, head)| heads.put(stream.clone(), head));
+            streams.by_ref().take(HEADS_PER_HOLD).for_each(|(stream, head)| heads.put(stream.clone(), head));
         }
         let part = self.change_layers(|layers| {
             layers.runs = layers.runs.iter().cloned().chain([run]).collect();
@@ -138,9 +130,7 @@ impl State {
             ids: part.count().into(),
             terms: part.terms() as u64,
         };
-        self.open_run(&write_run(&*self.disk, &self.dir, size, |writer| {
-            part.write_to(writer)
-        })?)
+        self.open_run(&write_run(&*self.disk, &self.dir, size, |writer| part.write_to(writer))?)
     }
 
     /// Puts a run in place of these, then removes their files.
@@ -170,9 +160,7 @@ impl State {
             }
             _ => {}
         }
-        self.disk
-            .sync_dir(&self.dir)
-            .map_err(IndexError::io("sync", &self.dir))?;
+        self.disk.sync_dir(&self.dir).map_err(IndexError::io("sync", &self.dir))?;
         let runs = self.build_runs(run.first(), run.last(), || self.pause())?;
         self.replace_runs(std::slice::from_ref(run), runs);
         Ok(())

@@ -87,13 +87,7 @@ pub(super) struct RunWriter<'a> {
 
 impl<'a> RunWriter<'a> {
     fn create(disk: &'a dyn Disk, dir: &'a Path, path: &Path, size: RunSize) -> Result<Self, IndexError> {
-        let RunSize {
-            log_id,
-            first,
-            last,
-            ids,
-            terms,
-        } = size;
+        let RunSize { log_id, first, last, ids, terms } = size;
         let path = path.to_owned();
         let file = disk.create_new(&path).map_err(IndexError::io("create", &path))?;
         let seed = checksum_seed(log_id, first, last);
@@ -101,24 +95,8 @@ impl<'a> RunWriter<'a> {
         Ok(Self {
             disk,
             dir,
-            sink: Sink {
-                file,
-                path,
-                seed,
-                offset: HEADER_BYTES,
-                buffer: Vec::new(),
-                unsynced: 0,
-            },
-            header: Header {
-                log_id,
-                first,
-                last,
-                system_events: 0,
-                ids: 0,
-                terms: 0,
-                sections,
-                file_len: 0,
-            },
+            sink: Sink { file, path, seed, offset: HEADER_BYTES, buffer: Vec::new(), unsynced: 0 },
+            header: Header { log_id, first, last, system_events: 0, ids: 0, terms: 0, sections, file_len: 0 },
             hash_seed: hash_seed(log_id),
             ids: vec![0; CHECKSUM_BYTES],
             id_fences: Vec::new(),
@@ -184,12 +162,8 @@ impl<'a> RunWriter<'a> {
         self.header.file_len = self.sink.offset;
         self.sink.finish(&self.header)?;
         let path = self.dir.join(run_name(self.header.first, self.header.last));
-        self.disk
-            .rename(&self.sink.path, &path)
-            .map_err(IndexError::io("rename", &self.sink.path))?;
-        self.disk
-            .sync_dir(self.dir)
-            .map_err(IndexError::io("sync", self.dir))?;
+        self.disk.rename(&self.sink.path, &path).map_err(IndexError::io("rename", &self.sink.path))?;
+        self.disk.sync_dir(self.dir).map_err(IndexError::io("sync", self.dir))?;
         Ok(path)
     }
 
@@ -204,8 +178,7 @@ impl<'a> RunWriter<'a> {
 
     fn flush_dictionary(&mut self) -> Result<(), IndexError> {
         if self.dictionary.len() > CHECKSUM_BYTES {
-            self.term_fences
-                .push(&self.first_key, self.sink.offset, self.dictionary.len());
+            self.term_fences.push(&self.first_key, self.sink.offset, self.dictionary.len());
             self.sink.block(&mut self.dictionary)?;
             self.dictionary.truncate(CHECKSUM_BYTES);
         }
@@ -252,10 +225,7 @@ impl ListWriter {
         } else {
             self.flush(0, sink)?;
             let offset = self.start.unwrap_or(sink.offset);
-            List::Blocks {
-                offset,
-                len: sink.offset - offset,
-            }
+            List::Blocks { offset, len: sink.offset - offset }
         };
         Ok(Term {
             key: key.to_vec(),
@@ -302,35 +272,21 @@ impl Sink {
     fn section(&mut self, bytes: &[u8]) -> Result<Section, IndexError> {
         let offset = self.offset;
         self.append(bytes)?;
-        Ok(Section {
-            offset,
-            len: bytes.len() as u64,
-            checksum: checksum(self.seed, offset, bytes),
-        })
+        Ok(Section { offset, len: bytes.len() as u64, checksum: checksum(self.seed, offset, bytes) })
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), IndexError> {
         self.buffer.extend_from_slice(bytes);
         self.offset += bytes.len() as u64;
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), IndexError> {
         let start = self.offset - self.buffer.len() as u64;
-        self.file
-            .write_all_at(&self.buffer, start)
-            .map_err(IndexError::io("write", &self.path))?;
+        self.file.write_all_at(&self.buffer, start).map_err(IndexError::io("write", &self.path))?;
         self.unsynced += self.buffer.len() as u64;
         self.buffer.clear();
-        if self.unsynced >= INDEX_SYNC_BYTES {
-            self.sync()
-        } else {
-            Ok(())
-        }
+        if self.unsynced >= INDEX_SYNC_BYTES { self.sync() } else { Ok(()) }
     }
 
     fn sync(&mut self) -> Result<(), IndexError> {
@@ -342,9 +298,7 @@ impl Sink {
         self.flush()?;
         let mut bytes = header.encode();
         bytes.resize(HEADER_BYTES as usize, 0);
-        self.file
-            .write_all_at(&bytes, 0)
-            .map_err(IndexError::io("write", &self.path))?;
+        self.file.write_all_at(&bytes, 0).map_err(IndexError::io("write", &self.path))?;
         self.sync()
     }
 }

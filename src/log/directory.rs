@@ -78,11 +78,7 @@ impl Directory {
         let first = |name: &String| {
             let digits = name.strip_suffix(SEGMENT)?;
             let valid = digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
-            if valid {
-                digits.parse().ok().map(Position::new)
-            } else {
-                None
-            }
+            if valid { digits.parse().ok().map(Position::new) } else { None }
         };
         Ok(names.iter().filter_map(first).collect())
     }
@@ -92,9 +88,7 @@ impl Directory {
         if self.is_sabotaged(Sabotage::SkipDirectorySync) {
             return Ok(());
         }
-        self.disk
-            .sync_dir(&self.path)
-            .map_err(LogError::io("sync", &self.path))
+        self.disk.sync_dir(&self.path).map_err(LogError::io("sync", &self.path))
     }
 
     /// Makes a file's writes durable.

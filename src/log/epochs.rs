@@ -76,14 +76,8 @@ mod tests {
         history.begin(22, Position::new(1));
         history.begin(33, Position::new(5));
         let counters = |position| history.at(Position::new(position)).map(|epoch| epoch.counter);
-        assert_eq!(
-            [0, 1, 4, 5, 99].map(counters),
-            [None, Some(2), Some(2), Some(3), Some(3)]
-        );
-        assert_eq!(
-            EpochHistory::new(history.starts().to_vec()),
-            Some(history.clone())
-        );
+        assert_eq!([0, 1, 4, 5, 99].map(counters), [None, Some(2), Some(2), Some(3), Some(3)]);
+        assert_eq!(EpochHistory::new(history.starts().to_vec()), Some(history.clone()));
         let mut backwards = history.starts().to_vec();
         backwards.reverse();
         assert_eq!(EpochHistory::new(backwards), None);

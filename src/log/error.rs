@@ -110,13 +110,7 @@ pub struct Corruption {
 
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            offset,
-            first,
-            last,
-            what,
-        } = self;
+        let Self { path, offset, first, last, what } = self;
         write!(f, "{} is damaged at offset {offset}: {what}; ", path.display())?;
         match last {
             Some(last) if last > first => write!(f, "positions {first} to {last} are affected")?,
@@ -132,11 +126,7 @@ impl std::error::Error for Corruption {}
 impl LogError {
     /// An error of the system, told with what was tried on which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
     pub(crate) fn corrupt(
@@ -145,13 +135,7 @@ impl LogError {
         (first, last): (Position, Option<Position>),
         what: impl Into<String>,
     ) -> Self {
-        Self::Corrupt(Box::new(Corruption {
-            path: path.to_owned(),
-            offset,
-            first,
-            last,
-            what: what.into(),
-        }))
+        Self::Corrupt(Box::new(Corruption { path: path.to_owned(), offset, first, last, what: what.into() }))
     }
 
     /// Whether the log is as it was and takes appends again.

@@ -31,19 +31,13 @@ impl Seed {
 
     /// The CRC-32C of these parts in a row.
     pub(crate) fn checksum(self, parts: &[&[u8]]) -> u32 {
-        parts
-            .iter()
-            .fold(self.0, |crc, part| crc32c::crc32c_append(crc, part))
+        parts.iter().fold(self.0, |crc, part| crc32c::crc32c_append(crc, part))
     }
 }
 
 /// The chain before the first record of a log.
 pub(crate) fn genesis(log_id: Uuid) -> Chain {
-    Sha256::new()
-        .chain_update([2])
-        .chain_update(log_id.as_bytes())
-        .finalize()
-        .into()
+    Sha256::new().chain_update([2]).chain_update(log_id.as_bytes()).finalize().into()
 }
 
 /// The chain of a group while its records' digests come in.
@@ -51,10 +45,8 @@ pub(crate) struct Link(Sha256);
 
 impl Link {
     pub(crate) fn new(before: &Chain, first: Position, records: u32) -> Self {
-        let hash = Sha256::new()
-            .chain_update([1])
-            .chain_update(before)
-            .chain_update(first.get().to_le_bytes());
+        let hash =
+            Sha256::new().chain_update([1]).chain_update(before).chain_update(first.get().to_le_bytes());
         Self(hash.chain_update(records.to_le_bytes()))
     }
 

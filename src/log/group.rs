@@ -74,10 +74,7 @@ impl GroupHeader {
             body_bytes: u32_at(bytes, 8),
             records: u32_at(bytes, 12),
             first: position_at(bytes, 24),
-            epoch: Epoch {
-                counter: u64_at(bytes, 32),
-                random: u64_at(bytes, 40),
-            },
+            epoch: Epoch { counter: u64_at(bytes, 32), random: u64_at(bytes, 40) },
             synced_upto: position_at(bytes, 48),
         };
         let (records, body) = (header.records as usize, header.body_bytes as usize);
@@ -193,11 +190,7 @@ pub(crate) fn check(
     }
     let trailer_at = trailer_at(header.body_bytes as usize);
     let trailer = &group[trailer_at..];
-    let checksum = seed.checksum(&[
-        &group[..HEADER_BYTES],
-        &group[body_end..trailer_at],
-        &trailer[..32],
-    ]);
+    let checksum = seed.checksum(&[&group[..HEADER_BYTES], &group[body_end..trailer_at], &trailer[..32]]);
     if at != body_end || checksum != u32_at(trailer, 32) || trailer[36..40] != END_MAGIC {
         return Err("the checksum of a group's trailer does not match".into());
     }
@@ -241,10 +234,7 @@ mod tests {
     fn before() -> Before {
         Before {
             first: Position::new(41),
-            epoch: Epoch {
-                counter: 3,
-                random: 9,
-            },
+            epoch: Epoch { counter: 3, random: 9 },
             synced_upto: Position::new(40),
             chain: [5; 32],
         }

@@ -43,11 +43,7 @@ impl Manifest {
         };
         match Self::decode(&bytes) {
             Ok(manifest) => Ok(Some(manifest)),
-            Err(Refused::Newer(found)) => Err(LogError::NewerFormat {
-                path,
-                found,
-                known: VERSION,
-            }),
+            Err(Refused::Newer(found)) => Err(LogError::NewerFormat { path, found, known: VERSION }),
             Err(Refused::Damaged(what)) => Err(LogError::corrupt(&path, 0, (Position::new(1), None), what)),
         }
     }
@@ -94,18 +90,14 @@ impl Manifest {
         let node_bytes = u32_at(content, 12) as usize;
         let epochs = u64_at(content, 40);
         let rest = &content[HEADER_BYTES..];
-        let expected = (epochs as usize)
-            .checked_mul(EPOCH_BYTES)
-            .and_then(|bytes| bytes.checked_add(node_bytes));
+        let expected =
+            (epochs as usize).checked_mul(EPOCH_BYTES).and_then(|bytes| bytes.checked_add(node_bytes));
         if expected != Some(rest.len()) {
             return damaged("the manifest's lengths do not add up");
         }
         let (node, starts) = rest.split_at(node_bytes);
         let start = |bytes: &[u8]| EpochStart {
-            epoch: Epoch {
-                counter: u64_at(bytes, 0),
-                random: u64_at(bytes, 8),
-            },
+            epoch: Epoch { counter: u64_at(bytes, 0), random: u64_at(bytes, 8) },
             first: position_at(bytes, 16),
         };
         if position_at(content, 32) == Position::ZERO {
@@ -134,12 +126,7 @@ mod tests {
         let mut epochs = EpochHistory::default();
         epochs.begin(7, Position::new(1));
         epochs.begin(8, Position::new(12));
-        Manifest {
-            log_id: Uuid::from_u128(5),
-            first: Position::new(1),
-            node: "flights".to_owned(),
-            epochs,
-        }
+        Manifest { log_id: Uuid::from_u128(5), first: Position::new(1), node: "flights".to_owned(), epochs }
     }
 
     #[test]

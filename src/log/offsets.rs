@@ -51,17 +51,12 @@ pub(crate) struct Sidecar {
 impl Starts {
     /// Of a segment without records.
     pub(crate) fn empty(end: u64) -> Self {
-        Self {
-            starts: Vec::new(),
-            end,
-        }
+        Self { starts: Vec::new(), end }
     }
 
     /// From the first record's beginning to the end.
     pub(crate) fn bytes(&self) -> usize {
-        self.starts
-            .first()
-            .map_or(0, |first| (self.end - u64::from(*first)) as usize)
+        self.starts.first().map_or(0, |first| (self.end - u64::from(*first)) as usize)
     }
 
     /// Of the first `bytes` at most, how many whole records.
@@ -91,8 +86,7 @@ impl Starts {
     pub(crate) fn keep_back(&mut self, bytes: usize) {
         let least = self.end.saturating_sub(bytes as u64);
         let skipped = self.starts.partition_point(|start| u64::from(*start) < least);
-        self.starts
-            .drain(..skipped.min(self.starts.len().saturating_sub(1)));
+        self.starts.drain(..skipped.min(self.starts.len().saturating_sub(1)));
     }
 }
 
@@ -107,9 +101,7 @@ impl Offsets {
             unreachable!("only a segment whose offsets are in memory grows")
         };
         let mut memory = memory.write().unwrap_or_else(PoisonError::into_inner);
-        memory
-            .starts
-            .extend(starts.iter().map(|start| base as u32 + start));
+        memory.starts.extend(starts.iter().map(|start| base as u32 + start));
         memory.end = end;
     }
 
@@ -129,10 +121,7 @@ impl Offsets {
                 let (from, upto) = (from as usize, from as usize + count);
                 Ok(Starts {
                     starts: memory.starts[from..upto].to_vec(),
-                    end: memory
-                        .starts
-                        .get(upto)
-                        .map_or(memory.end, |next| u64::from(*next)),
+                    end: memory.starts.get(upto).map_or(memory.end, |next| u64::from(*next)),
                 })
             }
             Self::Sidecar(sidecar) => sidecar.span(from, count),
@@ -155,12 +144,7 @@ impl Sidecar {
             && u64_at(&header, 24) == records
             && file.len().ok()? == HEADER_BYTES as u64 + records * ENTRY_BYTES as u64;
         let checksum = fits.then(|| entries_checksum(&*file, seed, records)).flatten()?;
-        (checksum == u32_at(&header, 40)).then(|| Self {
-            end: u64_at(&header, 32),
-            file,
-            path,
-            records,
-        })
+        (checksum == u32_at(&header, 40)).then(|| Self { end: u64_at(&header, 32), file, path, records })
     }
 
     fn span(&self, from: u64, count: usize) -> Result<Starts, LogError> {
@@ -169,15 +153,8 @@ impl Sidecar {
         let offset = HEADER_BYTES as u64 + from * ENTRY_BYTES as u64;
         let read = self.file.read_exact_at(&mut bytes, offset);
         read.map_err(LogError::io("read", &self.path))?;
-        let mut starts: Vec<u32> = bytes
-            .chunks_exact(ENTRY_BYTES)
-            .map(|entry| u32_at(entry, 0))
-            .collect();
-        let end = if more == 1 {
-            starts.pop().map_or(self.end, u64::from)
-        } else {
-            self.end
-        };
+        let mut starts: Vec<u32> = bytes.chunks_exact(ENTRY_BYTES).map(|entry| u32_at(entry, 0)).collect();
+        let end = if more == 1 { starts.pop().map_or(self.end, u64::from) } else { self.end };
         Ok(Starts { starts, end })
     }
 }
@@ -185,10 +162,7 @@ impl Sidecar {
 fn entries_checksum(file: &dyn File, seed: Seed, records: u64) -> Option<u32> {
     let mut buffer = vec![0; CHECK_BYTES.min(records as usize * ENTRY_BYTES)];
     let mut checksum = seed.checksum(&[]);
-    let (mut at, end) = (
-        HEADER_BYTES as u64,
-        HEADER_BYTES as u64 + records * ENTRY_BYTES as u64,
-    );
+    let (mut at, end) = (HEADER_BYTES as u64, HEADER_BYTES as u64 + records * ENTRY_BYTES as u64);
     while at < end {
         let bytes = (buffer.len() as u64).min(end - at) as usize;
         file.read_exact_at(&mut buffer[..bytes], at).ok()?;
@@ -252,22 +226,13 @@ mod tests {
         disk.create_dir_all(Path::new("/log")).unwrap();
         let directory = Directory::new(Arc::new(disk.clone()), "/log".into(), None);
         let (seed, first) = (Seed::new(Uuid::from_u128(3)), Position::new(11));
-        let starts = Starts {
-            starts: vec![12_352, 12_400, 12_900, 20_000],
-            end: 20_100,
-        };
+        let starts = Starts { starts: vec![12_352, 12_400, 12_900, 20_000], end: 20_100 };
         store(&directory, seed, first, &starts).unwrap();
         let open = |records| Sidecar::open(&directory, seed, first, records);
-        let (memory, sidecar) = (
-            Offsets::memory(starts.clone()),
-            Offsets::Sidecar(open(4).unwrap()),
-        );
+        let (memory, sidecar) = (Offsets::memory(starts.clone()), Offsets::Sidecar(open(4).unwrap()));
         for from in 0..4 {
             for count in 1..=(4 - from) as usize {
-                assert_eq!(
-                    memory.span(from, count).unwrap(),
-                    sidecar.span(from, count).unwrap()
-                );
+                assert_eq!(memory.span(from, count).unwrap(), sidecar.span(from, count).unwrap());
             }
         }
         assert!(open(3).is_none());
@@ -280,15 +245,9 @@ mod tests {
 
     #[test]
     fn spans_are_cut_to_a_number_of_bytes() {
-        let starts = Starts {
-            starts: vec![100, 150, 300],
-            end: 400,
-        };
+        let starts = Starts { starts: vec![100, 150, 300], end: 400 };
         let records_in = |bytes| starts.records_in(bytes);
-        assert_eq!(
-            [0, 49, 50, 199, 200, 299, 300].map(records_in),
-            [0, 0, 1, 1, 2, 2, 3]
-        );
+        assert_eq!([0, 49, 50, 199, 200, 299, 300].map(records_in), [0, 0, 1, 1, 2, 2, 3]);
         let kept = |bytes| {
             let mut starts = starts.clone();
             starts.keep_back(bytes);

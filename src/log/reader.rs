@@ -72,12 +72,7 @@ impl Segment {
         file: Box<dyn File>,
         starts: Starts,
     ) -> Self {
-        Self {
-            first,
-            path: directory.segment(first),
-            file,
-            offsets: Offsets::memory(starts),
-        }
+        Self { first, path: directory.segment(first), file, offsets: Offsets::memory(starts) }
     }
 
     pub(super) fn sealed(
@@ -86,12 +81,7 @@ impl Segment {
         file: Box<dyn File>,
         sidecar: Sidecar,
     ) -> Self {
-        Self {
-            first,
-            path: directory.segment(first),
-            file,
-            offsets: Offsets::Sidecar(sidecar),
-        }
+        Self { first, path: directory.segment(first), file, offsets: Offsets::Sidecar(sidecar) }
     }
 
     /// Where `count` records from `first` on begin.

@@ -107,22 +107,13 @@ enum Verdict {
     /// What lies above the mark is good but perhaps not durable; what lies behind is torn.
     Rewrite { cut: Option<Range<u64>> },
     /// Durable bytes are gone.
-    Corrupt {
-        offset: u64,
-        first: Position,
-        last: Option<Position>,
-        what: String,
-    },
+    Corrupt { offset: u64, first: Position, last: Option<Position>, what: String },
 }
 
 fn judge(survey: &Survey) -> Verdict {
     let (end, next) = (survey.end, survey.last.next());
-    let corrupt = |offset, last: Option<Position>, what: String| Verdict::Corrupt {
-        offset,
-        first: next,
-        last,
-        what,
-    };
+    let corrupt =
+        |offset, last: Option<Position>, what: String| Verdict::Corrupt { offset, first: next, last, what };
     let Some(mark) = survey.mark else {
         return corrupt(HEAD_BYTES / 3, None, "neither slot holds a commit mark".into());
     };
@@ -138,10 +129,8 @@ fn judge(survey: &Survey) -> Verdict {
         return corrupt(mark.offset, None, what.into());
     }
     if let Some(claimed) = survey.rest.claimed {
-        let what = format!(
-            "{}, and a later group vouches for everything up to position {claimed}",
-            survey.stop
-        );
+        let what =
+            format!("{}, and a later group vouches for everything up to position {claimed}", survey.stop);
         return corrupt(end, Some(claimed), what);
     }
     if survey.last < survey.reached {
@@ -153,9 +142,7 @@ fn judge(survey: &Survey) -> Verdict {
     }
     match survey.rest.nonzero_end {
         None if mark.offset == end => Verdict::Clean,
-        nonzero_end => Verdict::Rewrite {
-            cut: nonzero_end.map(|upto| end..upto),
-        },
+        nonzero_end => Verdict::Rewrite { cut: nonzero_end.map(|upto| end..upto) },
     }
 }
 
@@ -166,12 +153,7 @@ pub(crate) fn recover(
     spare: &mut Option<Spare>,
     spare_bytes_min: u64,
 ) -> Result<Recovered, LogError> {
-    let recovery = Recovery {
-        directory,
-        manifest,
-        seed: Seed::new(manifest.log_id),
-        spare_bytes_min,
-    };
+    let recovery = Recovery { directory, manifest, seed: Seed::new(manifest.log_id), spare_bytes_min };
     let mut firsts = directory.segments()?;
     if firsts.is_empty() {
         recovery.create_first(spare)?;
@@ -195,12 +177,7 @@ impl Recovery<'_> {
         let first = self.manifest.first;
         if self.manifest.epochs.newest().is_some() {
             let path = self.directory.segment(first);
-            return Err(LogError::corrupt(
-                &path,
-                0,
-                (first, None),
-                "the segment is missing",
-            ));
+            return Err(LogError::corrupt(&path, 0, (first, None), "the segment is missing"));
         }
         let (header, mark) = self.heads(first, Position::ZERO, genesis(self.manifest.log_id));
         let mut slot = SpareSlot::new(self.directory, spare);
@@ -255,23 +232,17 @@ impl Recovery<'_> {
         let source = Source::new(&*file, &path, self.seed)?;
         let survey = self.survey(&source, &header)?;
         let mut verdict = judge(&survey);
-        let mut report = RecoveryReport {
-            head: survey.last,
-            scanned_bytes: source.len,
-            ..RecoveryReport::default()
-        };
+        let mut report =
+            RecoveryReport { head: survey.last, scanned_bytes: source.len, ..RecoveryReport::default() };
         if self.directory.is_sabotaged(Sabotage::ServeRecoveredTail)
             && matches!(verdict, Verdict::Rewrite { cut: None })
         {
             verdict = Verdict::Clean;
         }
         let active = match verdict {
-            Verdict::Corrupt {
-                offset,
-                first,
-                last,
-                what,
-            } => return Err(LogError::corrupt(&path, offset, (first, last), what)),
+            Verdict::Corrupt { offset, first, last, what } => {
+                return Err(LogError::corrupt(&path, offset, (first, last), what));
+            }
             Verdict::Clean => self.resume(file, header, &path, survey)?,
             Verdict::Rewrite { cut } => {
                 report.cut = match cut {
@@ -286,11 +257,7 @@ impl Recovery<'_> {
             }
         };
         report.segments = sealed.len() + 1;
-        Ok(Recovered {
-            sealed,
-            active,
-            report,
-        })
+        Ok(Recovered { sealed, active, report })
     }
 
     fn survey(&self, source: &Source<'_>, header: &SegmentHeader) -> Result<Survey, LogError> {
@@ -339,10 +306,7 @@ impl Recovery<'_> {
         Ok(Active {
             header,
             file,
-            starts: Starts {
-                starts: survey.starts,
-                end: survey.end,
-            },
+            starts: Starts { starts: survey.starts, end: survey.end },
             mark,
             filled_upto: survey.end,
         })
@@ -359,11 +323,7 @@ impl Recovery<'_> {
         let mut bytes = vec![0; (cut.end - cut.start) as usize];
         let read = source.file.read_exact_at(&mut bytes, cut.start);
         read.map_err(LogError::io("read", source.path))?;
-        let epoch = self
-            .manifest
-            .epochs
-            .newest()
-            .map_or(0, |start| start.epoch.counter);
+        let epoch = self.manifest.epochs.newest().map_or(0, |start| start.epoch.counter);
         let path = self.directory.quarantine(header.first, cut.start, epoch);
         let stored = disk::replace_file(self.directory.disk(), &path, &bytes);
         let stored =
@@ -398,11 +358,7 @@ impl Recovery<'_> {
         let (_, _, kept) = survey.at_mark.expect("its mark is at the edge of a group");
         let first = mark.last.next();
         // With nothing below the mark the new segment takes the old one's name, and with it its place.
-        let previous = if first == old.first {
-            old.previous
-        } else {
-            old.first
-        };
+        let previous = if first == old.first { old.previous } else { old.first };
         let (header, mut new_mark) = self.heads(first, previous, mark.chain);
         new_mark.offset += survey.end - mark.offset;
         new_mark.last = survey.last;
@@ -415,10 +371,7 @@ impl Recovery<'_> {
             report.rewritten = Some((first, survey.last));
         }
         if first != old.first {
-            let starts = Starts {
-                starts: survey.starts[..kept].to_vec(),
-                end: mark.offset,
-            };
+            let starts = Starts { starts: survey.starts[..kept].to_vec(), end: mark.offset };
             let keep_bytes = report.cut.as_ref().is_some_and(|cut| cut.quarantine.is_none());
             seal(self.directory, self.seed, source, old.first, &starts, keep_bytes);
         }

@@ -45,12 +45,7 @@ pub(crate) struct Source<'a> {
 impl<'a> Source<'a> {
     pub(crate) fn new(file: &'a dyn File, path: &'a Path, seed: Seed) -> Result<Self, LogError> {
         let len = file.len().map_err(LogError::io("read", path))?;
-        Ok(Self {
-            file,
-            path,
-            seed,
-            len,
-        })
+        Ok(Self { file, path, seed, len })
     }
 }
 
@@ -105,21 +100,11 @@ impl<'a> Walk<'a> {
             ));
         }
         if header.group_bytes() as u64 > left {
-            return stop(format!(
-                "the group has {} bytes, the file only {left} more",
-                header.group_bytes()
-            ));
+            return stop(format!("the group has {} bytes, the file only {left} more", header.group_bytes()));
         }
         let bytes = self.window.bytes(&self.source, self.at, header.group_bytes())?;
         let known = self.starts.len();
-        match group::check(
-            bytes,
-            &header,
-            self.source.seed,
-            &self.chain,
-            self.at,
-            &mut self.starts,
-        ) {
+        match group::check(bytes, &header, self.source.seed, &self.chain, self.at, &mut self.starts) {
             Ok(chain) => {
                 self.at += bytes.len() as u64;
                 self.next = header.last().next();
@@ -178,9 +163,7 @@ fn claim(source: &Source<'_>, at: u64, next: Position) -> Result<Option<Position
     let read = source.file.read_exact_at(&mut bytes, at);
     read.map_err(LogError::io("read", source.path))?;
     let header = GroupHeader::decode(&bytes, source.seed).ok();
-    Ok(header
-        .map(|header| header.synced_upto)
-        .filter(|upto| *upto >= next))
+    Ok(header.map(|header| header.synced_upto).filter(|upto| *upto >= next))
 }
 
 /// A piece of a file in memory.
@@ -198,10 +181,7 @@ impl Window {
             let bytes = (len as u64).max(WINDOW_BYTES.min(source.len - at));
             self.bytes.resize(bytes as usize, 0);
             self.at = at;
-            source
-                .file
-                .read_exact_at(&mut self.bytes, at)
-                .map_err(LogError::io("read", source.path))?;
+            source.file.read_exact_at(&mut self.bytes, at).map_err(LogError::io("read", source.path))?;
         }
         let from = (at - self.at) as usize;
         Ok(&self.bytes[from..from + len])

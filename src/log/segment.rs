@@ -67,9 +67,7 @@ impl SegmentHeader {
             return Err(Refused::Newer(version));
         }
         if crc32c::crc32c(&bytes[..100]) != u32_at(bytes, 100) {
-            return Err(Refused::Damaged(
-                "the checksum of the segment's header does not match",
-            ));
+            return Err(Refused::Damaged("the checksum of the segment's header does not match"));
         }
         if version == 0 || u32_at(bytes, 12) != HEAD_BYTES as u32 {
             return Err(Refused::Damaged("the segment's header has an unknown layout"));
@@ -79,10 +77,7 @@ impl SegmentHeader {
             first: position_at(bytes, 32),
             previous: position_at(bytes, 40),
             chain: bytes_at(bytes, 48),
-            epoch: Epoch {
-                counter: u64_at(bytes, 80),
-                random: u64_at(bytes, 88),
-            },
+            epoch: Epoch { counter: u64_at(bytes, 80), random: u64_at(bytes, 88) },
         })
     }
 }
@@ -107,23 +102,16 @@ pub(crate) fn open(
     if file.len().map_err(LogError::io("read", &path))? < HEAD_BYTES {
         return Err(damaged("the file is shorter than a segment's head".into()));
     }
-    file.read_exact_at(&mut bytes, 0)
-        .map_err(LogError::io("read", &path))?;
+    file.read_exact_at(&mut bytes, 0).map_err(LogError::io("read", &path))?;
     match SegmentHeader::decode(&bytes) {
-        Ok(header) if header.first != first => Err(damaged(format!(
-            "expected the segment of position {first}, found that of {}",
-            header.first
-        ))),
-        Ok(header) if header.log_id != log_id => Err(damaged(format!(
-            "expected a segment of log {log_id}, found one of {}",
-            header.log_id
-        ))),
+        Ok(header) if header.first != first => {
+            Err(damaged(format!("expected the segment of position {first}, found that of {}", header.first)))
+        }
+        Ok(header) if header.log_id != log_id => {
+            Err(damaged(format!("expected a segment of log {log_id}, found one of {}", header.log_id)))
+        }
         Ok(header) => Ok((file, header)),
-        Err(Refused::Newer(found)) => Err(LogError::NewerFormat {
-            path,
-            found,
-            known: VERSION,
-        }),
+        Err(Refused::Newer(found)) => Err(LogError::NewerFormat { path, found, known: VERSION }),
         Err(Refused::Damaged(what)) => Err(damaged(what.into())),
     }
 }
@@ -144,12 +132,7 @@ pub(crate) struct Mark {
 impl Mark {
     /// The mark of a segment without groups.
     pub(crate) fn initial(first: Position, chain: Chain) -> Self {
-        Self {
-            sequence: 0,
-            offset: HEAD_BYTES,
-            last: Position::new(first.get() - 1),
-            chain,
-        }
+        Self { sequence: 0, offset: HEAD_BYTES, last: Position::new(first.get() - 1), chain }
     }
 
     /// Writes the mark into the slot of its sequence number. Durable with the file's next sync.
@@ -161,8 +144,7 @@ impl Mark {
         first: Position,
     ) -> Result<(), LogError> {
         let at = slot(self.sequence % 2);
-        file.write_all_at(&self.encode(seed, first), at)
-            .map_err(LogError::io("write", path))
+        file.write_all_at(&self.encode(seed, first), at).map_err(LogError::io("write", path))
     }
 
     /// The newest mark of a segment; `None` if neither slot holds one.
@@ -175,8 +157,7 @@ impl Mark {
         let mut newest: Option<Self> = None;
         for number in 0..2 {
             let mut bytes = [0; MARK_BYTES];
-            file.read_exact_at(&mut bytes, slot(number))
-                .map_err(LogError::io("read", path))?;
+            file.read_exact_at(&mut bytes, slot(number)).map_err(LogError::io("read", path))?;
             let mark = Self::decode(&bytes, seed, first).filter(|mark| mark.sequence % 2 == number);
             if mark.is_some_and(|mark| newest.is_none_or(|newest| newest.sequence < mark.sequence)) {
                 newest = mark;
@@ -227,19 +208,13 @@ mod tests {
             first: Position::new(9),
             previous: Position::new(2),
             chain: [3; 32],
-            epoch: Epoch {
-                counter: 1,
-                random: 2,
-            },
+            epoch: Epoch { counter: 1, random: 2 },
         };
         let mut bytes = header.encode();
         assert_eq!(SegmentHeader::decode(&bytes).ok(), Some(header));
         for bit in 0..HEADER_BYTES * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                SegmentHeader::decode(&bytes).is_err(),
-                "bit {bit} flipped silently"
-            );
+            assert!(SegmentHeader::decode(&bytes).is_err(), "bit {bit} flipped silently");
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }

@@ -45,11 +45,7 @@ impl Spare {
             Err(error) => return Err(LogError::io("open", &path)(error)),
         };
         let len = file.len().map_err(LogError::io("read", &path))?;
-        Ok(Some(Self {
-            file,
-            len,
-            ready: false,
-        }))
+        Ok(Some(Self { file, len, ready: false }))
     }
 }
 
@@ -69,11 +65,7 @@ impl<'a> SpareSlot<'a> {
         if self.spare.is_none() {
             let created = self.directory.disk().create_new(&path);
             let file = created.map_err(|error| self.directory.refusal("create", &path, bytes, error))?;
-            *self.spare = Some(Spare {
-                file,
-                len: 0,
-                ready: false,
-            });
+            *self.spare = Some(Spare { file, len: 0, ready: false });
         }
         let spare = self.spare.as_mut().expect("it was created above");
         if spare.ready && spare.len >= bytes {
@@ -101,10 +93,7 @@ impl<'a> SpareSlot<'a> {
     ) -> Result<(Box<dyn File>, u64), LogError> {
         let path = self.directory.spare();
         let spare = self.spare.as_mut().expect("a spare was reserved");
-        assert!(
-            spare.ready && spare.len >= mark.offset,
-            "the spare was not reserved for this"
-        );
+        assert!(spare.ready && spare.len >= mark.offset, "the spare was not reserved for this");
         spare.ready = false;
         let file = &*spare.file;
         let written = file.write_all_at(&header.encode(), 0);

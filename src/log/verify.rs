@@ -37,12 +37,7 @@ pub(super) fn open_sealed(shared: &Shared, first: Position, last: Position) -> R
     if let Err(error) = offsets::store(directory, shared.seed(), first, &starts) {
         offsets::warn_not_stored(&path, &error);
     }
-    Ok(Segment {
-        first,
-        path,
-        file,
-        offsets: Offsets::memory(starts),
-    })
+    Ok(Segment { first, path, file, offsets: Offsets::memory(starts) })
 }
 
 /// Checks all groups of a segment up to `last`, which must be the end of one.
@@ -63,10 +58,7 @@ fn walk(
         let what = format!("a group reaches beyond position {last}, where the next segment begins");
         return Err(LogError::corrupt(source.path, walk.at, (last.next(), None), what));
     }
-    let starts = Starts {
-        starts: walk.starts,
-        end: walk.at,
-    };
+    let starts = Starts { starts: walk.starts, end: walk.at };
     Ok((starts, walk.chain))
 }
 
@@ -77,12 +69,7 @@ impl LogReader {
         let shared = self.shared();
         let head = self.head();
         let catalog = shared.catalog();
-        let firsts: Vec<Position> = catalog
-            .sealed
-            .iter()
-            .copied()
-            .chain([catalog.active.first])
-            .collect();
+        let firsts: Vec<Position> = catalog.sealed.iter().copied().chain([catalog.active.first]).collect();
         let mut chain: Option<Chain> = None;
         for (i, first) in firsts.iter().enumerate() {
             let next = firsts.get(i + 1);

@@ -157,12 +157,7 @@ impl LogWriter {
     fn append_group(&mut self, payloads: &[Bytes]) -> Result<Appended, LogError> {
         self.reserve(group::bytes_of(payloads) as u64)?;
         let first = self.head.next();
-        let before = Before {
-            first,
-            epoch: self.epoch,
-            synced_upto: self.head,
-            chain: self.chain,
-        };
+        let before = Before { first, epoch: self.epoch, synced_upto: self.head, chain: self.chain };
         self.group.clear();
         self.starts.clear();
         let seed = self.shared.seed();
@@ -222,9 +217,7 @@ impl LogWriter {
         if upto > self.filled_upto {
             check_space(&self.shared, self.low_water_bytes, upto - self.filled_upto)?;
             let segment = &self.segment;
-            self.shared
-                .directory()
-                .write_zeros(&*segment.file, &segment.path, self.filled_upto, upto)?;
+            self.shared.directory().write_zeros(&*segment.file, &segment.path, self.filled_upto, upto)?;
             self.filled_upto = upto;
         }
         Ok(())
@@ -265,12 +258,7 @@ impl LogWriter {
     }
 
     fn write_mark_at(&self, offset: u64, last: Position, chain: Chain) -> Result<Mark, LogError> {
-        let mark = Mark {
-            sequence: self.mark.sequence + 1,
-            offset,
-            last,
-            chain,
-        };
+        let mark = Mark { sequence: self.mark.sequence + 1, offset, last, chain };
         let segment = &self.segment;
         mark.write(&*segment.file, &segment.path, self.shared.seed(), segment.first)?;
         Ok(mark)

@@ -106,11 +106,7 @@ impl Batch {
 
     /// Applies the event behind the cursor. On an error the batch is as it was.
     pub fn apply(&mut self, event: &RecordedEvent) -> Result<(), BatchError> {
-        assert_eq!(
-            event.position,
-            self.state.cursor.next(),
-            "events are applied without gaps"
-        );
+        assert_eq!(event.position, self.state.cursor.next(), "events are applied without gaps");
         let store = Arc::clone(&self.store);
         let definition = store.definition();
         if definition.handles(event.event.event_type.as_str()) {
@@ -157,10 +153,7 @@ impl Batch {
 
     fn take(&mut self, change: Change, position: Position) {
         self.pending_bytes += document_bytes(change.document.as_deref());
-        let pending = Pending {
-            document: change.document,
-            position,
-        };
+        let pending = Pending { document: change.document, position };
         if let Some(before) = self.pending.insert((change.collection, change.key), pending) {
             self.pending_bytes -= document_bytes(before.document.as_deref());
         }

@@ -83,14 +83,7 @@ pub struct EventFault {
 
 impl fmt::Display for EventFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            event_type,
-            step,
-            line,
-            part,
-            message,
-            ..
-        } = self;
+        let Self { event_type, step, line, part, message, .. } = self;
         write!(f, "step {step} of {event_type} (line {line})")?;
         if let Some(key) = &self.key {
             write!(f, ", key {}", key.to_json())?;
@@ -142,10 +135,7 @@ fn event_fault(event: &RecordedEvent, step: &Step, fault: Fault) -> EventFault {
 /// The variable `event`, with these fields; all of them where it is used as a whole.
 fn event_object(recorded: &RecordedEvent, used: Option<&BTreeSet<Box<str>>>) -> Result<Object, Invalid> {
     let mut object = Object::new();
-    for name in EVENT_FIELDS
-        .into_iter()
-        .filter(|name| used.is_none_or(|used| used.contains(*name)))
-    {
+    for name in EVENT_FIELDS.into_iter().filter(|name| used.is_none_or(|used| used.contains(*name))) {
         object.insert(name, event_field(recorded, name)?);
     }
     Ok(object)
@@ -156,11 +146,7 @@ fn event_field(recorded: &RecordedEvent, name: &str) -> Result<Json, Invalid> {
     let text = |text: &str| Json::Text(text.into());
     let time = |nanos: i64| {
         let time = Timestamp::from_nanosecond(i128::from(nanos));
-        text(
-            &time
-                .expect("64-bit nanoseconds lie in the years 1677 to 2262")
-                .to_string(),
-        )
+        text(&time.expect("64-bit nanoseconds lie in the years 1677 to 2262").to_string())
     };
     Ok(match name {
         "id" => text(&event.id.to_string()),

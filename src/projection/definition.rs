@@ -62,11 +62,10 @@ impl FieldPath {
     /// The value there, if there is one.
     pub fn get<'a>(&self, document: &'a Object) -> Option<&'a Json> {
         let (first, rest) = self.0.split_first()?;
-        rest.iter()
-            .try_fold(document.get(first)?, |value, name| match value {
-                Json::Object(object) => object.get(name),
-                _ => None,
-            })
+        rest.iter().try_fold(document.get(first)?, |value, name| match value {
+            Json::Object(object) => object.get(name),
+            _ => None,
+        })
     }
 }
 
@@ -110,15 +109,8 @@ impl Definition {
             let found = source.len();
             let message =
                 format!("expected a definition of at most {DEFINITION_BYTES_MAX} bytes, found {found}");
-            let problem = Problem {
-                file: file.to_owned(),
-                line: 1,
-                column: 1,
-                message,
-            };
-            return Err(DefinitionError {
-                problems: vec![problem],
-            });
+            let problem = Problem { file: file.to_owned(), line: 1, column: 1, message };
+            return Err(DefinitionError { problems: vec![problem] });
         }
         read::read(source, file)
     }

@@ -21,10 +21,7 @@ pub const QUERY_TEXT_BYTES_MAX: usize = INDEX_TEXT_BYTES_MAX - 4;
 
 /// Whether a document can be indexed; the error says why not.
 pub fn check(index: &IndexDefinition, document: &Object) -> Result<(), Invalid> {
-    let mut arrays = index
-        .paths
-        .iter()
-        .filter_map(|path| Some((path, array(document, path)?)));
+    let mut arrays = index.paths.iter().filter_map(|path| Some((path, array(document, path)?)));
     let Some((path, items)) = arrays.next() else {
         return Ok(());
     };
@@ -46,11 +43,8 @@ pub fn check(index: &IndexDefinition, document: &Object) -> Result<(), Invalid> 
 
 /// The entries of a document that `check` accepts, sorted, each once.
 pub fn entries(index: &IndexDefinition, document: &Object, key: &[u8]) -> Vec<Vec<u8>> {
-    let values: Vec<&Json> = index
-        .paths
-        .iter()
-        .map(|path| path.get(document).unwrap_or(&Json::Null))
-        .collect();
+    let values: Vec<&Json> =
+        index.paths.iter().map(|path| path.get(document).unwrap_or(&Json::Null)).collect();
     let spread = values.iter().position(|value| matches!(value, Json::Array(_)));
     let mut entries: Vec<Vec<u8>> = match spread.map(|at| (at, values[at])) {
         Some((at, Json::Array(items))) => items
@@ -139,10 +133,7 @@ mod tests {
         check_entries(r#"{"a":1,"b":{"c":"x"}}"#, &[r#"[1,"x"]"#]);
         check_entries(r#"{"a":1}"#, &["[1,null]"]);
         check_entries(r#"{"a":1,"b":null}"#, &["[1,null]"]);
-        check_entries(
-            r#"{"a":["x","y","x"],"b":{"c":2}}"#,
-            &[r#"["x",2]"#, r#"["y",2]"#],
-        );
+        check_entries(r#"{"a":["x","y","x"],"b":{"c":2}}"#, &[r#"["x",2]"#, r#"["y",2]"#]);
         check_entries(r#"{"a":[{"c":1},[2],3],"b":{"c":2}}"#, &["[3,2]"]);
         check_entries(r#"{"a":[],"b":{"c":2}}"#, &[]);
         check_entries(r#"{"a":{"c":1},"b":{"c":2}}"#, &[]);

@@ -41,17 +41,14 @@ impl Key {
     /// A key of these parts.
     pub fn new(parts: Vec<KeyPart>) -> Result<Self, Invalid> {
         if parts.is_empty() || parts.len() > KEY_PARTS_MAX {
-            let message = format!(
-                "expected a key of 1 to {KEY_PARTS_MAX} parts, found {}",
-                parts.len()
-            );
+            let message = format!("expected a key of 1 to {KEY_PARTS_MAX} parts, found {}", parts.len());
             return Err(Invalid(message));
         }
         let key = Self(parts);
         match key.encode().len() {
-            len if len > KEY_BYTES_MAX => Err(Invalid(format!(
-                "expected a key of at most {KEY_BYTES_MAX} encoded bytes, found {len}"
-            ))),
+            len if len > KEY_BYTES_MAX => {
+                Err(Invalid(format!("expected a key of at most {KEY_BYTES_MAX} encoded bytes, found {len}")))
+            }
             _ => Ok(key),
         }
     }
@@ -126,9 +123,7 @@ impl fmt::Display for Key {
 
 fn part_of(value: &Json) -> Result<KeyPart, Invalid> {
     let refused = |what: &dyn fmt::Display| {
-        Err(Invalid(format!(
-            "expected a key of text, integer or boolean parts, found {what}"
-        )))
+        Err(Invalid(format!("expected a key of text, integer or boolean parts, found {what}")))
     };
     match value {
         Json::Bool(value) => Ok(KeyPart::Bool(*value)),
@@ -208,14 +203,8 @@ fn decode_part(bytes: &mut &[u8]) -> Option<KeyPart> {
         NUMBER => {
             let ordered = u64::from_be_bytes(take(bytes)?);
             let rest = i128::from(u16::from_be_bytes(take(bytes)?)) - i128::from(REST_ZERO);
-            let bits = if ordered >> 63 == 1 {
-                ordered & !(1 << 63)
-            } else {
-                !ordered
-            };
-            i64::try_from(f64::from_bits(bits) as i128 + rest)
-                .ok()
-                .map(KeyPart::Int)
+            let bits = if ordered >> 63 == 1 { ordered & !(1 << 63) } else { !ordered };
+            i64::try_from(f64::from_bits(bits) as i128 + rest).ok().map(KeyPart::Int)
         }
         TEXT => {
             let mut text = Vec::new();
@@ -224,9 +213,7 @@ fn decode_part(bytes: &mut &[u8]) -> Option<KeyPart> {
                     0 => match take::<1>(bytes)?[0] {
                         0xFF => text.push(0),
                         _ => {
-                            return String::from_utf8(text)
-                                .ok()
-                                .map(|text| KeyPart::Text(text.into()));
+                            return String::from_utf8(text).ok().map(|text| KeyPart::Text(text.into()));
                         }
                     },
                     byte => text.push(byte),
@@ -282,17 +269,10 @@ mod tests {
             "\"ab\"",
             "\"b\"",
         ];
-        let bytes: Vec<_> = ascending
-            .iter()
-            .map(|text| value_bytes(&Json::parse(text.as_bytes()).unwrap()))
-            .collect();
+        let bytes: Vec<_> =
+            ascending.iter().map(|text| value_bytes(&Json::parse(text.as_bytes()).unwrap())).collect();
         for (at, pair) in bytes.windows(2).enumerate() {
-            assert!(
-                pair[0] < pair[1],
-                "{} before {}",
-                ascending[at],
-                ascending[at + 1]
-            );
+            assert!(pair[0] < pair[1], "{} before {}", ascending[at], ascending[at + 1]);
         }
         assert_eq!(value_bytes(&Json::Double(-0.0)), value_bytes(&Json::Int(0)));
     }

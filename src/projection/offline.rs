@@ -36,18 +36,14 @@ pub struct OfflineError {
 impl Documents for Memory {
     fn get(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, StoreFailure> {
         let documents = self.collections.get(collection);
-        Ok(documents
-            .and_then(|documents| documents.get(&key.encode()))
-            .map(|(_, document)| document.clone()))
+        Ok(documents.and_then(|documents| documents.get(&key.encode())).map(|(_, document)| document.clone()))
     }
 }
 
 impl Memory {
     /// Without documents.
     pub fn new(definition: &Definition) -> Self {
-        Self {
-            collections: definition.collections().iter().map(|_| BTreeMap::new()).collect(),
-        }
+        Self { collections: definition.collections().iter().map(|_| BTreeMap::new()).collect() }
     }
 
     /// Applies one event, wholly or not at all.
@@ -68,24 +64,17 @@ impl Memory {
     /// The documents of a collection in order of their keys.
     pub fn documents(&self, collection: usize) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
         let documents = self.collections.get(collection);
-        documents
-            .into_iter()
-            .flat_map(|documents| documents.values())
-            .map(|(key, document)| (key, document))
+        documents.into_iter().flat_map(|documents| documents.values()).map(|(key, document)| (key, document))
     }
 
     /// All documents as `{collection: {key: document}}`, keys as the text that shows them.
     pub fn to_json(&self, definition: &Definition) -> Json {
-        let collections = definition
-            .collections()
-            .iter()
-            .enumerate()
-            .map(|(at, collection)| {
-                let documents = self.documents(at);
-                let fields = documents
-                    .map(|(key, document)| (key.to_string().into(), Json::Object((**document).clone())));
-                (collection.name.clone(), Json::Object(fields.collect()))
-            });
+        let collections = definition.collections().iter().enumerate().map(|(at, collection)| {
+            let documents = self.documents(at);
+            let fields =
+                documents.map(|(key, document)| (key.to_string().into(), Json::Object((**document).clone())));
+            (collection.name.clone(), Json::Object(fields.collect()))
+        });
         Json::Object(collections.collect())
     }
 }
@@ -119,12 +108,7 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            collection,
-            key,
-            path,
-            ..
-        } = self;
+        let Self { collection, key, path, .. } = self;
         let of = if path.is_empty() { "" } else { "." };
         write!(f, "{collection} {key:?}{of}{path}: ")?;
         match (&self.expected, &self.actual) {
@@ -153,19 +137,12 @@ pub fn diff(actual: &Json, expected: &Json) -> Result<Vec<Difference>, Invalid> 
             Some(_) => return Err(shape()),
             None => {
                 let known: Vec<&str> = actual.iter().map(|(name, _)| name).collect();
-                let message = format!(
-                    "unknown collection {collection:?}: known are {}",
-                    known.join(", ")
-                );
+                let message = format!("unknown collection {collection:?}: known are {}", known.join(", "));
                 return Err(Invalid(message));
             }
         };
         for (key, expected, actual) in paired(expected, actual) {
-            let mut at = Place {
-                collection,
-                key,
-                path: Vec::new(),
-            };
+            let mut at = Place { collection, key, path: Vec::new() };
             compare(&mut at, expected, actual, &mut differences);
         }
     }
@@ -185,8 +162,7 @@ fn paired<'d>(
 ) -> impl Iterator<Item = (&'d str, Option<&'d Json>, Option<&'d Json>)> {
     let keys = expected.iter().chain(actual.iter()).map(|(key, _)| key);
     let keys: std::collections::BTreeSet<&str> = keys.collect();
-    keys.into_iter()
-        .map(|key| (key, expected.get(key), actual.get(key)))
+    keys.into_iter().map(|key| (key, expected.get(key), actual.get(key)))
 }
 
 fn compare(

@@ -110,11 +110,7 @@ pub enum Selection {
 impl Selection {
     /// Everything, in order of key.
     pub const fn all() -> Self {
-        Self::Keys {
-            prefix: None,
-            from: None,
-            to: None,
-        }
+        Self::Keys { prefix: None, from: None, to: None }
     }
 }
 
@@ -176,12 +172,7 @@ impl Reading {
         let at = self.collection(collection)?;
         if keys.is_empty() || keys.len() > BATCH_GET_KEYS_MAX {
             let expected = format!("expected 1 to {BATCH_GET_KEYS_MAX} keys, found {}", keys.len());
-            return Err(QueryError::limit(
-                "keys",
-                expected,
-                BATCH_GET_KEYS_MAX,
-                keys.len(),
-            ));
+            return Err(QueryError::limit("keys", expected, BATCH_GET_KEYS_MAX, keys.len()));
         }
         let table = self.snapshot.documents(at)?;
         let get = |key: &Key| match table.get(&key.encode()[..]) {
@@ -212,28 +203,18 @@ impl Reading {
 
     fn collection(&self, name: &str) -> Result<usize, QueryError> {
         let definition = self.snapshot.definition();
-        definition
-            .collection(name)
-            .ok_or_else(|| QueryError::UnknownCollection {
-                projection: definition.name().to_owned(),
-                version: definition.version(),
-                collection: name.to_owned(),
-                known: definition
-                    .collections()
-                    .iter()
-                    .map(|at| at.name.to_string())
-                    .collect(),
-            })
+        definition.collection(name).ok_or_else(|| QueryError::UnknownCollection {
+            projection: definition.name().to_owned(),
+            version: definition.version(),
+            collection: name.to_owned(),
+            known: definition.collections().iter().map(|at| at.name.to_string()).collect(),
+        })
     }
 }
 
 fn document(key: Key, stored: &[u8]) -> Result<Document, QueryError> {
     let (position, text) = split_document(stored)?;
-    Ok(Document {
-        key,
-        value: Bytes::copy_from_slice(text),
-        position,
-    })
+    Ok(Document { key, value: Bytes::copy_from_slice(text), position })
 }
 
 #[cfg(test)]

@@ -171,10 +171,7 @@ impl Registry {
         head: Head,
     ) -> Result<Self, RegistryError> {
         disk.create_dir_all(&config.dir)
-            .map_err(|error| RegistryError::Dir {
-                dir: config.dir.clone(),
-                error,
-            })?;
+            .map_err(|error| RegistryError::Dir { dir: config.dir.clone(), error })?;
         let deployed = meta.deployed()?;
         let active = meta.active()?;
         let registry = Self {
@@ -190,10 +187,7 @@ impl Registry {
             deploying: Mutex::default(),
         };
         for deployed in deployed {
-            let active = active
-                .get(&deployed.projection)
-                .copied()
-                .unwrap_or(deployed.version);
+            let active = active.get(&deployed.projection).copied().unwrap_or(deployed.version);
             let opened = Definition::parse(&deployed.source, &deployed.file)
                 .map_err(DeployError::from)
                 .and_then(|definition| registry.start(definition, active, registry.head_at_start, true));
@@ -234,16 +228,13 @@ impl Registry {
                 });
             }
         };
-        self.meta
-            .deploy(&name, version, definition.hash(), file, source)?;
+        self.meta.deploy(&name, version, definition.hash(), file, source)?;
         let mut floor = Position::ZERO;
         if let Some(before) = before {
             self.stop_version(&before);
             let progress = before.status.progress();
             floor = progress.floor.max(progress.as_of);
-            before
-                .status
-                .closed("its definition has changed, it is built anew");
+            before.status.closed("its definition has changed, it is built anew");
             before.store.remove()?;
         }
         self.start(definition, version, floor, false)?;
@@ -262,11 +253,9 @@ impl Registry {
             });
             match parsed {
                 Ok(parsed) => definitions.push(parsed),
-                Err(error) => problems.push(DefinitionProblem {
-                    file: file.clone(),
-                    projection: None,
-                    error,
-                }),
+                Err(error) => {
+                    problems.push(DefinitionProblem { file: file.clone(), projection: None, error });
+                }
             }
         }
         definitions.sort_by(|(a, ..), (b, ..)| (a.name(), a.version()).cmp(&(b.name(), b.version())));
@@ -339,12 +328,10 @@ impl Registry {
         if asked_otherwise || token.projection != crc32c::crc32c(projection.as_bytes()) {
             return Err(QueryError::PageTokenMismatch);
         }
-        found
-            .version(projection, token.version)
-            .map_err(|_| QueryError::PageExpired {
-                projection: projection.to_owned(),
-                version: token.version,
-            })
+        found.version(projection, token.version).map_err(|_| QueryError::PageExpired {
+            projection: projection.to_owned(),
+            version: token.version,
+        })
     }
 
     /// Puts a version in place, closed, and starts its follower, which opens it.
@@ -356,11 +343,7 @@ impl Registry {
         deployed_before_start: bool,
     ) -> Result<(), DeployError> {
         let (name, number) = (definition.name().to_owned(), definition.version());
-        let store = Arc::new(Store::new(
-            Arc::clone(&self.disk),
-            &self.config.dir,
-            Arc::new(definition),
-        ));
+        let store = Arc::new(Store::new(Arc::clone(&self.disk), &self.config.dir, Arc::new(definition)));
         let status = Arc::new(Status::new(floor, deployed_before_start));
         let stop = Stop::default();
         let mut runner = Runner::new(
@@ -375,34 +358,19 @@ impl Registry {
         let thread = thread::Builder::new()
             .name(format!("{name}-v{number}"))
             .spawn(move || drive(&mut runner, &head, &stop_of_thread))
-            .map_err(|error| DeployError::Thread {
-                projection: name.clone(),
-                version: number,
-                error,
-            })?;
-        let version = Version {
-            store,
-            status,
-            stop,
-            thread: Mutex::new(Some(thread)),
-            deployed_before_start,
-        };
+            .map_err(|error| DeployError::Thread { projection: name.clone(), version: number, error })?;
+        let version =
+            Version { store, status, stop, thread: Mutex::new(Some(thread)), deployed_before_start };
         let mut projections = self.projections.write().unwrap_or_else(PoisonError::into_inner);
-        let projection = projections.entry(name).or_insert_with(|| Projection {
-            active,
-            versions: BTreeMap::new(),
-        });
+        let projection =
+            projections.entry(name).or_insert_with(|| Projection { active, versions: BTreeMap::new() });
         projection.versions.insert(number, Arc::new(version));
         Ok(())
     }
 
     fn stop_version(&self, version: &Version) {
         self.head.stop(&version.stop);
-        let thread = version
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = version.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
@@ -438,14 +406,11 @@ impl Drop for Registry {
 
 impl Projection {
     fn version(&self, projection: &str, number: u32) -> Result<Arc<Version>, QueryError> {
-        self.versions
-            .get(&number)
-            .cloned()
-            .ok_or_else(|| QueryError::UnknownVersion {
-                projection: projection.to_owned(),
-                version: number,
-                known: self.versions.keys().copied().collect(),
-            })
+        self.versions.get(&number).cloned().ok_or_else(|| QueryError::UnknownVersion {
+            projection: projection.to_owned(),
+            version: number,
+            known: self.versions.keys().copied().collect(),
+        })
     }
 }
 

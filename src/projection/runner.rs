@@ -164,11 +164,7 @@ impl Runner {
     }
 
     fn next_step(&self, batch: &Batch, wait: Duration) -> Step {
-        if self.head.get() > batch.cursor() {
-            Step::More
-        } else {
-            Step::CaughtUp(batch.cursor(), wait)
-        }
+        if self.head.get() > batch.cursor() { Step::More } else { Step::CaughtUp(batch.cursor(), wait) }
     }
 
     /// Applies events up to `upto`, or until the batch is full or the stop is requested.

@@ -30,13 +30,7 @@ pub struct State {
 impl State {
     /// Before all events of a log.
     pub fn new(log_id: Uuid) -> Self {
-        Self {
-            log_id,
-            epoch: 0,
-            cursor: Position::ZERO,
-            content_hash: ContentHash::default(),
-            built: false,
-        }
+        Self { log_id, epoch: 0, cursor: Position::ZERO, content_hash: ContentHash::default(), built: false }
     }
 
     /// The record of documents that a definition with this hash made.

@@ -100,15 +100,8 @@ pub struct Status {
 impl Status {
     /// Of a version that has published nothing yet.
     pub fn new(floor: Position, built: bool) -> Self {
-        let progress = Progress {
-            floor,
-            built,
-            ..Progress::default()
-        };
-        Self {
-            progress: watch::Sender::new(progress),
-            rate: Mutex::new(Rate::default()),
-        }
+        let progress = Progress { floor, built, ..Progress::default() };
+        Self { progress: watch::Sender::new(progress), rate: Mutex::new(Rate::default()) }
     }
 
     /// What is published now.
@@ -173,8 +166,7 @@ impl Status {
 
     /// It stopped for good.
     pub(crate) fn failed(&self, failure: &str) {
-        self.progress
-            .send_modify(|progress| progress.failure = Some(failure.into()));
+        self.progress.send_modify(|progress| progress.failure = Some(failure.into()));
     }
 
     fn lock_rate(&self) -> std::sync::MutexGuard<'_, Rate> {
@@ -197,20 +189,13 @@ impl Rate {
             Some((at, count)) if now.saturating_duration_since(*at) < RATE_GRAIN => *count += events,
             _ => self.0.push_back((now, events)),
         }
-        while self
-            .0
-            .front()
-            .is_some_and(|(at, _)| now.saturating_duration_since(*at) > RATE_WINDOW)
-        {
+        while self.0.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > RATE_WINDOW) {
             self.0.pop_front();
         }
     }
 
     fn per_second(&self, now: Instant) -> f64 {
-        let recent = self
-            .0
-            .iter()
-            .filter(|(at, _)| now.saturating_duration_since(*at) <= RATE_WINDOW);
+        let recent = self.0.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= RATE_WINDOW);
         let events: u64 = recent.map(|(_, count)| count).sum();
         events as f64 / RATE_WINDOW.as_secs_f64()
     }
@@ -233,10 +218,7 @@ mod tests {
         assert_eq!(at(3_999, true).state(head, true), VersionState::CatchingUp);
         assert_eq!(at(4_000, true).state(head, true), VersionState::Active);
         assert_eq!(at(5_000, true).state(head, false), VersionState::Ready);
-        let failed = Progress {
-            failure: Some("why".into()),
-            ..at(5_000, true)
-        };
+        let failed = Progress { failure: Some("why".into()), ..at(5_000, true) };
         assert_eq!(failed.state(head, true), VersionState::Failed);
     }
 
@@ -260,11 +242,7 @@ mod tests {
             rate.add(start + Duration::from_millis(100 * tick), 50);
         }
         let now = start + Duration::from_millis(9_900);
-        assert!(
-            (rate.per_second(now) - 500.0).abs() < 20.0,
-            "{}",
-            rate.per_second(now)
-        );
+        assert!((rate.per_second(now) - 500.0).abs() < 20.0, "{}", rate.per_second(now));
         assert!(rate.0.len() <= 52);
         assert!(rate.per_second(now + Duration::from_secs(60)) < f64::EPSILON);
     }

@@ -78,21 +78,15 @@ pub(crate) struct CollectionTables {
 
 impl Tables {
     fn new(definition: Arc<Definition>) -> Self {
-        let collections = definition
-            .collections()
-            .iter()
-            .map(|collection| CollectionTables {
-                documents: format!("d:{}", collection.name),
-                indexes: collection
-                    .indexes
-                    .iter()
-                    .map(|index| format!("i:{}:{}", collection.name, index.name))
-                    .collect(),
-            });
-        Self {
-            collections: collections.collect(),
-            definition,
-        }
+        let collections = definition.collections().iter().map(|collection| CollectionTables {
+            documents: format!("d:{}", collection.name),
+            indexes: collection
+                .indexes
+                .iter()
+                .map(|index| format!("i:{}:{}", collection.name, index.name))
+                .collect(),
+        });
+        Self { collections: collections.collect(), definition }
     }
 }
 
@@ -100,12 +94,7 @@ impl Store {
     /// The file of a version in `dir`, closed.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, definition: Arc<Definition>) -> Self {
         let path = dir.join(format!("{}-v{}.redb", definition.name(), definition.version()));
-        Self {
-            disk,
-            path,
-            tables: Arc::new(Tables::new(definition)),
-            slot: RwLock::new(None),
-        }
+        Self { disk, path, tables: Arc::new(Tables::new(definition)), slot: RwLock::new(None) }
     }
 
     /// The definition whose documents it holds.
@@ -168,11 +157,7 @@ impl Store {
         let read = self.with(|database| Ok(database.begin_read()?))?;
         let state = read_state(&read, &self.tables.definition)?
             .ok_or_else(|| KvError::Damaged("it has no state record".into()))?;
-        Ok(Snapshot {
-            read,
-            state,
-            tables: Arc::clone(&self.tables),
-        })
+        Ok(Snapshot { read, state, tables: Arc::clone(&self.tables) })
     }
 
     /// Begins a change. There is one writer, so this does not wait.
@@ -200,10 +185,7 @@ impl Store {
             return unfit(format!("it follows the log {}, not {}", state.log_id, log.log_id));
         }
         if state.cursor > log.head {
-            return unfit(format!(
-                "its cursor {} is above the log's head {}",
-                state.cursor, log.head
-            ));
+            return unfit(format!("its cursor {} is above the log's head {}", state.cursor, log.head));
         }
         if state.cursor > Position::ZERO && (log.epoch_at)(state.cursor) != state.epoch {
             return unfit(format!(
@@ -241,9 +223,7 @@ pub struct Snapshot {
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Snapshot")
-            .field("state", &self.state)
-            .finish_non_exhaustive()
+        f.debug_struct("Snapshot").field("state", &self.state).finish_non_exhaustive()
     }
 }
 

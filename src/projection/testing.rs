@@ -110,9 +110,7 @@ impl Node {
 
     pub(crate) fn version(&self, source: &str) -> Driven {
         let projections = self.projections();
-        self.disk
-            .create_dir_all(&projections)
-            .expect("the directory is there");
+        self.disk.create_dir_all(&projections).expect("the directory is there");
         let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)));
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
         let runner = Runner::new(
@@ -123,19 +121,12 @@ impl Node {
             DurableTurn::default(),
             Stop::default(),
         );
-        Driven {
-            store,
-            status,
-            runner,
-        }
+        Driven { store, status, runner }
     }
 
     pub(crate) fn registry(&self, dev: bool) -> Registry {
         let meta = Meta::open(&self.disk, &self.data.join("meta.redb")).expect("meta.redb opens");
-        let config = RegistryConfig {
-            dir: self.projections(),
-            dev,
-        };
+        let config = RegistryConfig { dir: self.projections(), dev };
         let (disk, reader) = (Arc::clone(&self.disk), self.reader.clone());
         Registry::open(disk, config, meta, reader, self.head.clone()).expect("the registry opens")
     }

@@ -57,10 +57,7 @@ impl WatchDirectory {
                 }
             }
         })?;
-        Ok(Self {
-            changes: Some(changes),
-            thread: Some(thread),
-        })
+        Ok(Self { changes: Some(changes), thread: Some(thread) })
     }
 }
 
@@ -100,13 +97,7 @@ fn wait_for_change(changed: &mpsc::Receiver<Change>) -> bool {
 fn watch(sources: &[PathBuf], seen: impl Fn() + Send + 'static) -> Option<notify::RecommendedWatcher> {
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading the files is an event too, of which a look must not be the consequence.
-        if !matches!(
-            event,
-            Ok(notify::Event {
-                kind: notify::EventKind::Access(_),
-                ..
-            })
-        ) {
+        if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(_), .. })) {
             seen();
         }
     });
@@ -146,9 +137,7 @@ fn read_sources(disk: &dyn Disk, sources: &[PathBuf]) -> Vec<Source> {
         match disk.list(source) {
             Ok(names) => {
                 let is_definition = |name: &String| {
-                    let extension = Path::new(name)
-                        .extension()
-                        .and_then(|extension| extension.to_str());
+                    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
                     !name.starts_with('.') && matches!(extension, Some("yaml" | "yml"))
                 };
                 let names: Vec<String> = names.into_iter().filter(is_definition).collect();
@@ -172,11 +161,10 @@ fn read_sources(disk: &dyn Disk, sources: &[PathBuf]) -> Vec<Source> {
 
 fn read_source(disk: &dyn Disk, path: &Path) -> Source {
     let file = path.display().to_string();
-    let text = read_file(disk, path, DEFINITION_BYTES_MAX)
-        .map_err(|error| format!("{file}: {error}"))
-        .and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|error| format!("{file}: expected UTF-8 text: {error}"))
-        });
+    let text =
+        read_file(disk, path, DEFINITION_BYTES_MAX).map_err(|error| format!("{file}: {error}")).and_then(
+            |bytes| String::from_utf8(bytes).map_err(|error| format!("{file}: expected UTF-8 text: {error}")),
+        );
     Source { file, text }
 }
 
@@ -221,25 +209,15 @@ mod tests {
         let watch = WatchDirectory::start(Arc::new(RealDisk), sources, Arc::clone(&registry)).unwrap();
         assert_eq!(versions(&registry), [1, 7]);
 
-        put(
-            &dir.join("two.yml"),
-            &DEFINITION.replace("version: 1", "version: 2"),
-        );
-        until(&registry, "a new file", |registry| {
-            versions(registry) == [1, 2, 7]
-        });
+        put(&dir.join("two.yml"), &DEFINITION.replace("version: 1", "version: 2"));
+        until(&registry, "a new file", |registry| versions(registry) == [1, 2, 7]);
         put(&file, "projection: [");
-        until(&registry, "a broken file", |registry| {
-            registry.problems().len() == 1
-        });
+        until(&registry, "a broken file", |registry| registry.problems().len() == 1);
         assert_eq!(registry.problems()[0].file, file.display().to_string());
         RealDisk.remove_file(&dir.join("one.yaml")).unwrap();
         RealDisk.remove_file(&file).unwrap();
         until(&registry, "a vanished file", |registry| {
-            registry
-                .problems()
-                .iter()
-                .all(|problem| problem.error.contains("No such file"))
+            registry.problems().iter().all(|problem| problem.error.contains("No such file"))
         });
         assert_eq!(versions(&registry), [1, 2, 7]);
         drop(watch);
@@ -253,10 +231,7 @@ mod tests {
         let dir = temporary.path().join("mounted");
         for (name, version) in [("..first", "version: 1"), ("..second", "version: 2")] {
             RealDisk.create_dir_all(&dir.join(name)).unwrap();
-            put(
-                &dir.join(name).join("p.yaml"),
-                &DEFINITION.replace("version: 1", version),
-            );
+            put(&dir.join(name).join("p.yaml"), &DEFINITION.replace("version: 1", version));
         }
         symlink("..first", dir.join("..data")).unwrap();
         symlink("..data/p.yaml", dir.join("p.yaml")).unwrap();
@@ -265,11 +240,7 @@ mod tests {
             WatchDirectory::start(Arc::new(RealDisk), vec![dir.clone()], Arc::clone(&registry)).unwrap();
         assert_eq!(versions(&registry), [1]);
         symlink("..second", dir.join("..data.new")).unwrap();
-        RealDisk
-            .rename(&dir.join("..data.new"), &dir.join("..data"))
-            .unwrap();
-        until(&registry, "the swapped link", |registry| {
-            versions(registry) == [1, 2]
-        });
+        RealDisk.rename(&dir.join("..data.new"), &dir.join("..data")).unwrap();
+        until(&registry, "the swapped link", |registry| versions(registry) == [1, 2]);
     }
 }

@@ -19,22 +19,12 @@ impl Documents {
         let channel = process.channel().await;
         let mut log = v1::event_log_client::EventLogClient::new(channel.clone());
         let head = log.get_head(v1::GetHeadRequest {}).await.unwrap().into_inner();
-        Self {
-            query: QueryClient::new(channel),
-            at_least: head.token,
-        }
+        Self { query: QueryClient::new(channel), at_least: head.token }
     }
 
     fn options(&self) -> v1::ReadOptions {
-        let timeout = Some(prost_types::Duration {
-            seconds: 60,
-            nanos: 0,
-        });
-        v1::ReadOptions {
-            at_least: self.at_least.clone(),
-            timeout,
-            ..Default::default()
-        }
+        let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        v1::ReadOptions { at_least: self.at_least.clone(), timeout, ..Default::default() }
     }
 
     async fn get(&mut self, projection: &str, collection: &str, key: &str) -> Value {
@@ -73,10 +63,7 @@ impl Documents {
                 };
                 let key = parts.iter().map(text).collect::<Vec<_>>().join("-");
                 let value = serde_json::from_slice(&document.value).unwrap();
-                assert!(
-                    documents.insert(key, value).is_none(),
-                    "a page repeats a document"
-                );
+                assert!(documents.insert(key, value).is_none(), "a page repeats a document");
             }
             page_token = page.next_page_token;
             if page_token.is_none() {
@@ -89,10 +76,7 @@ impl Documents {
 /// The given fields of a document, missing ones as 0.
 fn fields(document: &Value, names: &[(&str, &str)]) -> Value {
     let field = |(answer, stored): &(&str, &str)| {
-        (
-            (*answer).to_owned(),
-            document.get(*stored).cloned().unwrap_or_else(|| json!(0)),
-        )
+        ((*answer).to_owned(), document.get(*stored).cloned().unwrap_or_else(|| json!(0)))
     };
     Value::Object(names.iter().map(field).collect())
 }
@@ -125,13 +109,8 @@ async fn check_answers(process: &Process, answers: &Value) {
     let carriers = documents.all("departures", "carriers").await;
     let expected = answers["by_carrier"].as_object().unwrap();
     assert_eq!(carriers.len(), expected.len());
-    let names = [
-        "scheduled",
-        "cancelled",
-        "departed",
-        "sum_departure_delay_minutes",
-    ]
-    .map(|name| (name, name));
+    let names =
+        ["scheduled", "cancelled", "departed", "sum_departure_delay_minutes"].map(|name| (name, name));
     for (carrier, expected) in expected {
         check_equal(carrier, &fields(&carriers[carrier], &names), expected);
     }
@@ -140,13 +119,7 @@ async fn check_answers(process: &Process, answers: &Value) {
     for (dest, expected) in answers["arrivals_top_dest"].as_object().unwrap() {
         check_equal(dest, &fields(&destinations[dest], &names), expected);
     }
-    check_top(
-        "arrivals",
-        &destinations,
-        "arrivals",
-        &answers["arrivals_top_dest"],
-        |e| number(&e["count"]),
-    );
+    check_top("arrivals", &destinations, "arrivals", &answers["arrivals_top_dest"], |e| number(&e["count"]));
     let routes = documents.all("departures", "routes").await;
     check_top("routes", &routes, "flights", &answers["top_routes"], number);
     let tails = documents.all("departures", "tails").await;
@@ -156,11 +129,7 @@ async fn check_answers(process: &Process, answers: &Value) {
         let document = fields(&documents.get("weather", "stations", station).await, &names);
         for (name, expected) in expected.as_object().unwrap() {
             let close = (number(&document[name]).unwrap() - number(expected).unwrap()).abs() < 1e-6;
-            assert!(
-                close,
-                "{station}.{name}: expected {expected}, found {}",
-                document[name]
-            );
+            assert!(close, "{station}.{name}: expected {expected}, found {}", document[name]);
         }
     }
 }
@@ -191,11 +160,7 @@ fn load(process: &Process, file: &Path) -> String {
         .arg(file)
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().last().unwrap().to_owned()
 }
@@ -227,14 +192,8 @@ async fn the_month_gives_the_answers_and_a_second_load_adds_nothing() {
     let process = Process::start(dir.path(), &airport());
     let data = repository().join("tests/data");
     let flights = data.join("flights-2013-01.ndjson.gz");
-    assert_eq!(
-        load(&process, &flights),
-        "loaded 80491 events, 0 already there, head 80491"
-    );
-    assert_eq!(
-        load(&process, &flights),
-        "loaded 0 events, 80491 already there, head 80491"
-    );
+    assert_eq!(load(&process, &flights), "loaded 80491 events, 0 already there, head 80491");
+    assert_eq!(load(&process, &flights), "loaded 0 events, 80491 already there, head 80491");
     let weather = load(&process, &data.join("weather-2013-01.ndjson.gz"));
     assert_eq!(weather, "loaded 2226 events, 0 already there, head 82717");
     check_answers(&process, &answers("answers-2013-01.json")).await;
@@ -258,10 +217,7 @@ async fn killed_ten_times_in_the_middle_of_a_load_it_gives_the_same_answers() {
         let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 7_000 / 255;
         let stop_at = heads.last().copied().unwrap_or(0).max((round - 1) * 7_500) + random;
         let mut log = v1::event_log_client::EventLogClient::new(process.channel().await);
-        let request = v1::SubscribeRequest {
-            after: Some(0),
-            filter: None,
-        };
+        let request = v1::SubscribeRequest { after: Some(0), filter: None };
         let mut events = log.subscribe(request).await.unwrap().into_inner();
         let mut last = 0;
         while last < stop_at.min(80_491) {
@@ -280,27 +236,10 @@ async fn killed_ten_times_in_the_middle_of_a_load_it_gives_the_same_answers() {
     }
     let process = Process::start(dir.path(), &airport());
     let mut log = v1::event_log_client::EventLogClient::new(process.channel().await);
-    let head = log
-        .get_head(v1::GetHeadRequest {})
-        .await
-        .unwrap()
-        .into_inner()
-        .head;
-    assert!(
-        head >= *heads.last().unwrap(),
-        "what was seen before a kill is there after it"
-    );
+    let head = log.get_head(v1::GetHeadRequest {}).await.unwrap().into_inner().head;
+    assert!(head >= *heads.last().unwrap(), "what was seen before a kill is there after it");
     let line = load(&process, &flights);
-    assert_eq!(
-        line,
-        format!(
-            "loaded {} events, {head} already there, head 80491",
-            80_491 - head
-        )
-    );
-    load(
-        &process,
-        &repository().join("tests/data/weather-2013-01.ndjson.gz"),
-    );
+    assert_eq!(line, format!("loaded {} events, {head} already there, head 80491", 80_491 - head));
+    load(&process, &repository().join("tests/data/weather-2013-01.ndjson.gz"));
     check_answers(&process, &answers("answers-2013-01.json")).await;
 }

@@ -37,9 +37,7 @@ async fn requests_over_their_limits_are_refused() {
     })
     .await;
     check(&node, INVALID, "LIMIT_EXCEEDED", "events", |r| {
-        r.events = (0..9)
-            .map(|_| event("t", "s", &format!("\"{}\"", "x".repeat(500_000))))
-            .collect();
+        r.events = (0..9).map(|_| event("t", "s", &format!("\"{}\"", "x".repeat(500_000)))).collect();
     })
     .await;
     check(&node, INVALID, "LIMIT_EXCEEDED", "events[0].tags", |r| {
@@ -109,15 +107,7 @@ async fn bad_ids_are_refused() {
 #[tokio::test]
 async fn data_that_is_not_json_is_refused() {
     let node = Node::start(&[]).await;
-    for bad in [
-        "",
-        "{",
-        "{\"a\":1,\"a\":2}",
-        "1 2",
-        "NaN",
-        "\u{1}",
-        "{\"a\":{\"b\":1,\"b\":1}}",
-    ] {
+    for bad in ["", "{", "{\"a\":1,\"a\":2}", "1 2", "NaN", "\u{1}", "{\"a\":{\"b\":1,\"b\":1}}"] {
         let bad = Bytes::copy_from_slice(bad.as_bytes());
         check(&node, INVALID, "INVALID_JSON", "events[1].data", |r| {
             r.events[1].data = bad;
@@ -133,10 +123,7 @@ async fn data_that_is_not_json_is_refused() {
     })
     .await;
     check(&node, INVALID, "INVALID_TIME", "events[0].time", |r| {
-        r.events[0].time = Some(prost_types::Timestamp {
-            seconds: 0,
-            nanos: -1,
-        });
+        r.events[0].time = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
     })
     .await;
 }
@@ -144,10 +131,7 @@ async fn data_that_is_not_json_is_refused() {
 #[tokio::test]
 async fn contradictory_or_wrong_expectations_are_refused() {
     let node = Node::start(&[]).await;
-    let entry = |stream: &str, expected| ExpectedRevision {
-        stream: stream.into(),
-        expected,
-    };
+    let entry = |stream: &str, expected| ExpectedRevision { stream: stream.into(), expected };
     let field = "expected_revisions[0].revision";
     check(&node, INVALID, "INVALID_REVISION", field, |r| {
         r.expected_revisions = vec![entry("s", Some(Expected::Revision(0)))];
@@ -183,74 +167,28 @@ async fn contradictory_or_wrong_expectations_are_refused() {
 #[tokio::test]
 async fn bad_reads_are_refused() {
     let node = Node::start(&[]).await;
-    node.log()
-        .append(append(vec![event("t", "s", "1")]))
-        .await
-        .unwrap();
+    node.log().append(append(vec![event("t", "s", "1")])).await.unwrap();
     let read = async |request: v1::ReadRequest| node.log().read(request).await;
-    let request = v1::ReadRequest {
-        limit: Some(0),
-        ..Default::default()
-    };
+    let request = v1::ReadRequest { limit: Some(0), ..Default::default() };
     check_refused(read(request).await, INVALID, "INVALID_LIMIT", "limit");
-    let request = v1::ReadRequest {
-        after: Some(2),
-        ..Default::default()
-    };
-    check_refused(
-        read(request).await,
-        Code::OutOfRange,
-        "AFTER_BEYOND_HEAD",
-        "after",
-    );
-    let filter = Some(v1::EventFilter {
-        types: vec!["a b".into()],
-        ..Default::default()
-    });
-    let request = v1::ReadRequest {
-        filter,
-        ..Default::default()
-    };
+    let request = v1::ReadRequest { after: Some(2), ..Default::default() };
+    check_refused(read(request).await, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after");
+    let filter = Some(v1::EventFilter { types: vec!["a b".into()], ..Default::default() });
+    let request = v1::ReadRequest { filter, ..Default::default() };
     check_refused(read(request).await, INVALID, "INVALID_TYPE", "filter.types[0]");
-    let request = v1::SubscribeRequest {
-        after: Some(2),
-        filter: None,
-    };
-    check_refused(
-        node.log().subscribe(request).await,
-        Code::OutOfRange,
-        "AFTER_BEYOND_HEAD",
-        "after",
-    );
+    let request = v1::SubscribeRequest { after: Some(2), filter: None };
+    check_refused(node.log().subscribe(request).await, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after");
     let by = |by| v1::GetEventRequest { by };
-    check_refused(
-        node.log().get_event(by(None)).await,
-        INVALID,
-        "MISSING_FIELD",
-        "by",
-    );
+    check_refused(node.log().get_event(by(None)).await, INVALID, "MISSING_FIELD", "by");
     check_refused(
         node.log().get_event(by(Some(By::Position(0)))).await,
         INVALID,
         "INVALID_POSITION",
         "position",
     );
-    check_refused(
-        node.log().get_event(by(Some(By::Id(Bytes::new())))).await,
-        INVALID,
-        "INVALID_ID",
-        "id",
-    );
-    let request = v1::ListStreamsRequest {
-        page_size: Some(0),
-        ..Default::default()
-    };
-    check_refused(
-        node.log().list_streams(request).await,
-        INVALID,
-        "INVALID_LIMIT",
-        "page_size",
-    );
+    check_refused(node.log().get_event(by(Some(By::Id(Bytes::new())))).await, INVALID, "INVALID_ID", "id");
+    let request = v1::ListStreamsRequest { page_size: Some(0), ..Default::default() };
+    check_refused(node.log().list_streams(request).await, INVALID, "INVALID_LIMIT", "page_size");
 }
 
 fn get(projection: &str, collection: &str, version: Option<u32>) -> v1::GetRequest {
@@ -258,10 +196,7 @@ fn get(projection: &str, collection: &str, version: Option<u32>) -> v1::GetReque
         projection: projection.into(),
         collection: collection.into(),
         key: Some(text_key("EWR")),
-        options: Some(v1::ReadOptions {
-            version,
-            ..Default::default()
-        }),
+        options: Some(v1::ReadOptions { version, ..Default::default() }),
     }
 }
 
@@ -297,28 +232,10 @@ async fn queries_of_what_is_not_there_are_refused() {
     request.key = None;
     check_refused(get(request).await, INVALID, "MISSING_FIELD", "key");
     let mut request = self::get("departures", "airports", None);
-    let token = node
-        .log()
-        .get_head(v1::GetHeadRequest {})
-        .await
-        .unwrap()
-        .into_inner()
-        .token
-        .unwrap();
-    let at_least = v1::Token {
-        log_id: Bytes::from(vec![1; 16]),
-        ..token
-    };
-    request.options = Some(v1::ReadOptions {
-        at_least: Some(at_least),
-        ..Default::default()
-    });
-    check_refused(
-        get(request).await,
-        INVALID,
-        "TOKEN_OF_OTHER_LOG",
-        "options.at_least",
-    );
+    let token = node.log().get_head(v1::GetHeadRequest {}).await.unwrap().into_inner().token.unwrap();
+    let at_least = v1::Token { log_id: Bytes::from(vec![1; 16]), ..token };
+    request.options = Some(v1::ReadOptions { at_least: Some(at_least), ..Default::default() });
+    check_refused(get(request).await, INVALID, "TOKEN_OF_OTHER_LOG", "options.at_least");
 }
 
 fn list(selection: Option<Selection>) -> v1::ListRequest {
@@ -335,67 +252,24 @@ async fn bad_lists_are_refused() {
     let node = Node::start(&airport()).await;
     let list_of = async |request| node.query().list(request).await;
     let index = |index: &str, equals: &[&str]| {
-        let equals = equals
-            .iter()
-            .map(|value| Bytes::copy_from_slice(value.as_bytes()))
-            .collect();
-        Some(Selection::Index(v1::IndexRange {
-            index: index.into(),
-            equals,
-            from: None,
-            to: None,
-        }))
+        let equals = equals.iter().map(|value| Bytes::copy_from_slice(value.as_bytes())).collect();
+        Some(Selection::Index(v1::IndexRange { index: index.into(), equals, from: None, to: None }))
     };
-    check_refused(
-        list_of(list(index("none", &[]))).await,
-        Code::NotFound,
-        "INDEX_NOT_FOUND",
-        "index.index",
-    );
+    check_refused(list_of(list(index("none", &[]))).await, Code::NotFound, "INDEX_NOT_FOUND", "index.index");
     let many = index("by_route", &["\"a\"", "\"b\"", "\"c\""]);
-    check_refused(
-        list_of(list(many)).await,
-        INVALID,
-        "LIMIT_EXCEEDED",
-        "index.equals",
-    );
+    check_refused(list_of(list(many)).await, INVALID, "LIMIT_EXCEEDED", "index.equals");
     let bad = index("by_route", &["{"]);
-    check_refused(
-        list_of(list(bad)).await,
-        INVALID,
-        "INVALID_JSON",
-        "index.equals[0]",
-    );
-    let request = v1::ListRequest {
-        page_size: Some(0),
-        ..list(None)
-    };
+    check_refused(list_of(list(bad)).await, INVALID, "INVALID_JSON", "index.equals[0]");
+    let request = v1::ListRequest { page_size: Some(0), ..list(None) };
     check_refused(list_of(request).await, INVALID, "INVALID_LIMIT", "page_size");
-    let request = v1::ListRequest {
-        page_size: Some(1_001),
-        ..list(None)
-    };
+    let request = v1::ListRequest { page_size: Some(1_001), ..list(None) };
     check_refused(list_of(request).await, INVALID, "LIMIT_EXCEEDED", "page_size");
-    let request = v1::ListRequest {
-        filter: Some("doc.status ==".into()),
-        ..list(None)
-    };
+    let request = v1::ListRequest { filter: Some("doc.status ==".into()), ..list(None) };
     check_refused(list_of(request).await, INVALID, "INVALID_ARGUMENT", "filter");
-    let request = v1::ListRequest {
-        filter: Some("nothing == 1".into()),
-        ..list(None)
-    };
+    let request = v1::ListRequest { filter: Some("nothing == 1".into()), ..list(None) };
     check_refused(list_of(request).await, INVALID, "INVALID_ARGUMENT", "filter");
-    let request = v1::ListRequest {
-        page_token: Some("garbage".into()),
-        ..list(None)
-    };
-    check_refused(
-        list_of(request).await,
-        INVALID,
-        "PAGE_TOKEN_INVALID",
-        "page_token",
-    );
+    let request = v1::ListRequest { page_token: Some("garbage".into()), ..list(None) };
+    check_refused(list_of(request).await, INVALID, "PAGE_TOKEN_INVALID", "page_token");
 }
 
 #[tokio::test]
@@ -407,52 +281,20 @@ async fn a_page_token_serves_its_own_query_only() {
         );
         event("flight.scheduled", &format!("flight-F{n}"), &data)
     };
-    let answer = node
-        .log()
-        .append(append((0..5).map(scheduled).collect()))
-        .await
-        .unwrap()
-        .into_inner();
-    let options = Some(v1::ReadOptions {
-        at_least: answer.token,
-        ..Default::default()
-    });
-    let request = v1::ListRequest {
-        page_size: Some(2),
-        options,
-        ..list(None)
-    };
+    let answer = node.log().append(append((0..5).map(scheduled).collect())).await.unwrap().into_inner();
+    let options = Some(v1::ReadOptions { at_least: answer.token, ..Default::default() });
+    let request = v1::ListRequest { page_size: Some(2), options, ..list(None) };
     let page = node.query().list(request.clone()).await.unwrap().into_inner();
     assert_eq!(page.documents.len(), 2);
-    let next = v1::ListRequest {
-        page_token: page.next_page_token.clone(),
-        ..request.clone()
-    };
+    let next = v1::ListRequest { page_token: page.next_page_token.clone(), ..request.clone() };
     let second = node.query().list(next).await.unwrap().into_inner();
     assert_ne!(page.documents[0].key, second.documents[0].key);
     for other in [
-        v1::ListRequest {
-            descending: true,
-            ..request.clone()
-        },
-        v1::ListRequest {
-            filter: Some("true".into()),
-            ..request.clone()
-        },
-        v1::ListRequest {
-            collection: "airports".into(),
-            ..request.clone()
-        },
+        v1::ListRequest { descending: true, ..request.clone() },
+        v1::ListRequest { filter: Some("true".into()), ..request.clone() },
+        v1::ListRequest { collection: "airports".into(), ..request.clone() },
     ] {
-        let other = v1::ListRequest {
-            page_token: page.next_page_token.clone(),
-            ..other
-        };
-        check_refused(
-            node.query().list(other).await,
-            INVALID,
-            "PAGE_TOKEN_MISMATCH",
-            "page_token",
-        );
+        let other = v1::ListRequest { page_token: page.next_page_token.clone(), ..other };
+        check_refused(node.query().list(other).await, INVALID, "PAGE_TOKEN_MISMATCH", "page_token");
     }
 }

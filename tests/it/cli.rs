@@ -26,9 +26,7 @@ impl Cli {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command
-            .env_clear()
-            .env("OUTRIGGER_ADDR", self.process.grpc_addr.to_string());
+        command.env_clear().env("OUTRIGGER_ADDR", self.process.grpc_addr.to_string());
         command.args(words).current_dir(self.dir.path());
         command
     }
@@ -40,11 +38,7 @@ impl Cli {
     /// Standard output of a command that must succeed.
     fn out(&self, words: &[&str]) -> String {
         let output = self.run(words);
-        assert!(
-            output.status.success(),
-            "{words:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -52,9 +46,7 @@ impl Cli {
     fn json(&self, words: &[&str]) -> Vec<Value> {
         let words = [words, &["--output", "json"]].concat();
         let out = self.out(&words);
-        out.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The one line on stderr of a command that must be refused.
@@ -62,11 +54,7 @@ impl Cli {
         let output = self.run(words);
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{words:?}: {err}");
-        assert_eq!(
-            err.lines().filter(|line| line.starts_with("error: ")).count(),
-            1,
-            "{err}"
-        );
+        assert_eq!(err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{err}");
         err
     }
 
@@ -103,10 +91,7 @@ fn an_append_is_read_listed_and_seen() {
     assert_eq!(appended[0]["token"]["position"], 1);
     let token = appended[0]["at_least"].as_str().unwrap();
     let airport = cli.out(&["get", "departures", "airports", "EWR", "--at-least", token]);
-    assert_eq!(
-        serde_json::from_str::<Value>(&airport).unwrap()["delay_sum"],
-        json!(5.5)
-    );
+    assert_eq!(serde_json::from_str::<Value>(&airport).unwrap()["delay_sum"], json!(5.5));
     let got = cli.json(&["get", "departures", "airports", "EWR", "--at-least", "1"]);
     assert_eq!(got[0]["document"]["key"], "EWR");
     assert_eq!(got[0]["context"]["as_of"], 1);
@@ -114,16 +99,10 @@ fn an_append_is_read_listed_and_seen() {
     let refusal = cli.refused(&[&event[..], &["--expect-revision", "none"]].concat());
     assert!(refusal.contains("flight-XX1"), "{refusal}");
     let second = cli.out(&event);
-    assert!(
-        second.starts_with("appended at position 2, revision 2, token "),
-        "{second}"
-    );
+    assert!(second.starts_with("appended at position 2, revision 2, token "), "{second}");
 
     let read = cli.out(&["read", "--output", "json", "--limit", "1", "--backwards"]);
-    assert!(
-        read.contains("\"delay_minutes\":5.50"),
-        "data is verbatim: {read}"
-    );
+    assert!(read.contains("\"delay_minutes\":5.50"), "data is verbatim: {read}");
     let event: Value = serde_json::from_str(&read).unwrap();
     assert_eq!(
         (&event["position"], &event["revision"], &event["tags"]),
@@ -132,10 +111,7 @@ fn an_append_is_read_listed_and_seen() {
     assert_eq!(cli.json(&["read", "--type", "none.such"]), Vec::<Value>::new());
     assert_eq!(cli.out(&["read", "--tag", "a", "--tag", "b"]).lines().count(), 2);
     let streams = cli.json(&["streams", "--prefix", "flight-"]);
-    assert_eq!(
-        streams,
-        [json!({"stream": "flight-XX1", "revision": 2, "last_position": 2})]
-    );
+    assert_eq!(streams, [json!({"stream": "flight-XX1", "revision": 2, "last_position": 2})]);
     let listed = cli.json(&[
         "list",
         "departures",
@@ -153,33 +129,14 @@ fn an_append_is_read_listed_and_seen() {
 #[test]
 fn projections_are_listed_with_their_state() {
     let cli = Cli::start();
-    cli.out(&[
-        "append",
-        "--type",
-        "weather.observed",
-        "--stream",
-        "w",
-        "--data",
-        "{}",
-    ]);
+    cli.out(&["append", "--type", "weather.observed", "--stream", "w", "--data", "{}"]);
     let versions = cli.json(&["projection", "list"]);
     assert_eq!(versions.len(), 2);
-    for field in [
-        "version",
-        "state",
-        "position",
-        "head",
-        "lag",
-        "rate",
-        "content_hash",
-    ] {
+    for field in ["version", "state", "position", "head", "lag", "rate", "content_hash"] {
         assert!(!versions[0][field].is_null(), "{field} is not in {}", versions[0]);
     }
     let shown = cli.out(&["projection", "show", "departures"]);
-    assert!(
-        shown.contains("by_departure") && shown.contains("airports"),
-        "{shown}"
-    );
+    assert!(shown.contains("by_departure") && shown.contains("airports"), "{shown}");
     assert!(cli.refused(&["projection", "show", "absent"]).contains("absent"));
 }
 
@@ -205,13 +162,7 @@ fn what_is_not_there_is_refused_in_one_line() {
 #[test]
 fn plans_say_what_they_scan() {
     let cli = Cli::start();
-    cli.out(&[
-        "load",
-        repository()
-            .join("examples/airport/flights-2013-01-01.ndjson")
-            .to_str()
-            .unwrap(),
-    ]);
+    cli.out(&["load", repository().join("examples/airport/flights-2013-01-01.ndjson").to_str().unwrap()]);
     let list = [
         "list",
         "departures",
@@ -226,35 +177,16 @@ fn plans_say_what_they_scan() {
         "2522",
     ];
     let plan = cli.json(&[&list[..], &["--explain"]].concat());
-    assert_eq!(
-        (&plan[0]["index"], &plan[0]["range_size"]),
-        (&json!("by_route"), &json!(30))
-    );
+    assert_eq!((&plan[0]["index"], &plan[0]["range_size"]), (&json!("by_route"), &json!(30)));
     assert_eq!(cli.json(&list).len(), 30);
-    let table = cli.out(&[
-        "list",
-        "departures",
-        "routes",
-        "--index",
-        "by_flights",
-        "--descending",
-        "--limit",
-        "2",
-    ]);
+    let table =
+        cli.out(&["list", "departures", "routes", "--index", "by_flights", "--descending", "--limit", "2"]);
     assert!(
         table.contains("[\"JFK\",\"LAX\"]") && table.contains("2 documents, departures version 1"),
         "{table}"
     );
-    assert_eq!(
-        cli.json(&["list", "departures", "flights", "--limit", "1500"])
-            .len(),
-        842
-    );
-    assert_eq!(
-        cli.json(&["list", "departures", "routes", "--prefix", "[\"JFK\",\"LA\"]"])
-            .len(),
-        2
-    );
+    assert_eq!(cli.json(&["list", "departures", "flights", "--limit", "1500"]).len(), 842);
+    assert_eq!(cli.json(&["list", "departures", "routes", "--prefix", "[\"JFK\",\"LA\"]"]).len(), 2);
 }
 
 #[test]
@@ -264,28 +196,16 @@ fn a_load_can_be_repeated_also_from_standard_input_and_without_ids() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text.as_bytes()).unwrap();
     fs::write(cli.dir.path().join("events.gz"), encoder.finish().unwrap()).unwrap();
-    assert_eq!(
-        cli.out(&["load", "events.gz"]),
-        "loaded 1200 events, 0 already there, head 1200\n"
-    );
+    assert_eq!(cli.out(&["load", "events.gz"]), "loaded 1200 events, 0 already there, head 1200\n");
     let mut child = piped(cli.command(&["load", "-"]));
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "loaded 0 events, 1200 already there, head 1200\n"
-    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "loaded 0 events, 1200 already there, head 1200\n");
     let anonymous = "{\"type\":\"t\",\"stream\":\"s\",\"data\":1}\n".repeat(3);
     cli.write("anonymous", &anonymous);
-    assert!(
-        cli.refused(&["load", "anonymous"])
-            .contains("anonymous:1:1: expected an id")
-    );
+    assert!(cli.refused(&["load", "anonymous"]).contains("anonymous:1:1: expected an id"));
     let loaded = cli.json(&["load", "anonymous", "--derive-ids"]);
-    assert_eq!(
-        loaded,
-        [json!({"loaded": 3, "already_there": 0, "skipped": 0, "head": 1203})]
-    );
+    assert_eq!(loaded, [json!({"loaded": 3, "already_there": 0, "skipped": 0, "head": 1203})]);
     assert_eq!(
         cli.out(&["load", "anonymous", "--derive-ids"]),
         "loaded 0 events, 3 already there, head 1203\n"
@@ -307,10 +227,7 @@ fn a_bad_line_is_named_and_stops_or_is_skipped() {
         "{refusal}"
     );
     let output = cli.run(&["load", "bad", "--on-error", "skip"]);
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "loaded 1 events, 1 already there, head 2\n"
-    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "loaded 1 events, 1 already there, head 2\n");
     assert!(String::from_utf8_lossy(&output.stderr).contains("warning: 1 lines were skipped"));
 }
 
@@ -321,10 +238,7 @@ fn a_line_that_the_node_refuses_is_named_too() {
     cli.out(&["load", "first"]);
     cli.write("second", &(line(1, "a") + &line(2, "other") + &line(3, "a")));
     let refusal = cli.refused(&["load", "second"]);
-    assert!(
-        refusal.contains("second:2:1: ") && refusal.contains("ID_"),
-        "{refusal}"
-    );
+    assert!(refusal.contains("second:2:1: ") && refusal.contains("ID_"), "{refusal}");
     assert_eq!(
         cli.out(&["load", "second", "--on-error", "skip"]),
         "loaded 1 events, 1 already there, head 3\n"
@@ -332,12 +246,7 @@ fn a_line_that_the_node_refuses_is_named_too() {
 }
 
 fn piped(mut command: Command) -> Child {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]
@@ -349,13 +258,7 @@ fn a_subscription_follows_and_ends_with_an_interrupt() {
     assert!(lines.next().unwrap().unwrap().contains("\"position\":1"));
     cli.out(&["append", "--type", "t", "--stream", "s", "--data", "2"]);
     assert!(lines.next().unwrap().unwrap().contains("\"position\":2"));
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
@@ -365,22 +268,14 @@ async fn a_load_survives_a_kill_of_the_node() {
     let first = Process::start(dir.path(), &[]);
     let addr = first.grpc_addr;
     let mut command = Command::new(binary());
-    command
-        .env_clear()
-        .args(["load", "-", "--addr", &addr.to_string()]);
+    command.env_clear().args(["load", "-", "--addr", &addr.to_string()]);
     let mut load = piped(command);
     let mut input = load.stdin.take().unwrap();
     let some: String = (1..=5_000).map(|number| line(number, "a")).collect();
     input.write_all(some.as_bytes()).unwrap();
     let mut log = EventLogClient::new(connect(addr).await);
-    let mut events = log
-        .subscribe(v1::SubscribeRequest {
-            after: Some(0),
-            filter: None,
-        })
-        .await
-        .unwrap()
-        .into_inner();
+    let mut events =
+        log.subscribe(v1::SubscribeRequest { after: Some(0), filter: None }).await.unwrap().into_inner();
     let mut seen = 0;
     while seen < 2_000 {
         if let Some(v1::subscribe_response::Content::Events(batch)) =
@@ -391,36 +286,17 @@ async fn a_load_survives_a_kill_of_the_node() {
     }
     first.kill();
     let mut again = Command::new(binary());
-    again
-        .args([
-            "serve",
-            "--http",
-            "127.0.0.1:0",
-            "--grpc",
-            &addr.to_string(),
-            "--data-dir",
-        ])
-        .arg(dir.path());
-    let mut second = again
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    again.args(["serve", "--http", "127.0.0.1:0", "--grpc", &addr.to_string(), "--data-dir"]).arg(dir.path());
+    let mut second = again.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let rest: String = (5_001..=9_000).map(|number| line(number, "a")).collect();
     input.write_all(rest.as_bytes()).unwrap();
     drop(input);
     let output = load.wait_with_output().unwrap();
     second.kill().unwrap();
     second.wait().unwrap();
-    let (out, err) = (
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(out.ends_with("head 9000\n"), "{out}{err}");
-    let numbers: Vec<u64> = out
-        .split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect();
+    let numbers: Vec<u64> = out.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert_eq!(numbers[0] + numbers[1], 9_000, "{out}");
 }
 
@@ -428,34 +304,12 @@ async fn a_load_survives_a_kill_of_the_node() {
 fn the_demo_tells_its_story_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary());
-    let output = command
-        .env_clear()
-        .env("TMPDIR", dir.path())
-        .args(["demo", "--exit"])
-        .output()
-        .unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let output = command.env_clear().env("TMPDIR", dir.path()).args(["demo", "--exit"]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
-    for part in [
-        "loaded 2522 events",
-        "cancelled",
-        "EV 4308",
-        "17.5 min",
-        "12.2 min",
-        "3.1 min",
-    ] {
+    for part in ["loaded 2522 events", "cancelled", "EV 4308", "17.5 min", "12.2 min", "3.1 min"] {
         assert!(out.contains(part), "{part:?} is not in {out}");
     }
-    assert!(
-        !out.contains('\u{1b}'),
-        "no colour where there is no terminal: {out}"
-    );
-    assert_eq!(
-        fs::read_dir(dir.path()).unwrap().count(),
-        0,
-        "the temporary directory is removed"
-    );
+    assert!(!out.contains('\u{1b}'), "no colour where there is no terminal: {out}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "the temporary directory is removed");
 }

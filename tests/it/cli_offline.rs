@@ -32,20 +32,8 @@ fn versions_and_help_are_answers() {
     let dir = tempfile::tempdir().unwrap();
     let number = env!("CARGO_PKG_VERSION");
     check(dir.path(), &["version"], 0, &format!("outrigger {number}\n"), "");
-    check(
-        dir.path(),
-        &["version", "--output", "json"],
-        0,
-        &format!("{{\"version\":\"{number}\"}}\n"),
-        "",
-    );
-    check(
-        dir.path(),
-        &["--help"],
-        0,
-        "Exit codes: 0 done, 1 refused or failed, 2 usage.",
-        "",
-    );
+    check(dir.path(), &["version", "--output", "json"], 0, &format!("{{\"version\":\"{number}\"}}\n"), "");
+    check(dir.path(), &["--help"], 0, "Exit codes: 0 done, 1 refused or failed, 2 usage.", "");
     check(dir.path(), &["list", "--help"], 0, "Examples:", "");
 }
 
@@ -63,20 +51,8 @@ fn what_cannot_be_meant_is_a_usage_error() {
         "--data: expected one JSON value",
     );
     check(dir.path(), &["get", "p", "c", "[1.5]"], 2, "", "error: KEY: ");
-    check(
-        dir.path(),
-        &["streams", "--addr", "nowhere"],
-        2,
-        "",
-        "--addr: expected HOST:PORT",
-    );
-    check(
-        dir.path(),
-        &["serve", "--node", "No_Label"],
-        2,
-        "",
-        "--node: node: expected a DNS label",
-    );
+    check(dir.path(), &["streams", "--addr", "nowhere"], 2, "", "--addr: expected HOST:PORT");
+    check(dir.path(), &["serve", "--node", "No_Label"], 2, "", "--node: node: expected a DNS label");
 }
 
 #[test]
@@ -97,20 +73,8 @@ fn a_node_that_is_not_there_is_named() {
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    check(
-        dir.path(),
-        &["load", "absent.ndjson"],
-        1,
-        "",
-        "error: absent.ndjson: cannot open",
-    );
-    check(
-        dir.path(),
-        &["projection", "check", "absent.yaml"],
-        1,
-        "",
-        "error: absent.yaml: cannot read",
-    );
+    check(dir.path(), &["load", "absent.ndjson"], 1, "", "error: absent.ndjson: cannot open");
+    check(dir.path(), &["projection", "check", "absent.yaml"], 1, "", "error: absent.yaml: cannot read");
 }
 
 #[test]
@@ -131,49 +95,20 @@ fn settings_are_checked_all_at_once() {
         "",
         "error: bad.yaml:1:7: node: expected a DNS label",
     );
-    check(
-        dir.path(),
-        &["serve", "--config", "bad.yaml"],
-        1,
-        "",
-        "unknown key nods",
-    );
+    check(dir.path(), &["serve", "--config", "bad.yaml"], 1, "", "unknown key nods");
     fs::write(dir.path().join("good.yaml"), "node: flights\n").unwrap();
-    check(
-        dir.path(),
-        &["config", "check", "--config", "good.yaml"],
-        0,
-        "the configuration is good",
-        "",
-    );
+    check(dir.path(), &["config", "check", "--config", "good.yaml"], 0, "the configuration is good", "");
 }
 
 #[test]
 fn printed_settings_read_back_as_themselves() {
     let dir = tempfile::tempdir().unwrap();
-    let words = [
-        "config",
-        "print",
-        "--node",
-        "flights",
-        "--data-dir",
-        "a b",
-        "--grpc",
-        "127.0.0.1:1",
-    ];
-    let first = outrigger(dir.path(), &words)
-        .env("OUTRIGGER_LIMITS__MEMORY", "1GiB")
-        .output()
-        .unwrap();
+    let words = ["config", "print", "--node", "flights", "--data-dir", "a b", "--grpc", "127.0.0.1:1"];
+    let first = outrigger(dir.path(), &words).env("OUTRIGGER_LIMITS__MEMORY", "1GiB").output().unwrap();
     let text = String::from_utf8(first.stdout).unwrap();
-    assert!(
-        text.contains("# --node;") && text.contains("# OUTRIGGER_LIMITS__MEMORY;"),
-        "{text}"
-    );
+    assert!(text.contains("# --node;") && text.contains("# OUTRIGGER_LIMITS__MEMORY;"), "{text}");
     fs::write(dir.path().join("printed.yaml"), &text).unwrap();
-    let second = outrigger(dir.path(), &["config", "print", "--config", "printed.yaml"])
-        .output()
-        .unwrap();
+    let second = outrigger(dir.path(), &["config", "print", "--config", "printed.yaml"]).output().unwrap();
     let values = |text: &str| -> Vec<String> {
         let value = |line: &str| line.split('#').next().unwrap_or_default().trim_end().to_owned();
         text.lines().map(value).collect()
@@ -185,10 +120,7 @@ fn printed_settings_read_back_as_themselves() {
 fn unknown_variables_warn_and_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = outrigger(dir.path(), &["config", "check"]);
-    let output = command
-        .env("OUTRIGGER_PORT", "tcp://10.0.0.1:7400")
-        .output()
-        .unwrap();
+    let output = command.env("OUTRIGGER_PORT", "tcp://10.0.0.1:7400").output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("warning: the environment variable OUTRIGGER_PORT")
@@ -218,18 +150,8 @@ fn definitions_are_checked_with_line_and_column() {
         "projection counts, version 1, collections words",
         "",
     );
-    fs::write(
-        dir.path().join("bad.yaml"),
-        COUNTS.replace("data.word", "data.word +"),
-    )
-    .unwrap();
-    check(
-        dir.path(),
-        &["projection", "check", "bad.yaml"],
-        1,
-        "",
-        "error: bad.yaml:8:",
-    );
+    fs::write(dir.path().join("bad.yaml"), COUNTS.replace("data.word", "data.word +")).unwrap();
+    check(dir.path(), &["projection", "check", "bad.yaml"], 1, "", "error: bad.yaml:8:");
 }
 
 #[test]
@@ -245,11 +167,7 @@ fn definitions_are_tested_against_expectations() {
     fs::write(dir.path().join("expected.json"), &printed).unwrap();
     let expect = [&test[..], &["--expect", "expected.json"]].concat();
     check(dir.path(), &expect, 0, "", "the documents are as expected");
-    fs::write(
-        dir.path().join("expected.json"),
-        r#"{"words":{"a":{"times":3},"b":{"times":1.0}}}"#,
-    )
-    .unwrap();
+    fs::write(dir.path().join("expected.json"), r#"{"words":{"a":{"times":3},"b":{"times":1.0}}}"#).unwrap();
     check(
         dir.path(),
         &expect,
@@ -258,13 +176,7 @@ fn definitions_are_tested_against_expectations() {
         "error: 1 place is not as expected",
     );
     let json = [&test[..], &["--output", "json"]].concat();
-    check(
-        dir.path(),
-        &json,
-        0,
-        "{\"collection\":\"words\",\"key\":\"a\",\"value\":{\"times\":2}}\n",
-        "",
-    );
+    check(dir.path(), &json, 0, "{\"collection\":\"words\",\"key\":\"a\",\"value\":{\"times\":2}}\n", "");
 }
 
 #[test]

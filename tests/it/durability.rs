@@ -12,36 +12,20 @@ const CALLS: &str =
     "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2,fdatasync,fsync";
 
 fn marked(n: u32) -> v1::AppendRequest {
-    append(vec![event(
-        "t",
-        &format!("s{}", n % 7),
-        &format!("{{\"mark\":\"durable-mark-{n}\"}}"),
-    )])
+    append(vec![event("t", &format!("s{}", n % 7), &format!("{{\"mark\":\"durable-mark-{n}\"}}"))])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledgement_follows_the_sync_that_covers_it() {
-    if Command::new("strace")
-        .arg("-V")
-        .stdout(Stdio::null())
-        .status()
-        .is_err()
-    {
-        assert_ne!(
-            std::env::var("CI").as_deref(),
-            Ok("true"),
-            "strace is missing: install it"
-        );
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "strace is missing: install it");
         eprintln!("skipped: strace is missing: install it");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
     let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-yy", "-xx", "-s", "16777216", "-e", CALLS, "-o"])
-        .arg(&trace)
-        .arg(binary());
+    strace.args(["-f", "-yy", "-xx", "-s", "16777216", "-e", CALLS, "-o"]).arg(&trace).arg(binary());
     let mut process = Process::start_command(strace, &dir.path().join("data"), &[]);
     let mut writers = Vec::new();
     for writer in 0..4 {
@@ -55,15 +39,9 @@ async fn every_acknowledgement_follows_the_sync_that_covers_it() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let requests = (0..200).map(|n| v1::AppendStreamRequest {
-        request: Some(marked(10_000 + n)),
-    });
+    let requests = (0..200).map(|n| v1::AppendStreamRequest { request: Some(marked(10_000 + n)) });
     let mut log = EventLogClient::new(process.channel().await);
-    let mut answers = log
-        .append_stream(tokio_stream::iter(requests))
-        .await
-        .unwrap()
-        .into_inner();
+    let mut answers = log.append_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
     let mut appended = 0;
     while let Some(answer) = answers.next().await {
         appended += u32::from(matches!(answer.unwrap().outcome, Some(Outcome::Appended(_))));

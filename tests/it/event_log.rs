@@ -27,11 +27,8 @@ fn positions(events: &[v1::Event]) -> Vec<u64> {
 async fn filled() -> Node {
     let node = Node::start(&[]).await;
     for n in 1..=40_u32 {
-        let mut new = event(
-            ["even", "odd"][n as usize % 2],
-            &format!("s{}", n % 4),
-            &format!("{{\"n\":{n}}}"),
-        );
+        let mut new =
+            event(["even", "odd"][n as usize % 2], &format!("s{}", n % 4), &format!("{{\"n\":{n}}}"));
         new.tags = vec![format!("mod5:{}", n % 5), format!("mod3:{}", n % 3)];
         node.log().append(append(vec![new])).await.unwrap();
     }
@@ -41,11 +38,7 @@ async fn filled() -> Node {
 #[tokio::test]
 async fn appended_events_have_dense_positions_and_revisions() {
     let node = Node::start(&[]).await;
-    let request = append(vec![
-        event("a.b", "x", "{}"),
-        event("a.b", "y", "[1]"),
-        event("a.b", "x", "null"),
-    ]);
+    let request = append(vec![event("a.b", "x", "{}"), event("a.b", "y", "[1]"), event("a.b", "x", "null")]);
     let answer = node.log().append(request).await.unwrap().into_inner();
     let places: Vec<_> = answer.events.iter().map(|e| (e.position, e.revision)).collect();
     assert_eq!(places, [(1, 1), (2, 1), (3, 2)]);
@@ -57,14 +50,9 @@ async fn appended_events_have_dense_positions_and_revisions() {
 #[tokio::test]
 async fn a_repeated_request_answers_with_the_original_positions() {
     let node = Node::start(&[]).await;
-    let mut request = append(vec![
-        event("t", "s", r#"{"a":1, "b":[1.0]}"#),
-        event("t", "s", "2"),
-    ]);
-    request.expected_revisions = vec![ExpectedRevision {
-        stream: "s".into(),
-        expected: Some(Expected::None(v1::NoStream {})),
-    }];
+    let mut request = append(vec![event("t", "s", r#"{"a":1, "b":[1.0]}"#), event("t", "s", "2")]);
+    request.expected_revisions =
+        vec![ExpectedRevision { stream: "s".into(), expected: Some(Expected::None(v1::NoStream {})) }];
     let first = node.log().append(request.clone()).await.unwrap().into_inner();
     request.events[0].data = Bytes::from_static(br#"{"b":[1],"a":1}"#);
     request.events[0].metadata = Some(Bytes::from_static(b"{\"trace\":1}"));
@@ -87,24 +75,11 @@ async fn reads_go_both_ways_with_limits_and_filters() {
     let node = filled().await;
     let all = read(&node, v1::ReadRequest::default()).await;
     assert_eq!(positions(&all), (1..=40).collect::<Vec<_>>());
-    let request = v1::ReadRequest {
-        after: Some(10),
-        limit: Some(3),
-        ..Default::default()
-    };
+    let request = v1::ReadRequest { after: Some(10), limit: Some(3), ..Default::default() };
     assert_eq!(positions(&read(&node, request).await), [11, 12, 13]);
-    let request = v1::ReadRequest {
-        after: Some(10),
-        limit: Some(3),
-        backwards: true,
-        ..Default::default()
-    };
+    let request = v1::ReadRequest { after: Some(10), limit: Some(3), backwards: true, ..Default::default() };
     assert_eq!(positions(&read(&node, request).await), [9, 8, 7]);
-    let request = v1::ReadRequest {
-        limit: Some(2),
-        backwards: true,
-        ..Default::default()
-    };
+    let request = v1::ReadRequest { limit: Some(2), backwards: true, ..Default::default() };
     assert_eq!(positions(&read(&node, request).await), [40, 39]);
     let filter = |stream: Option<&str>, types: &[&str], tags: &[&str]| {
         let list = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
@@ -117,16 +92,9 @@ async fn reads_go_both_ways_with_limits_and_filters() {
     };
     let check = async |filter: Option<EventFilter>, expected: &dyn Fn(u64) -> bool| {
         let expected: Vec<u64> = (1..=40).filter(|n| expected(*n)).collect();
-        let request = v1::ReadRequest {
-            filter: filter.clone(),
-            ..Default::default()
-        };
+        let request = v1::ReadRequest { filter: filter.clone(), ..Default::default() };
         assert_eq!(positions(&read(&node, request).await), expected, "{filter:?}");
-        let request = v1::ReadRequest {
-            filter,
-            backwards: true,
-            ..Default::default()
-        };
+        let request = v1::ReadRequest { filter, backwards: true, ..Default::default() };
         let backwards: Vec<_> = expected.into_iter().rev().collect();
         assert_eq!(positions(&read(&node, request).await), backwards);
     };
@@ -134,10 +102,7 @@ async fn reads_go_both_ways_with_limits_and_filters() {
     check(filter(None, &["odd"], &[]), &|n| n % 2 == 1).await;
     check(filter(None, &["odd", "even"], &[]), &|_| true).await;
     check(filter(None, &[], &["mod5:1", "mod3:1"]), &|n| n % 15 == 1).await;
-    check(filter(Some("s1"), &["odd"], &["mod5:1"]), &|n| {
-        n % 4 == 1 && n % 5 == 1
-    })
-    .await;
+    check(filter(Some("s1"), &["odd"], &["mod5:1"]), &|n| n % 4 == 1 && n % 5 == 1).await;
     check(filter(None, &["never"], &[]), &|_| false).await;
     check(filter(Some("s1"), &["even"], &[]), &|_| false).await;
 }
@@ -153,18 +118,11 @@ async fn a_subscription_has_no_gap_and_no_repeat_between_history_and_live() {
         let mut log = node.log();
         tokio::spawn(async move {
             for n in 0..300 {
-                log.append(append(vec![event("live", "l", &n.to_string())]))
-                    .await
-                    .unwrap();
+                log.append(append(vec![event("live", "l", &n.to_string())])).await.unwrap();
             }
         })
     };
-    let mut stream = node
-        .log()
-        .subscribe(v1::SubscribeRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let mut stream = node.log().subscribe(v1::SubscribeRequest::default()).await.unwrap().into_inner();
     let mut seen = Vec::new();
     let mut caught_up = 0;
     while seen.len() < 340 {
@@ -185,48 +143,24 @@ async fn a_subscription_has_no_gap_and_no_repeat_between_history_and_live() {
 #[tokio::test]
 async fn a_filtered_subscription_says_how_far_it_looked() {
     let node = filled().await;
-    let filter = Some(EventFilter {
-        types: vec!["rare".into()],
-        ..Default::default()
-    });
-    let request = v1::SubscribeRequest {
-        after: Some(7),
-        filter,
-    };
+    let filter = Some(EventFilter { types: vec!["rare".into()], ..Default::default() });
+    let request = v1::SubscribeRequest { after: Some(7), filter };
     let mut stream = node.log().subscribe(request).await.unwrap().into_inner();
     assert!(matches!(next(&mut stream).await, Content::CaughtUp(at) if at.position == 40));
-    node.log()
-        .append(append(vec![event("other", "s", "1")]))
-        .await
-        .unwrap();
+    node.log().append(append(vec![event("other", "s", "1")])).await.unwrap();
     assert!(matches!(next(&mut stream).await, Content::PositionAdvanced(at) if at.position == 41));
-    node.log()
-        .append(append(vec![event("rare", "s", "1")]))
-        .await
-        .unwrap();
+    node.log().append(append(vec![event("rare", "s", "1")])).await.unwrap();
     assert!(matches!(next(&mut stream).await, Content::Events(batch) if positions(&batch.events) == [42]));
 }
 
 #[tokio::test]
 async fn an_append_stream_answers_in_order_and_survives_a_refused_request() {
     let node = Node::start(&[]).await;
-    let mut requests: Vec<_> = (0..500)
-        .map(|n| append(vec![event("t", "s", &n.to_string())]))
-        .collect();
+    let mut requests: Vec<_> = (0..500).map(|n| append(vec![event("t", "s", &n.to_string())])).collect();
     requests[250].events[0].r#type = "not a type".into();
-    let requests = requests.into_iter().map(|request| v1::AppendStreamRequest {
-        request: Some(request),
-    });
-    let responses = node
-        .log()
-        .append_stream(tokio_stream::iter(requests))
-        .await
-        .unwrap()
-        .into_inner();
-    let outcomes: Vec<_> = responses
-        .map(|response| response.unwrap().outcome.unwrap())
-        .collect()
-        .await;
+    let requests = requests.into_iter().map(|request| v1::AppendStreamRequest { request: Some(request) });
+    let responses = node.log().append_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let outcomes: Vec<_> = responses.map(|response| response.unwrap().outcome.unwrap()).collect().await;
     assert_eq!(outcomes.len(), 500);
     let mut expected = 0;
     for (at, outcome) in outcomes.iter().enumerate() {
@@ -236,10 +170,7 @@ async fn an_append_stream_answers_in_order_and_survives_a_refused_request() {
                 assert_eq!(appended.events[0].position, expected);
             }
             Outcome::Failure(failure) => {
-                assert_eq!(
-                    (at, failure.code, failure.reason.as_str()),
-                    (250, 3, "INVALID_TYPE")
-                );
+                assert_eq!((at, failure.code, failure.reason.as_str()), (250, 3, "INVALID_TYPE"));
                 assert!(!failure.details.is_empty());
             }
         }
@@ -249,10 +180,7 @@ async fn an_append_stream_answers_in_order_and_survives_a_refused_request() {
 
 fn expecting(stream: &str, expected: Expected) -> v1::AppendRequest {
     let mut request = append(vec![event("t", "s", "1")]);
-    request.expected_revisions = vec![ExpectedRevision {
-        stream: stream.into(),
-        expected: Some(expected),
-    }];
+    request.expected_revisions = vec![ExpectedRevision { stream: stream.into(), expected: Some(expected) }];
     request
 }
 
@@ -262,12 +190,7 @@ async fn expected_revisions_hold_or_refuse() {
     let none = Expected::None(v1::NoStream {});
     let exists = Expected::Exists(v1::StreamExists {});
     let any = Expected::Any(v1::AnyRevision {});
-    check_refused(
-        node.log().append(expecting("s", exists)).await,
-        Code::Aborted,
-        "CONDITION_FAILED",
-        "",
-    );
+    check_refused(node.log().append(expecting("s", exists)).await, Code::Aborted, "CONDITION_FAILED", "");
     check_refused(
         node.log().append(expecting("s", Expected::Revision(1))).await,
         Code::Aborted,
@@ -275,16 +198,8 @@ async fn expected_revisions_hold_or_refuse() {
         "",
     );
     node.log().append(expecting("s", none)).await.unwrap();
-    check_refused(
-        node.log().append(expecting("s", none)).await,
-        Code::Aborted,
-        "CONDITION_FAILED",
-        "",
-    );
-    node.log()
-        .append(expecting("s", Expected::Revision(1)))
-        .await
-        .unwrap();
+    check_refused(node.log().append(expecting("s", none)).await, Code::Aborted, "CONDITION_FAILED", "");
+    node.log().append(expecting("s", Expected::Revision(1))).await.unwrap();
     check_refused(
         node.log().append(expecting("s", Expected::Revision(1))).await,
         Code::Aborted,
@@ -321,65 +236,30 @@ async fn events_are_found_by_position_and_by_id() {
     node.log().append(append(vec![new])).await.unwrap();
     for by in [By::Position(1), By::Id(id)] {
         let request = v1::GetEventRequest { by: Some(by) };
-        let found = node
-            .log()
-            .get_event(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .event
-            .unwrap();
+        let found = node.log().get_event(request).await.unwrap().into_inner().event.unwrap();
         assert_eq!((found.position, found.revision), (1, 1));
-        assert_eq!(
-            &found.data[..],
-            b"{\"kept\" :  1.50}",
-            "data is kept to the letter"
-        );
+        assert_eq!(&found.data[..], b"{\"kept\" :  1.50}", "data is kept to the letter");
         assert_eq!(found.time, found.recorded_at);
     }
     let absent = [By::Position(2), By::Id(Bytes::from(vec![7; 16]))];
     for by in absent {
         let request = v1::GetEventRequest { by: Some(by) };
-        check_refused(
-            node.log().get_event(request).await,
-            Code::NotFound,
-            "EVENT_NOT_FOUND",
-            "",
-        );
+        check_refused(node.log().get_event(request).await, Code::NotFound, "EVENT_NOT_FOUND", "");
     }
 }
 
 #[tokio::test]
 async fn streams_come_in_pages_in_order_of_their_names() {
     let node = filled().await;
-    node.log()
-        .append(append(vec![event("t", "zz", "1")]))
-        .await
-        .unwrap();
-    let mut request = v1::ListStreamsRequest {
-        prefix: Some("s".into()),
-        page_size: Some(3),
-        ..Default::default()
-    };
-    let first = node
-        .log()
-        .list_streams(request.clone())
-        .await
-        .unwrap()
-        .into_inner();
-    let names: Vec<_> = first
-        .streams
-        .iter()
-        .map(|s| (s.stream.as_str(), s.revision, s.last_position))
-        .collect();
+    node.log().append(append(vec![event("t", "zz", "1")])).await.unwrap();
+    let mut request =
+        v1::ListStreamsRequest { prefix: Some("s".into()), page_size: Some(3), ..Default::default() };
+    let first = node.log().list_streams(request.clone()).await.unwrap().into_inner();
+    let names: Vec<_> =
+        first.streams.iter().map(|s| (s.stream.as_str(), s.revision, s.last_position)).collect();
     assert_eq!(names, [("s0", 10, 40), ("s1", 10, 37), ("s2", 10, 38)]);
     request.page_token = first.next_page_token;
-    let second = node
-        .log()
-        .list_streams(request.clone())
-        .await
-        .unwrap()
-        .into_inner();
+    let second = node.log().list_streams(request.clone()).await.unwrap().into_inner();
     assert_eq!((second.streams.len(), second.next_page_token), (1, None));
     request.prefix = Some("z".into());
     check_refused(
@@ -395,9 +275,7 @@ async fn a_restarted_node_goes_on_where_it_was() {
     let node = filled().await;
     let before = read(&node, v1::ReadRequest::default()).await;
     let dir = node.stop().await;
-    let running = outrigger::app::start(crate::support::config(dir.path(), &[]))
-        .await
-        .unwrap();
+    let running = outrigger::app::start(crate::support::config(dir.path(), &[])).await.unwrap();
     let channel = crate::support::connect(running.grpc_addr).await;
     let mut log = v1::event_log_client::EventLogClient::new(channel);
     let mut after = Vec::new();
@@ -406,11 +284,7 @@ async fn a_restarted_node_goes_on_where_it_was() {
         after.extend(page.events);
     }
     assert_eq!(after, before);
-    let answer = log
-        .append(append(vec![event("t", "s1", "1")]))
-        .await
-        .unwrap()
-        .into_inner();
+    let answer = log.append(append(vec![event("t", "s1", "1")])).await.unwrap().into_inner();
     assert_eq!((answer.events[0].position, answer.events[0].revision), (41, 11));
     running.stop().await.unwrap();
 }

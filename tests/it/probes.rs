@@ -11,11 +11,7 @@ use crate::support::{Process, airport, append, event};
 
 fn get(addr: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -28,9 +24,7 @@ async fn a_served_node_answers_probes_and_tells_its_metrics() {
     assert!(get(process.http_addr, "/healthz").starts_with("HTTP/1.1 200"));
     assert!(get(process.http_addr, "/startupz").starts_with("HTTP/1.1 200"));
     let mut log = EventLogClient::new(process.channel().await);
-    log.append(append(vec![event("t", "s", "1"), event("t", "s", "2")]))
-        .await
-        .unwrap();
+    log.append(append(vec![event("t", "s", "1"), event("t", "s", "2")])).await.unwrap();
     while !get(process.http_addr, "/readyz").starts_with("HTTP/1.1 200") {
         tokio::task::yield_now().await;
     }

@@ -19,28 +19,13 @@ events:
 ";
 
 async fn versions(node: &Node) -> Vec<v1::ProjectionVersion> {
-    let request = v1::GetProjectionRequest {
-        projection: "counts".into(),
-    };
-    node.projections()
-        .get_projection(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .versions
+    let request = v1::GetProjectionRequest { projection: "counts".into() };
+    node.projections().get_projection(request).await.unwrap().into_inner().versions
 }
 
 async fn problems(node: &Node) -> Vec<String> {
-    let all = node
-        .projections()
-        .list_projections(v1::ListProjectionsRequest {})
-        .await
-        .unwrap()
-        .into_inner();
-    all.problems
-        .into_iter()
-        .map(|problem| format!("{}: {}", problem.file, problem.error))
-        .collect()
+    let all = node.projections().list_projections(v1::ListProjectionsRequest {}).await.unwrap().into_inner();
+    all.problems.into_iter().map(|problem| format!("{}: {}", problem.file, problem.error)).collect()
 }
 
 /// Waits until what is looked at holds; the test's own time limit ends it otherwise.
@@ -55,29 +40,11 @@ async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 async fn count(node: &Node, version: Option<u32>, at_least: Option<v1::Token>) -> i64 {
-    let options = Some(v1::ReadOptions {
-        version,
-        at_least,
-        ..Default::default()
-    });
+    let options = Some(v1::ReadOptions { version, at_least, ..Default::default() });
     let key = Some(text_key("a"));
-    let request = v1::GetRequest {
-        projection: "counts".into(),
-        collection: "counts".into(),
-        key,
-        options,
-    };
-    let document = node
-        .query()
-        .get(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .document
-        .unwrap();
-    serde_json::from_slice::<serde_json::Value>(&document.value).unwrap()["n"]
-        .as_i64()
-        .unwrap()
+    let request = v1::GetRequest { projection: "counts".into(), collection: "counts".into(), key, options };
+    let document = node.query().get(request).await.unwrap().into_inner().document.unwrap();
+    serde_json::from_slice::<serde_json::Value>(&document.value).unwrap()["n"].as_i64().unwrap()
 }
 
 async fn add(node: &Node, n: i64) -> Option<v1::Token> {
@@ -99,18 +66,14 @@ async fn the_directory_is_watched_and_a_vanished_file_retires_nothing() {
     write(
         files.path(),
         "v2.yaml",
-        &V1.replace("version: 1", "version: 2")
-            .replace("${data.n}", "${data.n * 10}"),
+        &V1.replace("version: 1", "version: 2").replace("${data.n}", "${data.n * 10}"),
     );
     let ready = eventually(async || {
         let versions = versions(&node).await;
         (versions.len() == 2 && versions[1].state() == VersionState::Ready).then_some(versions)
     });
     let ready = ready.await;
-    assert!(
-        ready[0].active && !ready[1].active,
-        "the first version stays active"
-    );
+    assert!(ready[0].active && !ready[1].active, "the first version stays active");
     assert_eq!(ready[1].position, ready[1].head);
     assert_ne!(ready[0].content_hash, ready[1].content_hash);
     std::fs::remove_file(files.path().join("v2.yaml")).unwrap();
@@ -125,22 +88,14 @@ async fn a_changed_or_broken_file_is_a_problem_of_its_own_and_is_mended_by_the_n
     write(files.path(), "v1.yaml", V1);
     let node = Node::start(&[files.path().to_owned()]).await;
     let token = add(&node, 2).await;
-    write(
-        files.path(),
-        "v1.yaml",
-        &V1.replace("${data.n}", "${data.n * 10}"),
-    );
+    write(files.path(), "v1.yaml", &V1.replace("${data.n}", "${data.n * 10}"));
     write(
         files.path(),
         "broken.yaml",
         "projection: other\nversion: 1\ncollections: { c: {} }\nevents:\n  t:\n    - puut: c\n",
     );
     let seen = eventually(async || Some(problems(&node).await).filter(|problems| problems.len() == 2)).await;
-    assert!(
-        seen.iter()
-            .any(|p| p.contains("v1.yaml") && p.contains("another definition")),
-        "{seen:?}"
-    );
+    assert!(seen.iter().any(|p| p.contains("v1.yaml") && p.contains("another definition")), "{seen:?}");
     assert!(seen.iter().any(|p| p.contains("broken.yaml:6:")), "{seen:?}");
     assert_eq!(count(&node, None, token).await, 2);
     write(files.path(), "v1.yaml", V1);
@@ -154,10 +109,7 @@ async fn an_event_that_cannot_be_applied_stops_its_projection_and_nothing_else()
     write(files.path(), "v1.yaml", V1);
     let node = Node::start(&[files.path().to_owned()]).await;
     add(&node, 2).await;
-    node.log()
-        .append(append(vec![event("t", "s", r#"{"key":"a","n":"many"}"#)]))
-        .await
-        .unwrap();
+    node.log().append(append(vec![event("t", "s", r#"{"key":"a","n":"many"}"#)])).await.unwrap();
     let after = add(&node, 5).await;
     let failed = eventually(async || {
         let version = versions(&node).await.remove(0);
@@ -167,28 +119,11 @@ async fn an_event_that_cannot_be_applied_stops_its_projection_and_nothing_else()
     assert_eq!((failed.position, failed.head), (1, 3));
     let error = failed.error.unwrap();
     assert!(error.contains("position 2") && error.contains("many"), "{error}");
-    assert_eq!(
-        count(&node, None, None).await,
-        2,
-        "what it had goes on being served"
-    );
-    let options = Some(v1::ReadOptions {
-        at_least: after,
-        ..Default::default()
-    });
+    assert_eq!(count(&node, None, None).await, 2, "what it had goes on being served");
+    let options = Some(v1::ReadOptions { at_least: after, ..Default::default() });
     let key = Some(text_key("a"));
-    let request = v1::GetRequest {
-        projection: "counts".into(),
-        collection: "counts".into(),
-        key,
-        options,
-    };
-    check_refused(
-        node.query().get(request).await,
-        Code::DeadlineExceeded,
-        "NOT_FRESH_ENOUGH",
-        "",
-    );
+    let request = v1::GetRequest { projection: "counts".into(), collection: "counts".into(), key, options };
+    check_refused(node.query().get(request).await, Code::DeadlineExceeded, "NOT_FRESH_ENOUGH", "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,13 +134,7 @@ async fn a_restarted_node_serves_the_same_documents_also_without_the_files() {
     for n in 1..=20 {
         add(&node, n).await;
     }
-    let head = node
-        .log()
-        .get_head(v1::GetHeadRequest {})
-        .await
-        .unwrap()
-        .into_inner()
-        .token;
+    let head = node.log().get_head(v1::GetHeadRequest {}).await.unwrap().into_inner().token;
     assert_eq!(count(&node, None, head).await, 210);
     let hash = versions(&node).await.remove(0).content_hash;
     let dir = node.stop().await;

@@ -36,10 +36,7 @@ async fn a_query_with_an_appends_token_shows_it_also_with_other_writers() {
             for _ in 0..100 {
                 let answer = log.append(append(vec![departed(3)])).await.unwrap().into_inner();
                 let at_least = answer.token;
-                let options = v1::ReadOptions {
-                    at_least: at_least.clone(),
-                    ..Default::default()
-                };
+                let options = v1::ReadOptions { at_least: at_least.clone(), ..Default::default() };
                 let response = query.get(get(options)).await.unwrap().into_inner();
                 let context = response.context.clone().unwrap();
                 assert!(context.as_of >= at_least.unwrap().position && context.head >= context.as_of);
@@ -61,42 +58,19 @@ async fn a_query_with_an_appends_token_shows_it_also_with_other_writers() {
 #[tokio::test]
 async fn a_token_ahead_of_the_log_times_out_or_gives_stale_data_when_asked_to() {
     let node = Node::start(&airport()).await;
-    let token = node
-        .log()
-        .append(append(vec![departed(1)]))
-        .await
-        .unwrap()
-        .into_inner()
-        .token
-        .unwrap();
-    let shown = v1::ReadOptions {
-        at_least: Some(token.clone()),
-        ..Default::default()
-    };
+    let token = node.log().append(append(vec![departed(1)])).await.unwrap().into_inner().token.unwrap();
+    let shown = v1::ReadOptions { at_least: Some(token.clone()), ..Default::default() };
     node.query().get(get(shown)).await.unwrap();
-    let ahead = v1::Token {
-        position: token.position + 10,
-        ..token.clone()
-    };
-    let timeout = Some(prost_types::Duration {
-        seconds: 0,
-        nanos: 50_000_000,
-    });
-    let options = v1::ReadOptions {
-        at_least: Some(ahead),
-        timeout,
-        ..Default::default()
-    };
+    let ahead = v1::Token { position: token.position + 10, ..token.clone() };
+    let timeout = Some(prost_types::Duration { seconds: 0, nanos: 50_000_000 });
+    let options = v1::ReadOptions { at_least: Some(ahead), timeout, ..Default::default() };
     check_refused(
         node.query().get(get(options.clone())).await,
         Code::DeadlineExceeded,
         "NOT_FRESH_ENOUGH",
         "",
     );
-    let options = v1::ReadOptions {
-        allow_stale: true,
-        ..options
-    };
+    let options = v1::ReadOptions { allow_stale: true, ..options };
     let response = node.query().get(get(options)).await.unwrap().into_inner();
     assert!(response.context.as_ref().unwrap().stale);
     assert_eq!(departures(&response), 1);

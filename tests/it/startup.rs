@@ -7,14 +7,7 @@ use crate::support::{Process, binary};
 /// Runs `serve` until it gives up; its one line of error.
 fn check_refused(dir: &Path, arguments: &[&str], code: i32, expected: &[&str]) {
     let output = Command::new(binary())
-        .args([
-            "serve",
-            "--grpc",
-            "127.0.0.1:0",
-            "--http",
-            "127.0.0.1:0",
-            "--data-dir",
-        ])
+        .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
         .arg(dir)
         .args(arguments)
         .output()
@@ -32,12 +25,7 @@ fn check_refused(dir: &Path, arguments: &[&str], code: i32, expected: &[&str]) {
 fn the_data_directory_of_another_node_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(Process::start(dir.path(), &[]));
-    check_refused(
-        dir.path(),
-        &["--node", "flights"],
-        1,
-        &["local", "flights", "another data directory"],
-    );
+    check_refused(dir.path(), &["--node", "flights"], 1, &["local", "flights", "another data directory"]);
     drop(Process::start(dir.path(), &[]));
 }
 
@@ -45,12 +33,7 @@ fn the_data_directory_of_another_node_is_refused() {
 fn a_locked_data_directory_names_the_process_that_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let process = Process::start(dir.path(), &[]);
-    check_refused(
-        dir.path(),
-        &[],
-        1,
-        &[&format!("{}", process.child.id()), "in use"],
-    );
+    check_refused(dir.path(), &[], 1, &[&format!("{}", process.child.id()), "in use"]);
 }
 
 #[test]
@@ -97,24 +80,9 @@ fn settings_that_do_not_hold_are_all_named_at_once() {
 #[test]
 fn a_listener_beyond_loopback_without_tokens_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let arguments = [
-        "serve",
-        "--grpc",
-        "0.0.0.0:0",
-        "--http",
-        "127.0.0.1:0",
-        "--data-dir",
-    ];
-    let output = Command::new(binary())
-        .args(arguments)
-        .arg(dir.path().join("data"))
-        .output()
-        .unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(2),
-        "a flag that does not hold is a usage error"
-    );
+    let arguments = ["serve", "--grpc", "0.0.0.0:0", "--http", "127.0.0.1:0", "--data-dir"];
+    let output = Command::new(binary()).args(arguments).arg(dir.path().join("data")).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "a flag that does not hold is a usage error");
     assert!(String::from_utf8_lossy(&output.stderr).contains("token_file"));
 }
 
@@ -122,11 +90,8 @@ fn a_listener_beyond_loopback_without_tokens_is_refused() {
 fn a_broken_definition_that_is_named_is_refused_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("broken.yaml");
-    std::fs::write(
-        &file,
-        "projection: p\nversion: 1\ncollections: {c: {}}\nevents:\n  t:\n    - putt: c\n",
-    )
-    .unwrap();
+    std::fs::write(&file, "projection: p\nversion: 1\ncollections: {c: {}}\nevents:\n  t:\n    - putt: c\n")
+        .unwrap();
     let data = dir.path().join("data");
     check_refused(
         &data,

@@ -37,11 +37,7 @@ impl Node {
     /// A node that was started by the test itself.
     pub(crate) async fn around(running: Running, dir: tempfile::TempDir) -> Self {
         let channel = connect(running.grpc_addr).await;
-        Self {
-            running: Some(running),
-            channel,
-            dir,
-        }
+        Self { running: Some(running), channel, dir }
     }
 
     pub(crate) async fn stop(mut self) -> tempfile::TempDir {
@@ -62,21 +58,13 @@ impl Node {
     }
 
     pub(crate) async fn head(&self) -> u64 {
-        self.log()
-            .get_head(v1::GetHeadRequest {})
-            .await
-            .unwrap()
-            .into_inner()
-            .head
+        self.log().get_head(v1::GetHeadRequest {}).await.unwrap().into_inner().head
     }
 }
 
 /// Settings of a test node: everything in `dir`, any free ports.
 pub(crate) fn config(dir: &Path, projections: &[PathBuf]) -> Config {
-    let mut config = Config {
-        data_dir: dir.join("data"),
-        ..Config::default()
-    };
+    let mut config = Config { data_dir: dir.join("data"), ..Config::default() };
     config.grpc.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.projections.paths = projections.to_vec();
@@ -84,11 +72,7 @@ pub(crate) fn config(dir: &Path, projections: &[PathBuf]) -> Config {
 }
 
 pub(crate) async fn connect(addr: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{addr}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
+    Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap()
 }
 
 /// A node in a process of its own.
@@ -106,38 +90,18 @@ impl Process {
 
     /// The same under another command (a tracer, say) whose arguments end where those of `serve` begin.
     pub(crate) fn start_command(mut command: Command, dir: &Path, projections: &[PathBuf]) -> Self {
-        command
-            .args([
-                "serve",
-                "--grpc",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-                "--data-dir",
-            ])
-            .arg(dir);
+        command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]).arg(dir);
         for path in projections {
             command.arg("--projection").arg(path);
         }
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().expect("the node says where it listens").unwrap();
         let addr = |name: &str| {
             let mut words = line.split_whitespace().skip_while(|word| *word != name);
-            words
-                .nth(1)
-                .and_then(|addr| addr.parse().ok())
-                .unwrap_or_else(|| panic!("no {name} in {line:?}"))
+            words.nth(1).and_then(|addr| addr.parse().ok()).unwrap_or_else(|| panic!("no {name} in {line:?}"))
         };
-        Self {
-            grpc_addr: addr("grpc"),
-            http_addr: addr("http"),
-            child,
-        }
+        Self { grpc_addr: addr("grpc"), http_addr: addr("http"), child }
     }
 
     pub(crate) async fn channel(&self) -> Channel {
@@ -148,17 +112,8 @@ impl Process {
     pub(crate) fn terminate(&mut self) {
         let children = format!("/proc/{0}/task/{0}/children", self.child.id());
         let child = std::fs::read_to_string(children).unwrap_or_default();
-        let pid = child
-            .split_whitespace()
-            .next()
-            .map_or_else(|| self.child.id().to_string(), str::to_owned);
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let pid = child.split_whitespace().next().map_or_else(|| self.child.id().to_string(), str::to_owned);
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.child.wait().unwrap();
     }
 
@@ -202,19 +157,11 @@ pub(crate) fn event(event_type: &str, stream: &str, data: &str) -> v1::NewEvent 
 }
 
 pub(crate) fn append(events: Vec<v1::NewEvent>) -> v1::AppendRequest {
-    v1::AppendRequest {
-        events,
-        expected_revisions: Vec::new(),
-        skip_existing: false,
-    }
+    v1::AppendRequest { events, expected_revisions: Vec::new(), skip_existing: false }
 }
 
 pub(crate) fn text_key(text: &str) -> v1::Key {
-    v1::Key {
-        parts: vec![v1::KeyPart {
-            part: Some(v1::key_part::Part::Text(text.into())),
-        }],
-    }
+    v1::Key { parts: vec![v1::KeyPart { part: Some(v1::key_part::Part::Text(text.into())) }] }
 }
 
 /// Holds a refusal against what it should be: code, reason, and a field of its `BadRequest` (empty: none expected).
@@ -226,19 +173,11 @@ pub(crate) fn check_refused<T: std::fmt::Debug>(
 ) -> Status {
     let status = result.expect_err(reason);
     assert_eq!(status.code(), code, "{status:?}");
-    let info = status
-        .get_details_error_info()
-        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.reason, reason, "{status:?}");
     if !field.is_empty() {
-        let fields = status
-            .get_details_bad_request()
-            .map(|bad| bad.field_violations)
-            .unwrap_or_default();
-        assert!(
-            fields.iter().any(|violation| violation.field == field),
-            "{field} is not in {fields:?}"
-        );
+        let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+        assert!(fields.iter().any(|violation| violation.field == field), "{field} is not in {fields:?}");
     }
     assert!(!status.message().contains('\n'), "one line: {}", status.message());
     status

@@ -79,8 +79,7 @@ impl Story {
         // The last word has a machine that does not fail.
         let opened = self.open().map_err(|error| format!("a calm opening: {error}"))?;
         self.check_recovered(&opened)?;
-        self.histogram
-            .insert("records at the end", self.sent.len() as u64);
+        self.histogram.insert("records at the end", self.sent.len() as u64);
         Ok(self.histogram)
     }
 
@@ -90,9 +89,7 @@ impl Story {
         match self.below(8) {
             0..=3 => self.disk.crash_at(now + self.below(60)),
             4 => self.disk.fail_at(now + self.below(60), io::ErrorKind::Other),
-            5 => self
-                .disk
-                .fail_sync_from(now + self.below(60), io::ErrorKind::Other),
+            5 => self.disk.fail_sync_from(now + self.below(60), io::ErrorKind::Other),
             6 => self.disk.crash_at(now + self.below(12)),
             _ => {}
         }
@@ -113,11 +110,7 @@ impl Story {
             Ok(opened) => opened,
             Err(LogError::Io { .. }) => {
                 self.count("opening failed");
-                return Ok(if self.disk.is_crashed() {
-                    End::Crash
-                } else {
-                    End::Kill
-                });
+                return Ok(if self.disk.is_crashed() { End::Crash } else { End::Kill });
             }
             Err(error) => return Err(format!("the log does not open: {error}")),
         };
@@ -125,9 +118,7 @@ impl Story {
             Err(_) if self.disk.is_crashed() => return Ok(End::Crash),
             other => other?,
         }
-        let Opened {
-            mut writer, reader, ..
-        } = opened;
+        let Opened { mut writer, reader, .. } = opened;
         for _ in 0..=self.below(GROUPS_MAX) {
             if let Some(end) = self.step(&mut writer, &reader)? {
                 return Ok(end);
@@ -176,11 +167,7 @@ impl Story {
         if !matches!(again, Err(LogError::Poisoned)) {
             return Err(format!("after an error the log goes on: {again:?}"));
         }
-        Ok(if self.disk.is_crashed() || self.below(3) == 0 {
-            End::Crash
-        } else {
-            End::Kill
-        })
+        Ok(if self.disk.is_crashed() || self.below(3) == 0 { End::Crash } else { End::Kill })
     }
 
     /// Mostly small, now and then as large as a segment or larger.
@@ -212,16 +199,10 @@ impl Story {
         let report = &opened.recovery;
         let head = report.head.get() as usize;
         if head < self.promised {
-            return Err(format!(
-                "promised up to {}, recovered up to {head}",
-                self.promised
-            ));
+            return Err(format!("promised up to {}, recovered up to {head}", self.promised));
         }
         if !self.edges.contains(&head) {
-            return Err(format!(
-                "recovered up to {head}, which is inside a group: {:?}",
-                self.edges
-            ));
+            return Err(format!("recovered up to {head}, which is inside a group: {:?}", self.edges));
         }
         let rewritten = report.rewritten.is_some();
         self.count(match (rewritten, report.cut.is_some()) {
@@ -250,36 +231,23 @@ impl Story {
 fn check_content(reader: &LogReader, expected: &[Bytes]) -> Result<(), String> {
     let told = |error: LogError| error.to_string();
     if reader.head().get() != expected.len() as u64 {
-        return Err(format!(
-            "the head is {}, expected {}",
-            reader.head(),
-            expected.len()
-        ));
+        return Err(format!("the head is {}, expected {}", reader.head(), expected.len()));
     }
     let numbered = |range: Range<usize>| -> Vec<(Position, Bytes)> {
-        range
-            .map(|i| (Position::new(i as u64 + 1), expected[i].clone()))
-            .collect()
+        range.map(|i| (Position::new(i as u64 + 1), expected[i].clone())).collect()
     };
-    let all = reader
-        .scan(Position::ZERO, EVERYTHING, usize::MAX, usize::MAX)
-        .map_err(told)?;
+    let all = reader.scan(Position::ZERO, EVERYTHING, usize::MAX, usize::MAX).map_err(told)?;
     if all != numbered(0..expected.len()) {
         return Err("a scan forwards differs from what was sent".into());
     }
-    let mut back = reader
-        .scan_back(EVERYTHING, Position::ZERO, usize::MAX, usize::MAX)
-        .map_err(told)?;
+    let mut back = reader.scan_back(EVERYTHING, Position::ZERO, usize::MAX, usize::MAX).map_err(told)?;
     back.reverse();
     if back != all {
         return Err("a scan backwards differs from one forwards".into());
     }
     let verified = reader.verify().map_err(told)?;
     if verified.records != expected.len() as u64 {
-        return Err(format!(
-            "verified {verified:?}, expected {} records",
-            expected.len()
-        ));
+        return Err(format!("verified {verified:?}, expected {} records", expected.len()));
     }
     Ok(())
 }
@@ -364,19 +332,14 @@ fn after_a_failed_sync_the_cache_is_not_trusted() {
         let mut log = story.open().unwrap();
         let payloads: Vec<Bytes> = (0..20).map(|i| Bytes::from(vec![i; 400])).collect();
         log.writer.append(&payloads[..1]).unwrap();
-        story
-            .disk
-            .fail_sync_from(story.disk.operations(), io::ErrorKind::Other);
+        story.disk.fail_sync_from(story.disk.operations(), io::ErrorKind::Other);
         let failed = log.writer.append(&payloads[1..]).unwrap_err();
         assert!(matches!(failed, LogError::Io { .. }), "{failed}");
         assert!(matches!(log.writer.sync_mark(), Err(LogError::Poisoned)));
         assert_eq!(log.reader.head(), Position::new(1), "nothing undurable is shown");
         story.disk = story.disk.kill(seed);
         let shown = story.open().unwrap().reader.head().get() as usize;
-        assert!(
-            shown == 1 || shown == payloads.len(),
-            "seed {seed}: {shown} records"
-        );
+        assert!(shown == 1 || shown == payloads.len(), "seed {seed}: {shown} records");
         story.disk = story.disk.crash(seed);
         check_content(&story.open().unwrap().reader, &payloads[..shown]).unwrap();
     }

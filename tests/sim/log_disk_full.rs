@@ -11,12 +11,8 @@ use outrigger::{
 };
 
 fn opened(disk: &SimDisk, low_water_bytes: u64) -> Result<Opened, LogError> {
-    let config = LogConfig {
-        dir: "/log".into(),
-        node: "flights".into(),
-        segment_bytes: 20_000,
-        low_water_bytes,
-    };
+    let config =
+        LogConfig { dir: "/log".into(), node: "flights".into(), segment_bytes: 20_000, low_water_bytes };
     open(Arc::new(disk.clone()), &SimClock::new(1), config)
 }
 
@@ -78,11 +74,7 @@ fn a_log_opens_on_a_full_disk() {
         let acknowledged = log.reader.head();
         disk.crash_at(disk.operations() + seed % 5);
         while log.writer.append(&[payload(0)]).is_ok() {}
-        let disk = if seed % 2 == 0 {
-            disk.crash(seed)
-        } else {
-            disk.kill(seed)
-        };
+        let disk = if seed % 2 == 0 { disk.crash(seed) } else { disk.kill(seed) };
         disk.set_free_bytes(Some(0));
         let mut log = opened(&disk, 0).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert!(log.reader.head() >= acknowledged, "seed {seed}");

@@ -18,12 +18,7 @@ fn fixture() -> std::path::PathBuf {
 }
 
 fn config() -> LogConfig {
-    LogConfig {
-        dir: DIR.into(),
-        node: "golden".into(),
-        segment_bytes: 13_000,
-        low_water_bytes: 0,
-    }
+    LogConfig { dir: DIR.into(), node: "golden".into(), segment_bytes: 13_000, low_water_bytes: 0 }
 }
 
 fn payload(i: u64) -> Bytes {
@@ -65,20 +60,11 @@ fn the_golden_log_opens_and_holds_what_was_appended() {
         replace_file(&disk, &Path::new(DIR).join(name), &bytes).unwrap();
     }
     let log = open(Arc::new(disk), &SimClock::new(2), config()).unwrap();
-    let found = log
-        .reader
-        .scan(Position::ZERO, Position::new(99), usize::MAX, 99)
-        .unwrap();
+    let found = log.reader.scan(Position::ZERO, Position::new(99), usize::MAX, 99).unwrap();
     let expected: Vec<(Position, Bytes)> = (1..=16).map(|i| (Position::new(i), payload(i))).collect();
     assert_eq!(found, expected);
-    assert_eq!(
-        (log.recovery.segments, log.recovery.rewritten, log.recovery.cut),
-        (3, None, None)
-    );
-    assert_eq!(
-        [1, 14, 15].map(|position| log.reader.epoch_at(Position::new(position))),
-        [1, 1, 2]
-    );
+    assert_eq!((log.recovery.segments, log.recovery.rewritten, log.recovery.cut), (3, None, None));
+    assert_eq!([1, 14, 15].map(|position| log.reader.epoch_at(Position::new(position))), [1, 1, 2]);
     log.reader.verify().unwrap();
 }
 

@@ -14,12 +14,8 @@ const SEGMENT: &str = "/log/00000000000000000001.log";
 const HEAD_BYTES: u64 = 12_288;
 
 fn opened_as(disk: &SimDisk, node: &str) -> Result<Opened, LogError> {
-    let config = LogConfig {
-        dir: "/log".into(),
-        node: node.into(),
-        segment_bytes: 16_384,
-        low_water_bytes: 0,
-    };
+    let config =
+        LogConfig { dir: "/log".into(), node: node.into(), segment_bytes: 16_384, low_water_bytes: 0 };
     open(Arc::new(disk.clone()), &SimClock::new(1), config)
 }
 
@@ -32,9 +28,7 @@ fn disk_with(groups: u64) -> SimDisk {
     let disk = SimDisk::new(1);
     let mut log = opened(&disk).unwrap();
     for i in 0..groups {
-        log.writer
-            .append(&[Bytes::from(format!("payload {i:>100}"))])
-            .unwrap();
+        log.writer.append(&[Bytes::from(format!("payload {i:>100}"))]).unwrap();
     }
     log.writer.sync_mark().unwrap();
     drop(log);
@@ -43,11 +37,7 @@ fn disk_with(groups: u64) -> SimDisk {
 
 fn segments(disk: &SimDisk) -> Vec<String> {
     let mut names = disk.list(Path::new("/log")).unwrap();
-    names.retain(|name| {
-        Path::new(name)
-            .extension()
-            .is_some_and(|extension| extension == "log")
-    });
+    names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "log"));
     names
 }
 
@@ -77,11 +67,7 @@ fn a_log_in_use_is_refused_and_names_the_process() {
     let log = opened(&disk).unwrap();
     let refused = opened(&disk).unwrap_err();
     assert!(matches!(refused, LogError::Locked { .. }), "{refused}");
-    assert!(
-        refused
-            .to_string()
-            .contains(&format!("process {}", std::process::id()))
-    );
+    assert!(refused.to_string().contains(&format!("process {}", std::process::id())));
     drop(log);
     opened(&disk).unwrap();
 }
@@ -103,13 +89,9 @@ fn a_newer_format_is_refused() {
 fn damage_below_the_mark_names_segment_offset_and_positions() {
     let disk = disk_with(5);
     // The third of five groups of 232 bytes.
-    disk.flip_bit(Path::new(SEGMENT), (HEAD_BYTES + 2 * 232 + 90) * 8)
-        .unwrap();
+    disk.flip_bit(Path::new(SEGMENT), (HEAD_BYTES + 2 * 232 + 90) * 8).unwrap();
     let offset = format!("offset {}", HEAD_BYTES + 2 * 232);
-    check_refused(
-        &disk,
-        &[SEGMENT, &offset, "positions 3 to 5", "checksum does not match"],
-    );
+    check_refused(&disk, &[SEGMENT, &offset, "positions 3 to 5", "checksum does not match"]);
 }
 
 #[test]
@@ -124,10 +106,7 @@ fn lost_files_are_noticed() {
     let disk = disk_with(60);
     let segments = segments(&disk);
     assert!(segments.len() >= 4, "{segments:?}");
-    check_refused(
-        &remove(&format!("/log/{}", segments[1])),
-        &[&segments[1], "is missing"],
-    );
+    check_refused(&remove(&format!("/log/{}", segments[1])), &[&segments[1], "is missing"]);
 }
 
 #[test]
@@ -142,11 +121,8 @@ fn a_lost_last_segment_is_noticed_when_the_manifest_knows_better() {
 #[test]
 fn every_flipped_bit_of_a_small_log_is_found_or_harmless() {
     let disk = disk_with(4);
-    let expected = opened(&disk.kill(0))
-        .unwrap()
-        .reader
-        .scan(Position::ZERO, Position::new(9), usize::MAX, 9)
-        .unwrap();
+    let expected =
+        opened(&disk.kill(0)).unwrap().reader.scan(Position::ZERO, Position::new(9), usize::MAX, 9).unwrap();
     let file = disk.open(Path::new(SEGMENT), Access::Read).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_exact_at(&mut bytes, 0).unwrap();
@@ -161,10 +137,7 @@ fn every_flipped_bit_of_a_small_log_is_found_or_harmless() {
             Err(LogError::Corrupt(_) | LogError::NewerFormat { .. }) => found += 1,
             Err(other) => panic!("byte {at}: {other}"),
             Ok(log) => {
-                let records = log
-                    .reader
-                    .scan(Position::ZERO, Position::new(9), usize::MAX, 9)
-                    .unwrap();
+                let records = log.reader.scan(Position::ZERO, Position::new(9), usize::MAX, 9).unwrap();
                 assert_eq!(records, expected, "byte {at} is wrong silently");
                 harmless += 1;
             }
@@ -176,15 +149,11 @@ fn every_flipped_bit_of_a_small_log_is_found_or_harmless() {
 #[test]
 fn damage_in_a_sealed_segment_is_told_when_it_is_read() {
     let disk = disk_with(60);
-    disk.flip_bit(Path::new(SEGMENT), (HEAD_BYTES + 2 * 232 + 90) * 8)
-        .unwrap();
+    disk.flip_bit(Path::new(SEGMENT), (HEAD_BYTES + 2 * 232 + 90) * 8).unwrap();
     let log = opened(&disk).unwrap();
     assert!(log.reader.read(Position::new(2)).unwrap().is_some());
     let refused = log.reader.read(Position::new(3)).unwrap_err().to_string();
-    assert!(
-        refused.contains(SEGMENT) && refused.contains("position 3"),
-        "{refused}"
-    );
+    assert!(refused.contains(SEGMENT) && refused.contains("position 3"), "{refused}");
     assert!(log.reader.verify().is_err());
 }
 
@@ -193,10 +162,7 @@ fn lost_and_damaged_sidecars_are_made_anew() {
     let path = Path::new("/log/00000000000000000001.offsets");
     let whole = disk_with(60);
     let expected =
-        opened(&whole.kill(1))
-            .unwrap()
-            .reader
-            .scan(Position::ZERO, Position::new(60), usize::MAX, 60);
+        opened(&whole.kill(1)).unwrap().reader.scan(Position::ZERO, Position::new(60), usize::MAX, 60);
     let lost = whole.kill(1);
     lost.remove_file(path).unwrap();
     let damaged = whole.kill(1);
@@ -215,18 +181,10 @@ fn reads_keep_to_their_bounds() {
     let log = opened(&disk).unwrap();
     let positions = |found: Vec<(Position, Bytes)>| found.iter().map(|(p, _)| p.get()).collect::<Vec<_>>();
     let scan = |after, upto, bytes, records| {
-        positions(
-            log.reader
-                .scan(Position::new(after), Position::new(upto), bytes, records)
-                .unwrap(),
-        )
+        positions(log.reader.scan(Position::new(after), Position::new(upto), bytes, records).unwrap())
     };
     let back = |below, above, bytes, records| {
-        positions(
-            log.reader
-                .scan_back(Position::new(below), Position::new(above), bytes, records)
-                .unwrap(),
-        )
+        positions(log.reader.scan_back(Position::new(below), Position::new(above), bytes, records).unwrap())
     };
     assert_eq!(scan(0, 60, 0, 9), [1], "at least one");
     assert_eq!(scan(0, 60, 500, 9), [1, 2]);
@@ -242,10 +200,7 @@ fn reads_keep_to_their_bounds() {
     assert_eq!(back(u64::MAX, 0, 0, 9), [60]);
     assert_eq!(back(30, 0, 500, 9), [29, 28]);
     assert_eq!(back(13, 10, usize::MAX, usize::MAX), [12, 11]);
-    assert_eq!(
-        back(61, 0, usize::MAX, usize::MAX),
-        (1..=60).rev().collect::<Vec<_>>()
-    );
+    assert_eq!(back(61, 0, usize::MAX, usize::MAX), (1..=60).rev().collect::<Vec<_>>());
     assert!(back(1, 0, 9, 9).is_empty() && back(0, 0, 9, 9).is_empty());
     assert_eq!(log.reader.read(Position::ZERO).unwrap(), None);
     assert_eq!(log.reader.read(Position::new(61)).unwrap(), None);
@@ -260,12 +215,8 @@ fn an_opening_begins_an_epoch_and_idle_ones_leave_no_trace() {
     log.writer.append(&[Bytes::from_static(b"three")]).unwrap();
     let counters = [0, 1, 2, 3, 9].map(|position| log.reader.epoch_at(Position::new(position)));
     assert_eq!(counters, [1, 1, 1, 3, 3]);
-    let history: Vec<(u64, u64)> = log
-        .reader
-        .epochs()
-        .iter()
-        .map(|s| (s.epoch.counter, s.first.get()))
-        .collect();
+    let history: Vec<(u64, u64)> =
+        log.reader.epochs().iter().map(|s| (s.epoch.counter, s.first.get())).collect();
     assert_eq!(history, [(1, 1), (3, 3)]);
     assert_eq!(log.reader.log_id(), log.writer.log_id());
 }

@@ -21,36 +21,21 @@ pub(crate) fn read_options(options: Option<v1::ReadOptions>) -> Result<ReadOptio
             "expected a version from 1, found 0",
         ));
     }
-    let at_least = options
-        .at_least
-        .map(|token| super::token(&token, "options.at_least"))
-        .transpose()?;
+    let at_least = options.at_least.map(|token| super::token(&token, "options.at_least")).transpose()?;
     let timeout = options.timeout.map(|timeout| {
         std::time::Duration::try_from(timeout).map_err(|_| {
-            let what = format!(
-                "expected a time above 0, found {} s {} ns",
-                timeout.seconds, timeout.nanos
-            );
+            let what = format!("expected a time above 0, found {} s {} ns", timeout.seconds, timeout.nanos);
             Refusal::field("INVALID_ARGUMENT", "options.timeout", what)
         })
     });
     let timeout = timeout.transpose()?;
-    Ok(ReadOptions {
-        version: options.version,
-        at_least,
-        timeout,
-        allow_stale: options.allow_stale,
-    })
+    Ok(ReadOptions { version: options.version, at_least, timeout, allow_stale: options.allow_stale })
 }
 
 /// A document's key that must be there.
 pub(crate) fn key(key: Option<v1::Key>, field: &str) -> Result<Key, Refusal> {
     let Some(key) = key else {
-        return Err(Refusal::field(
-            "MISSING_FIELD",
-            field,
-            "expected a key, found none",
-        ));
+        return Err(Refusal::field("MISSING_FIELD", field, "expected a key, found none"));
     };
     let mut parts = Vec::with_capacity(key.parts.len());
     for (index, part) in key.parts.into_iter().enumerate() {
@@ -61,11 +46,7 @@ pub(crate) fn key(key: Option<v1::Key>, field: &str) -> Result<Key, Refusal> {
             Some(Part::Boolean(boolean)) => KeyPart::Bool(boolean),
             None => {
                 let what = "expected text, integer or boolean, found nothing";
-                return Err(Refusal::field(
-                    "MISSING_FIELD",
-                    format!("{field}.parts[{index}]"),
-                    what,
-                ));
+                return Err(Refusal::field("MISSING_FIELD", format!("{field}.parts[{index}]"), what));
             }
         });
     }
@@ -128,9 +109,7 @@ pub(crate) fn key_out(key: &Key) -> v1::Key {
             KeyPart::Bool(boolean) => Part::Boolean(*boolean),
         }),
     };
-    v1::Key {
-        parts: key.parts().iter().map(part).collect(),
-    }
+    v1::Key { parts: key.parts().iter().map(part).collect() }
 }
 
 /// A snapshot's context as the API shows it.

@@ -18,10 +18,7 @@ pub(crate) struct Tokens(Arc<RwLock<Option<Vec<[u8; 32]>>>>);
 impl Tokens {
     /// From now on only these tokens may call.
     pub(crate) fn set<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) {
-        let digests = tokens
-            .into_iter()
-            .map(|token| Sha256::digest(token).into())
-            .collect();
+        let digests = tokens.into_iter().map(|token| Sha256::digest(token).into()).collect();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(digests);
     }
 
@@ -38,10 +35,7 @@ impl Tokens {
 
 impl Interceptor for Tokens {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let header = request
-            .metadata()
-            .get("authorization")
-            .and_then(|value| value.to_str().ok());
+        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         if self.admit(header.and_then(|value| value.strip_prefix("Bearer "))) {
             return Ok(request);
         }

@@ -74,9 +74,7 @@ pub(super) fn airports_table(airports: &[Document], stations: &[Document]) -> Ta
             departures.to_string(),
             count("cancelled").to_string(),
             format!("{mean:.1} min"),
-            temperature
-                .map(|degrees| format!("{degrees:.0} F"))
-                .unwrap_or_default(),
+            temperature.map(|degrees| format!("{degrees:.0} F")).unwrap_or_default(),
         ]);
     }
     rows
@@ -148,38 +146,24 @@ mod tests {
 
     fn check(table: &Table, expected: &[&str]) {
         let lines: Vec<String> = table.lines().collect();
-        let line = lines
-            .get(3)
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let line = lines.get(3).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         assert_eq!(line, Some(expected.join(" ")), "{lines:#?}");
     }
 
     #[test]
     fn the_board_shows_local_times_and_delays() {
         let late = r#"{"departure_delay_minutes":16,"dest":"LAX","label":"UA 7","scheduled_departure":"2013-01-01T21:05:00Z","status":"arrived"}"#;
-        check(
-            &board_table(&[document("a", late)], false),
-            &["16:05", "UA 7", "LAX", "arrived", "+16 min"],
-        );
+        check(&board_table(&[document("a", late)], false), &["16:05", "UA 7", "LAX", "arrived", "+16 min"]);
         let cancelled = r#"{"dest":"RDU","label":"EV 1","scheduled_departure":"2013-01-02T00:30:00Z","status":"cancelled"}"#;
-        check(
-            &board_table(&[document("a", cancelled)], false),
-            &["19:30", "EV 1", "RDU", "cancelled"],
-        );
+        check(&board_table(&[document("a", cancelled)], false), &["19:30", "EV 1", "RDU", "cancelled"]);
         assert_eq!(delay_text(0), "on time");
         assert_eq!(delay_text(-4), "-4 min");
     }
 
     #[test]
     fn means_are_sums_over_counts() {
-        let airport = document(
-            "EWR",
-            r#"{"cancelled":2,"delay_sum":5315,"departures":304,"scheduled":306}"#,
-        );
+        let airport = document("EWR", r#"{"cancelled":2,"delay_sum":5315,"departures":304,"scheduled":306}"#);
         let station = document("EWR", r#"{"last_temp_f":28.04}"#);
-        check(
-            &airports_table(&[airport], &[station]),
-            &["EWR", "306", "304", "2", "17.5 min", "28 F"],
-        );
+        check(&airports_table(&[airport], &[station]), &["EWR", "306", "304", "2", "17.5 min", "28 F"]);
     }
 }

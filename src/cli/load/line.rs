@@ -60,26 +60,18 @@ struct Line<'a> {
 
 /// Reads one line.
 pub fn parse(line: &[u8], ids: &mut Ids) -> Result<Event, BadLine> {
-    let text = std::str::from_utf8(line).map_err(|error| BadLine {
-        column: error.valid_up_to() + 1,
-        reason: "expected UTF-8 text".into(),
-    })?;
+    let text = std::str::from_utf8(line)
+        .map_err(|error| BadLine { column: error.valid_up_to() + 1, reason: "expected UTF-8 text".into() })?;
     let fields: Line<'_> = serde_json::from_str(text).map_err(|error| located(1, &error.to_string()))?;
     let at = |value: &RawValue| value.get().as_ptr() as usize - text.as_ptr() as usize + 1;
     let named = |name: &'static str, value: &RawValue, Invalid(reason): Invalid| {
         let bad = located(at(value), &reason);
-        BadLine {
-            reason: format!("{name}: {}", bad.reason),
-            ..bad
-        }
+        BadLine { reason: format!("{name}: {}", bad.reason), ..bad }
     };
     let event_type = word(fields.r#type).and_then(|text| EventType::parse(&text));
     let stream = word(fields.stream).and_then(|text| StreamId::parse(&text));
     let tags = fields.tags.map_or_else(|| Ok(Vec::new()), tags);
-    let time = fields
-        .time
-        .map(|time| word(time).and_then(|text| nanos(&text)))
-        .transpose();
+    let time = fields.time.map(|time| word(time).and_then(|text| nanos(&text))).transpose();
     json::check(fields.data.get().as_bytes()).map_err(|error| named("data", fields.data, error))?;
     if let Some(metadata) = fields.metadata {
         json::check_object(metadata.get().as_bytes()).map_err(|error| named("metadata", metadata, error))?;
@@ -90,29 +82,20 @@ pub fn parse(line: &[u8], ids: &mut Ids) -> Result<Event, BadLine> {
         stream: stream.map_err(|error| named("stream", fields.stream, error))?,
         tags: tags.map_err(|error| named("tags", fields.tags.unwrap_or(fields.data), error))?,
         data: Bytes::copy_from_slice(fields.data.get().as_bytes()),
-        metadata: fields
-            .metadata
-            .map(|metadata| Bytes::copy_from_slice(metadata.get().as_bytes())),
+        metadata: fields.metadata.map(|metadata| Bytes::copy_from_slice(metadata.get().as_bytes())),
         time_unix_nanos: time.map_err(|error| named("time", fields.time.unwrap_or(fields.data), error))?,
     };
     if event.size_bytes() > EVENT_BYTES_MAX {
-        let reason = format!(
-            "expected an event of at most {EVENT_BYTES_MAX} bytes, found {}",
-            event.size_bytes()
-        );
+        let reason =
+            format!("expected an event of at most {EVENT_BYTES_MAX} bytes, found {}", event.size_bytes());
         return Err(BadLine { column: 1, reason });
     }
     event.id = match (fields.id, ids) {
-        (Some(id), _) => word(id)
-            .and_then(|text| parse_id(&text))
-            .map_err(|error| named("id", id, error))?,
+        (Some(id), _) => word(id).and_then(|text| parse_id(&text)).map_err(|error| named("id", id, error))?,
         (None, Ids::Required) => {
             let reason =
                 "expected an id (a UUID), so that the load can be repeated; add one, or pass --derive-ids";
-            return Err(BadLine {
-                column: 1,
-                reason: reason.into(),
-            });
+            return Err(BadLine { column: 1, reason: reason.into() });
         }
         (None, Ids::Derived(seen)) => {
             derive(&event, seen).map_err(|Invalid(reason)| BadLine { column: 1, reason })?
@@ -130,14 +113,10 @@ fn placeholder() -> EventId {
 fn located(begin: usize, message: &str) -> BadLine {
     let place = message.rsplit_once(" at line 1 column ");
     match place.and_then(|(reason, column)| Some((reason, column.parse::<usize>().ok()?))) {
-        Some((reason, column)) => BadLine {
-            column: begin + column.saturating_sub(1),
-            reason: reason.to_owned(),
-        },
-        None => BadLine {
-            column: begin,
-            reason: message.to_owned(),
-        },
+        Some((reason, column)) => {
+            BadLine { column: begin + column.saturating_sub(1), reason: reason.to_owned() }
+        }
+        None => BadLine { column: begin, reason: message.to_owned() },
     }
 }
 
@@ -148,17 +127,11 @@ fn word(value: &RawValue) -> Result<String, Invalid> {
 fn tags(value: &RawValue) -> Result<Vec<Tag>, Invalid> {
     let texts: Vec<String> = serde_json::from_str(value.get())
         .map_err(|_| Invalid(format!("expected a list of texts, found {}", value.get())))?;
-    let mut tags = texts
-        .iter()
-        .map(|text| Tag::parse(text))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut tags = texts.iter().map(|text| Tag::parse(text)).collect::<Result<Vec<_>, _>>()?;
     tags.sort();
     tags.dedup();
     if tags.len() > EVENT_TAGS_MAX {
-        return Err(Invalid(format!(
-            "expected at most {EVENT_TAGS_MAX} tags, found {}",
-            tags.len()
-        )));
+        return Err(Invalid(format!("expected at most {EVENT_TAGS_MAX} tags, found {}", tags.len())));
     }
     Ok(tags)
 }
@@ -181,13 +154,8 @@ pub fn parse_id(text: &str) -> Result<EventId, Invalid> {
 fn derive(event: &Event, seen: &mut HashMap<Uuid, u32>) -> Result<EventId, Invalid> {
     let data = Json::parse(&event.data)?.normalized();
     let tags: Vec<&str> = event.tags.iter().map(Tag::as_str).collect();
-    let content = (
-        event.event_type.as_str(),
-        event.stream.as_str(),
-        event.time_unix_nanos,
-        tags,
-        data.to_string(),
-    );
+    let content =
+        (event.event_type.as_str(), event.stream.as_str(), event.time_unix_nanos, tags, data.to_string());
     let text = crate::cli::text::to_line(&content);
     let content = Uuid::new_v5(&NAMESPACE, text.as_bytes());
     if seen.len() >= DERIVED_LINES_MAX && !seen.contains_key(&content) {
@@ -239,31 +207,15 @@ mod tests {
         );
         check_bad(r#"{"type":"a","stream":"s"}"#, 25, "missing field `data`");
         check_bad(r#"{"type":"a","stream":"s","data":1}"#, 1, "--derive-ids");
-        check_bad(
-            r#"{"type":"a","stream":"s","data":1,"data":2}"#,
-            40,
-            "duplicate field `data`",
-        );
+        check_bad(r#"{"type":"a","stream":"s","data":1,"data":2}"#, 40, "duplicate field `data`");
         check_bad(
             r#"{"type":"a","stream":"s","data":{"k":1,"k":2}}"#,
             45,
             "data: expected one JSON value: the key \"k\" is repeated",
         );
-        check_bad(
-            r#"{"type":"a b","stream":"s","data":1}"#,
-            9,
-            "type: expected words",
-        );
-        check_bad(
-            r#"{"type":"a","stream":7,"data":1}"#,
-            22,
-            "stream: expected a text, found 7",
-        );
-        check_bad(
-            r#"{"type":"a","stream":"s","data":1,"tags":"t"}"#,
-            42,
-            "tags: expected a list of texts",
-        );
+        check_bad(r#"{"type":"a b","stream":"s","data":1}"#, 9, "type: expected words");
+        check_bad(r#"{"type":"a","stream":7,"data":1}"#, 22, "stream: expected a text, found 7");
+        check_bad(r#"{"type":"a","stream":"s","data":1,"tags":"t"}"#, 42, "tags: expected a list of texts");
         check_bad(
             r#"{"type":"a","stream":"s","data":1,"time":"today"}"#,
             42,
@@ -274,27 +226,17 @@ mod tests {
             46,
             "metadata: expected a JSON object",
         );
-        check_bad(
-            r#"{"type":"a","stream":"s","data":1,"id":"x"}"#,
-            40,
-            "id: expected a UUID, found \"x\"",
-        );
+        check_bad(r#"{"type":"a","stream":"s","data":1,"id":"x"}"#, 40, "id: expected a UUID, found \"x\"");
         let nil = r#"{"type":"a","stream":"s","data":1,"id":"00000000-0000-0000-0000-000000000000"}"#;
         check_bad(nil, 40, "id: expected a UUID other than nil");
         let large = GOOD.replace("1.50", &format!("\"{}\"", "x".repeat(EVENT_BYTES_MAX)));
         check_bad(&large, 1, "expected an event of at most 1048576 bytes");
-        assert_eq!(
-            parse(b"{\"type\":\"\xFF", &mut Ids::Required).unwrap_err().column,
-            10
-        );
+        assert_eq!(parse(b"{\"type\":\"\xFF", &mut Ids::Required).unwrap_err().column, 10);
     }
 
     fn derived(lines: &[&str]) -> Vec<EventId> {
         let mut ids = Ids::Derived(HashMap::new());
-        lines
-            .iter()
-            .map(|line| parse(line.as_bytes(), &mut ids).unwrap().id)
-            .collect()
+        lines.iter().map(|line| parse(line.as_bytes(), &mut ids).unwrap().id).collect()
     }
 
     #[test]
@@ -304,11 +246,7 @@ mod tests {
             r#"{"data": {"b":2, "a":1}, "stream":"s", "tags":["y","x","y"], "type":"a", "metadata":{}}"#;
         let other = r#"{"type":"a","stream":"s","tags":["x","y"],"data":{"a":1,"b":3}}"#;
         let ids = derived(&[line, same, other]);
-        assert_eq!(
-            derived(&[same, line, other]),
-            ids,
-            "what counts is the content, not how it is written"
-        );
+        assert_eq!(derived(&[same, line, other]), ids, "what counts is the content, not how it is written");
         assert_ne!(ids[0], ids[1], "the second occurrence is another event");
         assert_ne!(ids[0], ids[2]);
     }

@@ -102,12 +102,8 @@ impl Sender {
         for batch in &self.in_flight {
             send(&requests, batch).await;
         }
-        let mut answers = self
-            .client
-            .append_stream(ReceiverStream::new(outgoing))
-            .await
-            .map_err(of_call)?
-            .into_inner();
+        let mut answers =
+            self.client.append_stream(ReceiverStream::new(outgoing)).await.map_err(of_call)?.into_inner();
         let mut more = true;
         while more || !self.in_flight.is_empty() {
             tokio::select! {
@@ -168,11 +164,7 @@ impl Sender {
     }
 
     fn count(&mut self, response: &AppendResponse) {
-        let existing = response
-            .events
-            .iter()
-            .filter(|event| event.already_existed)
-            .count() as u64;
+        let existing = response.events.iter().filter(|event| event.already_existed).count() as u64;
         self.tally.existing += existing;
         self.tally.loaded += response.events.len() as u64 - existing;
         self.patience = Patience::new();
@@ -212,10 +204,7 @@ impl Sender {
     async fn wait(&mut self, status: &Status, hint: Option<Duration>) -> Result<(), String> {
         let why = error::describe(status);
         let pause = self.patience.next(hint).ok_or_else(|| {
-            format!(
-                "no progress for {} s; the last answer was: {why}",
-                LOAD_RETRY_MAX.as_secs()
-            )
+            format!("no progress for {} s; the last answer was: {why}", LOAD_RETRY_MAX.as_secs())
         })?;
         tracing::debug!(?pause, why, "trying again");
         tokio::time::sleep(pause).await;
@@ -225,9 +214,7 @@ impl Sender {
 
 /// Queues a batch; the queue is as long as the window, so it never waits. A closed queue shows in the answers.
 async fn send(requests: &mpsc::Sender<AppendStreamRequest>, batch: &Batch) {
-    let request = AppendStreamRequest {
-        request: Some(request(&batch.events)),
-    };
+    let request = AppendStreamRequest { request: Some(request(&batch.events)) };
     if requests.send(request).await.is_err() {
         tracing::debug!("the append stream is closed");
     }
@@ -253,11 +240,7 @@ pub fn new_event(event: &Event) -> NewEvent {
         id: Some(Bytes::copy_from_slice(event.id.as_bytes())),
         r#type: event.event_type.as_str().to_owned(),
         stream: event.stream.as_str().to_owned(),
-        tags: event
-            .tags
-            .iter()
-            .map(|tag: &Tag| tag.as_str().to_owned())
-            .collect(),
+        tags: event.tags.iter().map(|tag: &Tag| tag.as_str().to_owned()).collect(),
         data: event.data.clone(),
         metadata: event.metadata.clone(),
         time: event.time_unix_nanos.map(|nanos| prost_types::Timestamp {
@@ -310,10 +293,7 @@ struct Patience {
 
 impl Patience {
     const fn new() -> Self {
-        Self {
-            since: None,
-            pause: LOAD_PAUSE_MIN,
-        }
+        Self { since: None, pause: LOAD_PAUSE_MIN }
     }
 
     /// The next pause, at least `hint` within bounds; none when the patience is at its end.
@@ -336,14 +316,8 @@ mod tests {
         let mut patience = Patience::new();
         assert_eq!(patience.next(None), Some(LOAD_PAUSE_MIN));
         assert_eq!(patience.next(None), Some(LOAD_PAUSE_MIN * 2));
-        assert_eq!(
-            patience.next(Some(Duration::from_secs(1))),
-            Some(Duration::from_secs(1))
-        );
-        assert_eq!(
-            patience.next(Some(Duration::from_secs(100))),
-            Some(LOAD_PAUSE_MAX)
-        );
+        assert_eq!(patience.next(Some(Duration::from_secs(1))), Some(Duration::from_secs(1)));
+        assert_eq!(patience.next(Some(Duration::from_secs(100))), Some(LOAD_PAUSE_MAX));
         patience.since = Instant::now().checked_sub(LOAD_RETRY_MAX);
         assert!(patience.since.is_some());
         assert_eq!(patience.next(None), None);
@@ -353,11 +327,7 @@ mod tests {
     fn refusals_are_told_from_interruptions() {
         let check = |code: Code, again: bool| {
             let status = Status::with_error_details(code, "m", ErrorDetails::new());
-            assert_eq!(
-                matches!(of_request(status), Interrupted::Again(..)),
-                again,
-                "{code:?}"
-            );
+            assert_eq!(matches!(of_request(status), Interrupted::Again(..)), again, "{code:?}");
         };
         check(Code::Unavailable, true);
         check(Code::ResourceExhausted, true);
@@ -371,13 +341,7 @@ mod tests {
         let line = br#"{"id":"3efa6fb7-dee6-57a7-9b42-c58ba424fc02","type":"t","stream":"s","time":"1969-12-31T23:59:59.5Z","data":1}"#;
         let event = crate::cli::load::line::parse(line, &mut crate::cli::load::line::Ids::Required).unwrap();
         let new = new_event(&event);
-        assert_eq!(
-            new.time,
-            Some(prost_types::Timestamp {
-                seconds: -1,
-                nanos: 500_000_000
-            })
-        );
+        assert_eq!(new.time, Some(prost_types::Timestamp { seconds: -1, nanos: 500_000_000 }));
         assert_eq!(new.data, "1");
         assert_eq!(new.id.as_deref(), Some(&event.id.as_bytes()[..]));
     }

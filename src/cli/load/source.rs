@@ -39,9 +39,7 @@ pub struct Input {
 
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Input")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Input").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -50,11 +48,7 @@ impl Input {
     pub fn file(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let file = disk.open(path, Access::Read)?;
         let bytes_total = Some(file.len()?);
-        Ok(Self::new(
-            path.display().to_string(),
-            FileBytes { file, offset: 0 },
-            bytes_total,
-        ))
+        Ok(Self::new(path.display().to_string(), FileBytes { file, offset: 0 }, bytes_total))
     }
 
     /// Standard input.
@@ -69,16 +63,8 @@ impl Input {
 
     fn new(name: String, bytes: impl Read + Send + 'static, bytes_total: Option<u64>) -> Self {
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let counted = Counted {
-            bytes,
-            count: Arc::clone(&bytes_read),
-        };
-        Self {
-            name,
-            bytes: Box::new(counted),
-            bytes_total,
-            bytes_read,
-        }
+        let counted = Counted { bytes, count: Arc::clone(&bytes_read) };
+        Self { name, bytes: Box::new(counted), bytes_total, bytes_read }
     }
 
     /// The text, decompressed if it begins as gzip does.
@@ -155,10 +141,7 @@ pub fn read(input: Input, skip_bad_lines: bool, mut ids: Ids, mut take: impl FnM
             Ok(Next::Line) if text.iter().all(u8::is_ascii_whitespace) => continue,
             Ok(Next::Line) => line::parse(&text, &mut ids),
             Err(error) => {
-                break Some(format!(
-                    "{name}: cannot read after line {}: {error}",
-                    lines.number
-                ));
+                break Some(format!("{name}: cannot read after line {}: {error}", lines.number));
             }
         };
         match parsed {
@@ -318,22 +301,14 @@ mod tests {
     #[test]
     fn a_bad_line_stops_or_is_skipped() {
         let text = event_line(1) + "{}\n" + &event_line(2);
-        check(
-            text.clone().into_bytes(),
-            false,
-            &["[1]", "failed f:2:2: missing field `type`"],
-        );
+        check(text.clone().into_bytes(), false, &["[1]", "failed f:2:2: missing field `type`"]);
         check(text.into_bytes(), true, &["skipped f:2:2:", "[1, 3]"]);
     }
 
     #[test]
     fn a_line_that_is_too_long_is_one_bad_line() {
         let text = "x".repeat(LINE_BYTES_MAX + 1) + "\n" + &event_line(1);
-        check(
-            text.into_bytes(),
-            true,
-            &["skipped f:1:2097152: expected a line of at most", "[2]"],
-        );
+        check(text.into_bytes(), true, &["skipped f:1:2097152: expected a line of at most", "[2]"]);
     }
 
     #[test]
@@ -350,10 +325,7 @@ mod tests {
         let repeated = event_line(1) + &event_line(2) + &event_line(1);
         assert_eq!(sizes(&items(repeated.into_bytes(), false)), [2, 1]);
         let large = |number: u32| {
-            event_line(number).replace(
-                "\"data\":",
-                &format!("\"data\":\"{}\",\"x\":", "x".repeat(600_000)),
-            )
+            event_line(number).replace("\"data\":", &format!("\"data\":\"{}\",\"x\":", "x".repeat(600_000)))
         };
         let large = |number: u32| large(number).replace(&format!(",\"x\":{number}"), "");
         assert_eq!(sizes(&items((large(1) + &large(2)).into_bytes(), false)), [1, 1]);
@@ -376,15 +348,10 @@ mod tests {
         let text: String = (1..=2_000).map(event_line).collect();
         let mut taken = 0;
         let ids = Ids::Derived(HashMap::new());
-        read(
-            Input::new("f".into(), Cursor::new(text.into_bytes()), None),
-            false,
-            ids,
-            |_| {
-                taken += 1;
-                taken < 2
-            },
-        );
+        read(Input::new("f".into(), Cursor::new(text.into_bytes()), None), false, ids, |_| {
+            taken += 1;
+            taken < 2
+        });
         assert_eq!(taken, 2);
     }
 }

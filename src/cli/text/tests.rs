@@ -15,14 +15,8 @@ fn compacting_touches_white_space_only() {
 #[test]
 fn pretty_texts_have_a_line_a_field() {
     let check = |json: &str, expected: &str| assert_eq!(pretty(json), expected);
-    check(
-        r#"{"a":1,"b":[],"c":{}}"#,
-        "{\n  \"a\": 1,\n  \"b\": [],\n  \"c\": {}\n}",
-    );
-    check(
-        r#"[1,{"k":"a,b:{}"}]"#,
-        "[\n  1,\n  {\n    \"k\": \"a,b:{}\"\n  }\n]",
-    );
+    check(r#"{"a":1,"b":[],"c":{}}"#, "{\n  \"a\": 1,\n  \"b\": [],\n  \"c\": {}\n}");
+    check(r#"[1,{"k":"a,b:{}"}]"#, "[\n  1,\n  {\n    \"k\": \"a,b:{}\"\n  }\n]");
     check("1.0", "1.0");
 }
 
@@ -59,11 +53,7 @@ fn index_values_are_json_or_texts() {
 
 #[test]
 fn tokens_read_back_as_they_print() {
-    let token = v1::Token {
-        log_id: Bytes::from(vec![0xAB; 16]),
-        epoch: 3,
-        position: 99,
-    };
+    let token = v1::Token { log_id: Bytes::from(vec![0xAB; 16]), epoch: 3, position: 99 };
     let text = token_text(&token);
     assert_eq!(text, format!("{}:3:99", "ab".repeat(16)));
     assert_eq!(parse_at_least(&text).unwrap(), AtLeast::Token(token));
@@ -77,11 +67,7 @@ fn tokens_read_back_as_they_print() {
 fn times_are_rfc_3339() {
     let check = |text: &str, expected: Option<&str>| {
         let time = parse_time(text).ok();
-        assert_eq!(
-            time.map(|time| time_text(Some(&time))).as_deref(),
-            expected,
-            "{text:?}"
-        );
+        assert_eq!(time.map(|time| time_text(Some(&time))).as_deref(), expected, "{text:?}");
     };
     check("2013-01-01T08:15:00Z", Some("2013-01-01T08:15:00Z"));
     check("2013-01-01T08:15:00.250Z", Some("2013-01-01T08:15:00.25Z"));

@@ -105,10 +105,8 @@ impl Inode {
     pub(super) fn after_power_loss(&self, random: &mut Random) -> Self {
         let mut left = self.durable.clone();
         if self.len_dirty {
-            let (least, most) = (
-                self.durable.len().min(self.cached.len()),
-                self.durable.len().max(self.cached.len()),
-            );
+            let (least, most) =
+                (self.durable.len().min(self.cached.len()), self.durable.len().max(self.cached.len()));
             match random.below(4) {
                 0 => {}
                 1 => left.resize(least + random.below((most - least) as u64 + 1) as usize, 0),
@@ -120,19 +118,11 @@ impl Inode {
         for sector in &self.dirty {
             if random.below(16) < kept_of_16 {
                 let torn = random.below(16) == 0;
-                let bytes = if torn {
-                    random.below(SECTOR_BYTES) as usize
-                } else {
-                    SECTOR
-                };
+                let bytes = if torn { random.below(SECTOR_BYTES) as usize } else { SECTOR };
                 copy_sector(&mut left, &self.cached, *sector, bytes);
             }
         }
-        Self {
-            cached: left.clone(),
-            durable: left,
-            ..Self::default()
-        }
+        Self { cached: left.clone(), durable: left, ..Self::default() }
     }
 
     /// The cache outlives the process, but a clean page may be dropped and read anew.

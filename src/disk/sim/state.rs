@@ -147,11 +147,7 @@ impl State {
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<u64> {
-        assert_eq!(
-            from.parent(),
-            to.parent(),
-            "the simulated disk renames inside one directory"
-        );
+        assert_eq!(from.parent(), to.parent(), "the simulated disk renames inside one directory");
         let inode = self.find(from)?;
         let (_, to) = self.place(to)?;
         let (directory, from) = self.place(from)?;
@@ -173,9 +169,7 @@ impl State {
     }
 
     fn check_space(&mut self, inode: u64, len: u64) -> io::Result<()> {
-        let more = len
-            .div_ceil(SECTOR_BYTES)
-            .saturating_sub(self.inodes[&inode].sectors());
+        let more = len.div_ceil(SECTOR_BYTES).saturating_sub(self.inodes[&inode].sectors());
         if more > 0 && more > self.free_sectors() {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -183,15 +177,11 @@ impl State {
     }
 
     fn free_sectors(&self) -> u64 {
-        self.sectors_max
-            .map_or(u64::MAX, |max| max.saturating_sub(self.used_sectors()))
+        self.sectors_max.map_or(u64::MAX, |max| max.saturating_sub(self.used_sectors()))
     }
 
     pub(super) fn used_sectors(&self) -> u64 {
-        let inodes = self
-            .directories
-            .values()
-            .flat_map(|directory| directory.visible.values());
+        let inodes = self.directories.values().flat_map(|directory| directory.visible.values());
         inodes.map(|inode| self.inodes[inode].sectors()).sum()
     }
 
@@ -230,9 +220,7 @@ impl State {
     }
 
     pub(super) fn inode(&mut self, inode: u64) -> &mut Inode {
-        self.inodes
-            .get_mut(&inode)
-            .expect("an inode lives as long as its disk")
+        self.inodes.get_mut(&inode).expect("an inode lives as long as its disk")
     }
 
     pub(super) fn find(&self, path: &Path) -> io::Result<u64> {

@@ -24,23 +24,13 @@ fn what_is_synced_survives_every_crash_and_nothing_else_must() {
     let mut outcomes = std::collections::BTreeSet::new();
     for seed in 0..200 {
         let bytes = content(&disk.crash(seed), "/d/a").expect("the entry is durable");
-        assert!(
-            bytes[..512].iter().all(|b| *b == 1),
-            "a sector without unsynced writes stands"
-        );
+        assert!(bytes[..512].iter().all(|b| *b == 1), "a sector without unsynced writes stands");
         assert!((2_000..=4_000).contains(&bytes.len()));
-        assert!(
-            bytes.iter().all(|b| *b <= 2),
-            "torn sectors mix old and new, nothing else"
-        );
+        assert!(bytes.iter().all(|b| *b <= 2), "torn sectors mix old and new, nothing else");
         outcomes.insert(bytes);
     }
     assert!(outcomes.len() > 20, "only {} different outcomes", outcomes.len());
-    assert_eq!(
-        content(&disk.crash(5), "/d/a"),
-        content(&disk.crash(5), "/d/a"),
-        "a seed decides"
-    );
+    assert_eq!(content(&disk.crash(5), "/d/a"), content(&disk.crash(5), "/d/a"), "a seed decides");
 }
 
 #[test]
@@ -53,10 +43,7 @@ fn entries_are_durable_after_their_directory_is_synced() {
     for seed in 0..50 {
         let after = disk.crash(seed);
         let found = after.list(Path::new("/d")).unwrap();
-        assert!(
-            found == ["a"] || found == ["b"],
-            "a rename is one step, found {found:?}"
-        );
+        assert!(found == ["a"] || found == ["b"], "a rename is one step, found {found:?}");
     }
     disk.remove_file(Path::new("/d/b")).unwrap();
     disk.sync_dir(Path::new("/d")).unwrap();
@@ -127,12 +114,7 @@ fn a_full_disk_takes_what_fits_and_overwrites_in_place() {
 fn a_lock_is_held_once() {
     let disk = disk();
     let guard = Disk::lock(&disk, Path::new("/d/LOCK"), "me").unwrap();
-    assert_eq!(
-        Disk::lock(&disk, Path::new("/d/LOCK"), "you")
-            .unwrap_err()
-            .to_string(),
-        "me"
-    );
+    assert_eq!(Disk::lock(&disk, Path::new("/d/LOCK"), "you").unwrap_err().to_string(), "me");
     drop(guard);
     assert!(Disk::lock(&disk, Path::new("/d/LOCK"), "you").is_ok());
 }

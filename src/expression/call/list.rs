@@ -45,10 +45,7 @@ pub(super) fn sort<'a>(arguments: &Arguments<'_, 'a>, meter: &mut Meter) -> Outc
     if let Some(first) = items.first()
         && items.iter().any(|item| order(first, item).is_none())
     {
-        return arguments.expected(
-            0,
-            "a list of numbers only, texts only, booleans only or times only",
-        );
+        return arguments.expected(0, "a list of numbers only, texts only, booleans only or times only");
     }
     items.sort_by(|a, b| order(a, b).unwrap_or(Ordering::Equal));
     Ok(Value::list(items))
@@ -107,9 +104,7 @@ pub(super) fn slice<'a>(arguments: &Arguments<'_, 'a>) -> Outcome<Value<'a>> {
         (Ok(from), Ok(to)) if from <= to && to <= length => {
             Ok(Value::list((from..to).filter_map(|at| items.get(at)).collect()))
         }
-        _ => message(format!(
-            "expected indexes from 0 to {length} in order, found {from} and {to}"
-        )),
+        _ => message(format!("expected indexes from 0 to {length} in order, found {from} and {to}")),
     }
 }
 
@@ -132,10 +127,7 @@ pub(super) fn extreme<'a>(arguments: &Arguments<'_, 'a>, least: bool) -> Outcome
         return arguments.expected(0, "a list that is not empty");
     };
     if items.iter().any(|item| order(&first, &item).is_none()) {
-        return arguments.expected(
-            0,
-            "a list of numbers only, texts only, booleans only or times only",
-        );
+        return arguments.expected(0, "a list of numbers only, texts only, booleans only or times only");
     }
     extreme_of(items.iter(), least)
 }
@@ -143,12 +135,6 @@ pub(super) fn extreme<'a>(arguments: &Arguments<'_, 'a>, least: bool) -> Outcome
 /// Of values that order; the first of equal ones.
 pub(super) fn extreme_of<'a>(items: impl Iterator<Item = Value<'a>>, least: bool) -> Outcome<Value<'a>> {
     let wanted = if least { Ordering::Less } else { Ordering::Greater };
-    let best = items.reduce(|best, item| {
-        if order(&item, &best) == Some(wanted) {
-            item
-        } else {
-            best
-        }
-    });
+    let best = items.reduce(|best, item| if order(&item, &best) == Some(wanted) { item } else { best });
     best.map_or_else(|| message("there is no item"), Ok)
 }

@@ -38,11 +38,8 @@ pub(super) fn split<'a>(arguments: &Arguments<'_, 'a>, meter: &mut Meter) -> Out
     if most == 0 {
         return Ok(Value::list(Vec::new()));
     }
-    let parts: Vec<&str> = if separator.is_empty() {
-        letters(text, most)
-    } else {
-        text.splitn(most, separator).collect()
-    };
+    let parts: Vec<&str> =
+        if separator.is_empty() { letters(text, most) } else { text.splitn(most, separator).collect() };
     meter.charge(parts.len() as u64)?;
     Ok(Value::list(parts.into_iter().map(Value::text).collect()))
 }
@@ -51,11 +48,7 @@ pub(super) fn split<'a>(arguments: &Arguments<'_, 'a>, meter: &mut Meter) -> Out
 fn letters(text: &str, most: usize) -> Vec<&str> {
     let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).take(most).collect();
     let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .map(|(start, end)| &text[*start..end])
-        .collect()
+    starts.iter().zip(ends).map(|(start, end)| &text[*start..end]).collect()
 }
 
 /// With a number: at most so many times; negative: all.
@@ -72,18 +65,12 @@ pub(super) fn substring<'a>(arguments: &Arguments<'_, 'a>) -> Outcome<Value<'a>>
     let text = arguments.text(0)?;
     let length = text.chars().count();
     let from = arguments.int(1)?;
-    let to = if arguments.has(2) {
-        arguments.int(2)?
-    } else {
-        length as i64
-    };
+    let to = if arguments.has(2) { arguments.int(2)? } else { length as i64 };
     match (usize::try_from(from), usize::try_from(to)) {
         (Ok(start), Ok(end)) if start <= end && end <= length => {
             Ok(Value::text(&text[byte_at(text, start)..byte_at(text, end)]))
         }
-        _ => message(format!(
-            "expected places from 0 to {length} in order, found {from} and {to}"
-        )),
+        _ => message(format!("expected places from 0 to {length} in order, found {from} and {to}")),
     }
 }
 
@@ -104,9 +91,7 @@ pub(super) fn index_of<'a>(arguments: &Arguments<'_, 'a>) -> Outcome<Value<'a>> 
         return message(format!("expected a place from 0 to {length}, found {from}"));
     };
     let from = byte_at(text, from);
-    Ok(text[from..]
-        .find(part)
-        .map_or(Value::Int(-1), |at| place_of(text, from + at)))
+    Ok(text[from..].find(part).map_or(Value::Int(-1), |at| place_of(text, from + at)))
 }
 
 /// -1 where it is not found.
@@ -150,10 +135,7 @@ pub(super) fn format<'a>(arguments: &Arguments<'_, 'a>, meter: &mut Meter) -> Ou
     }
     out.push_str(rest);
     if used < items.len() {
-        return message(format!(
-            "the list has {} items, and the text wants {used}",
-            items.len()
-        ));
+        return message(format!("the list has {} items, and the text wants {used}", items.len()));
     }
     made(&out, meter)
 }

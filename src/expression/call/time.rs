@@ -27,9 +27,8 @@ pub(super) fn timestamp<'a>(arguments: &Arguments<'_, 'a>) -> Outcome<Value<'a>>
 fn rfc3339(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
     let shaped = bytes.len() >= 20 && bytes[4] == b'-' && matches!(bytes[10], b'T' | b't');
-    let plain = bytes
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':' | b'.' | b'+'));
+    let plain =
+        bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':' | b'.' | b'+'));
     if shaped && plain { text.parse().ok() } else { None }
 }
 
@@ -62,9 +61,7 @@ fn parse_duration(text: &str) -> Option<SignedDuration> {
     }
     let mut nanos = 0_i128;
     while !rest.is_empty() {
-        let end = rest
-            .bytes()
-            .position(|byte| !byte.is_ascii_digit() && byte != b'.')?;
+        let end = rest.bytes().position(|byte| !byte.is_ascii_digit() && byte != b'.')?;
         let (number, tail) = rest.split_at(end);
         let (unit, scale) = UNITS.iter().find(|(unit, _)| tail.starts_with(unit))?;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -72,11 +69,7 @@ fn parse_duration(text: &str) -> Option<SignedDuration> {
             return None;
         }
         let digits = |digits: &str| {
-            if digits.is_empty() {
-                Some(0)
-            } else {
-                digits.parse::<i128>().ok()
-            }
+            if digits.is_empty() { Some(0) } else { digits.parse::<i128>().ok() }
         };
         nanos += digits(whole)? * scale;
         nanos += digits(fraction)? * scale / 10_i128.pow(u32::try_from(fraction.len()).ok()?);
@@ -94,17 +87,10 @@ fn civil(arguments: &Arguments<'_, '_>) -> Outcome<DateTime> {
     let Value::Time(time) = arguments.get(0) else {
         return arguments.expected(0, "a time (write timestamp(...))");
     };
-    let offset = if arguments.has(1) {
-        parse_offset(arguments.text(1)?)
-    } else {
-        Some(Offset::UTC)
-    };
+    let offset = if arguments.has(1) { parse_offset(arguments.text(1)?) } else { Some(Offset::UTC) };
     match offset {
         Some(offset) => Ok(offset.to_datetime(*time)),
-        None => arguments.expected(
-            1,
-            "UTC or an offset such as +02:00 (names of zones are not supported)",
-        ),
+        None => arguments.expected(1, "UTC or an offset such as +02:00 (names of zones are not supported)"),
     }
 }
 

@@ -126,9 +126,7 @@ fn any_expression() -> impl Strategy<Value = String> {
             (inner.clone(), suffix).prop_map(|(a, suffix)| format!("({a}){suffix}")),
             (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("[{a}, {{'k': {b}}}]")),
-            inner
-                .clone()
-                .prop_map(|a| format!("(!{a} || -{a} == string({a}))")),
+            inner.clone().prop_map(|a| format!("(!{a} || -{a} == string({a}))")),
             (inner.clone(), inner).prop_map(|(a, b)| format!("data.list.map(x, x == {a} ? {b} : x)")),
         ]
     })
@@ -137,18 +135,8 @@ fn any_expression() -> impl Strategy<Value = String> {
 /// Every depth up to the bounds, on a stack as small as any thread of the node has.
 #[test]
 fn the_deepest_allowed_expressions_fit_the_stack() {
-    let openers = [
-        "(",
-        "[",
-        "{'a':",
-        "-",
-        "a ? b : ",
-        "data.list.map(x, ",
-        "data.n + ",
-        "data.n.",
-        "[0][",
-        "size(",
-    ];
+    let openers =
+        ["(", "[", "{'a':", "-", "a ? b : ", "data.list.map(x, ", "data.n + ", "data.n.", "[0][", "size("];
     let deepest = openers.map(|open| {
         (1..=260).rev().find(|count| {
             let close: String = open.repeat(*count).chars().rev().filter_map(closing).collect();

@@ -8,11 +8,7 @@ fn recipes(count: usize) -> Vec<Recipe> {
     (0..count)
         .map(|_| {
             let tags = (0..TAGS.len()).filter(|_| number(2) == 0).collect();
-            Recipe {
-                stream: number(STREAMS.len()),
-                event_type: number(TYPES.len()),
-                tags,
-            }
+            Recipe { stream: number(STREAMS.len()), event_type: number(TYPES.len()), tags }
         })
         .collect()
 }

@@ -68,11 +68,7 @@ proptest! {
 #[test]
 fn damage_met_while_merging_is_repaired() {
     let (disk, log, index) = filled(&[]);
-    let recipe = Recipe {
-        stream: 2,
-        event_type: 1,
-        tags: vec![0],
-    };
+    let recipe = Recipe { stream: 2, event_type: 1, tags: vec![0] };
     let events: Vec<_> = (0..17).map(|_| log.append(&recipe)).collect();
     index.apply(&events[..13]).unwrap();
     while index.step().unwrap() {}
@@ -89,11 +85,7 @@ fn damage_met_while_merging_is_repaired() {
 #[test]
 fn files_that_do_not_belong_are_removed() {
     let (disk, log, index) = filled(&[]);
-    let recipe = Recipe {
-        stream: 2,
-        event_type: 1,
-        tags: vec![0],
-    };
+    let recipe = Recipe { stream: 2, event_type: 1, tags: vec![0] };
     let events: Vec<_> = (0..20).map(|_| log.append(&recipe)).collect();
     index.apply(&events).unwrap();
     while index.step().unwrap() {}
@@ -102,10 +94,7 @@ fn files_that_do_not_belong_are_removed() {
         let source = disk.open(&pick(&disk, 0), Access::Read).unwrap();
         let mut bytes = vec![0; source.len().unwrap() as usize];
         source.read_exact_at(&mut bytes, 0).unwrap();
-        disk.create_new(&dir().join(name))
-            .unwrap()
-            .write_all_at(&bytes, 0)
-            .unwrap();
+        disk.create_new(&dir().join(name)).unwrap().write_all_at(&bytes, 0).unwrap();
     };
     // Right inside, but under the name of other positions; unfinished; no run at all.
     copy("00000000000000000001-00000000000000000019.run");
@@ -117,10 +106,7 @@ fn files_that_do_not_belong_are_removed() {
     drop(index);
     let mut other = log.view();
     other.log_id = Uuid::from_u128(78);
-    let config = IndexConfig {
-        run_events: 4,
-        background: false,
-    };
+    let config = IndexConfig { run_events: 4, background: false };
     let index = Index::open_with(Arc::new(disk.clone()), &dir(), other, config).unwrap();
     check_all(&index, &log);
 }

@@ -15,25 +15,11 @@ fn large_log(count: u64) -> Log {
         let stream = clock.random() % 2_000;
         let revision = revisions.entry(stream).or_default();
         *revision += 1;
-        let tags = (0..TAGS.len())
-            .filter(|tag| clock.random().is_multiple_of(1 << (3 * tag)))
-            .collect();
-        let event_type = if clock.random().is_multiple_of(500) {
-            0
-        } else {
-            1 + (clock.random() % 3) as usize
-        };
+        let tags = (0..TAGS.len()).filter(|tag| clock.random().is_multiple_of(1 << (3 * tag))).collect();
+        let event_type =
+            if clock.random().is_multiple_of(500) { 0 } else { 1 + (clock.random() % 3) as usize };
         let stream_id = StreamId::parse(&format!("stream-{stream}")).unwrap();
-        recorded(
-            position,
-            *revision,
-            stream_id,
-            &Recipe {
-                stream: 0,
-                event_type,
-                tags,
-            },
-        )
+        recorded(position, *revision, stream_id, &Recipe { stream: 0, event_type, tags })
     });
     Log(Arc::new(Mutex::new(events.collect())))
 }
@@ -54,10 +40,7 @@ fn check_sample(index: &Index, log: &Log) {
         heads.insert(event.event.stream, (event.revision, event.position));
     }
     for (stream, (revision, last_position)) in &heads {
-        let expected = Some(StreamHead {
-            revision: *revision,
-            last_position: *last_position,
-        });
+        let expected = Some(StreamHead { revision: *revision, last_position: *last_position });
         assert_eq!(index.stream_head(stream).unwrap(), expected, "{stream}");
     }
     let mut names: Vec<_> = heads.into_keys().collect();
@@ -80,11 +63,7 @@ fn lists_of_many_blocks_answer_like_the_model() {
     let disk = SimDisk::new(1);
     let index = open(&disk, &log, 3_000).unwrap();
     while index.step().unwrap() {}
-    assert_eq!(
-        index.status().runs,
-        2,
-        "sixteen runs of the lowest tier are one, and there is one more"
-    );
+    assert_eq!(index.status().runs, 2, "sixteen runs of the lowest tier are one, and there is one more");
     check_sample(&index, &log);
     drop(index);
     let index = open(&disk, &log, 3_000).unwrap();
@@ -97,26 +76,11 @@ fn lists_of_many_blocks_answer_like_the_model() {
 fn a_search_for_no_results_looks_at_nothing() {
     let log = large_log(2_000);
     let index = open(&SimDisk::new(1), &log, 500).unwrap();
-    let filter = Filter {
-        types: vec![EventType::parse("gate").unwrap()],
-        ..Filter::default()
-    };
+    let filter = Filter { types: vec![EventType::parse("gate").unwrap()], ..Filter::default() };
     for direction in [Direction::Forward, Direction::Backward] {
-        let found = index
-            .find(&filter, direction, Position::ZERO, log.head(), 0)
-            .unwrap();
-        let stands_still = if direction == Direction::Forward {
-            Position::ZERO
-        } else {
-            log.head()
-        };
-        assert_eq!(
-            found,
-            Found {
-                positions: Vec::new(),
-                scanned_to: stands_still
-            }
-        );
+        let found = index.find(&filter, direction, Position::ZERO, log.head(), 0).unwrap();
+        let stands_still = if direction == Direction::Forward { Position::ZERO } else { log.head() };
+        assert_eq!(found, Found { positions: Vec::new(), scanned_to: stands_still });
     }
 }
 
@@ -125,33 +89,20 @@ fn readers_see_a_whole_index_while_it_is_written_and_merged() {
     let log = large_log(20_000);
     let events = log.events();
     let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
-    let config = IndexConfig {
-        run_events: 500,
-        background: true,
-    };
-    let empty = LogView {
-        head: Position::ZERO,
-        ..log.view()
-    };
+    let config = IndexConfig { run_events: 500, background: true };
+    let empty = LogView { head: Position::ZERO, ..log.view() };
     let index = Index::open_with(Arc::clone(&disk), &dir(), empty, config).unwrap();
     let done = AtomicBool::new(false);
-    let filter = Filter {
-        tags: vec![Tag::parse("b").unwrap()],
-        ..Filter::default()
-    };
-    let matching: Vec<Position> = events
-        .iter()
-        .filter(|event| filter.matches(&event.event))
-        .map(|event| event.position)
-        .collect();
+    let filter = Filter { tags: vec![Tag::parse("b").unwrap()], ..Filter::default() };
+    let matching: Vec<Position> =
+        events.iter().filter(|event| filter.matches(&event.event)).map(|event| event.position).collect();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
                     let head = index.head();
-                    let found = index
-                        .find(&filter, Direction::Forward, Position::ZERO, head, 100_000)
-                        .unwrap();
+                    let found =
+                        index.find(&filter, Direction::Forward, Position::ZERO, head, 100_000).unwrap();
                     assert_eq!(found.scanned_to, head);
                     let expected = matching.partition_point(|position| *position <= head);
                     assert_eq!(found.positions, matching[..expected]);

@@ -15,17 +15,9 @@ fn open_log(disk: &SimDisk, seed: u64) -> Result<Opened, log::LogError> {
 
 /// Appends a log of the model group by group, as the committer does.
 fn run_node(disk: &SimDisk, model: &Log) -> Result<(), Box<dyn std::error::Error>> {
-    let Opened {
-        mut writer, reader, ..
-    } = open_log(disk, 1)?;
-    let log = LogView {
-        log_id: reader.log_id(),
-        ..Log::default().view()
-    };
-    let config = IndexConfig {
-        run_events: 4,
-        background: false,
-    };
+    let Opened { mut writer, reader, .. } = open_log(disk, 1)?;
+    let log = LogView { log_id: reader.log_id(), ..Log::default().view() };
+    let config = IndexConfig { run_events: 4, background: false };
     let index = Index::open_with(Arc::new(disk.clone()), &dir(), log, config)?;
     for group in model.events().chunks(5) {
         let payloads: Vec<Bytes> = group.iter().map(|event| event.encode().into()).collect();
@@ -39,11 +31,7 @@ fn run_node(disk: &SimDisk, model: &Log) -> Result<(), Box<dyn std::error::Error
 fn check_after_crash(disk: &SimDisk, model: &Log) {
     let opened = open_log(disk, 2).unwrap();
     let recovered = Log(Arc::new(Mutex::new(model.events())));
-    recovered
-        .0
-        .lock()
-        .unwrap()
-        .truncate(opened.reader.head().get() as usize);
+    recovered.0.lock().unwrap().truncate(opened.reader.head().get() as usize);
     let index = Index::open(Arc::new(disk.clone()), &dir(), &opened.reader).unwrap();
     check_all(&index, &recovered);
 }
@@ -52,11 +40,7 @@ fn check_after_crash(disk: &SimDisk, model: &Log) {
 fn log_and_index_agree_after_power_loss() {
     let model = Log::default();
     for number in 0..60 {
-        model.append(&Recipe {
-            stream: number % 5,
-            event_type: number % 4,
-            tags: vec![number % 3, 3],
-        });
+        model.append(&Recipe { stream: number % 5, event_type: number % 4, tags: vec![number % 3, 3] });
     }
     let disk = SimDisk::new(1);
     run_node(&disk, &model).unwrap();

@@ -8,12 +8,7 @@ const END: u64 = HEAD_BYTES + 1_000;
 /// Five records up to the mark, five more behind it, then zeros.
 fn survey() -> Survey {
     Survey {
-        mark: Some(Mark {
-            sequence: 3,
-            offset: MARK,
-            last: Position::new(5),
-            chain: [5; 32],
-        }),
+        mark: Some(Mark { sequence: 3, offset: MARK, last: Position::new(5), chain: [5; 32] }),
         at_mark: Some((Position::new(5), [5; 32], 5)),
         end: END,
         last: Position::new(10),
@@ -35,12 +30,7 @@ fn check_corrupt(first: u64, last: Option<u64>, what: &str, change: impl FnOnce(
     let mut survey = survey();
     change(&mut survey);
     match judge(&survey) {
-        Verdict::Corrupt {
-            first: found_first,
-            last: found_last,
-            what: found_what,
-            ..
-        } => {
+        Verdict::Corrupt { first: found_first, last: found_last, what: found_what, .. } => {
             assert_eq!((found_first.get(), found_last.map(Position::get)), (first, last));
             assert!(found_what.contains(what), "{found_what}");
         }
@@ -60,9 +50,7 @@ fn groups_above_the_mark_are_written_anew() {
 
 #[test]
 fn bad_bytes_at_or_above_the_mark_are_cut() {
-    let cut = |from| Verdict::Rewrite {
-        cut: Some(from..from + 70),
-    };
+    let cut = |from| Verdict::Rewrite { cut: Some(from..from + 70) };
     check(&cut(END), |survey| survey.rest.nonzero_end = Some(END + 70));
     check(&cut(MARK), |survey| {
         survey.end = MARK;
@@ -74,10 +62,7 @@ fn bad_bytes_at_or_above_the_mark_are_cut() {
 #[test]
 fn bad_bytes_that_something_vouches_for_are_corruption() {
     check_corrupt(11, Some(12), "a later group vouches", |survey| {
-        survey.rest = Rest {
-            nonzero_end: Some(END + 70),
-            claimed: Some(Position::new(12)),
-        };
+        survey.rest = Rest { nonzero_end: Some(END + 70), claimed: Some(Position::new(12)) };
     });
     check_corrupt(4, Some(5), "the commit mark vouches", |survey| {
         survey.end = MARK - 100;

@@ -28,12 +28,7 @@ pub(super) struct DocumentCache {
 
 impl DocumentCache {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            young_bytes: 0,
-            bytes_max,
-        }
+        Self { young: HashMap::new(), old: HashMap::new(), young_bytes: 0, bytes_max }
     }
 
     /// The document, or that there is none; `None` if it is not known.

@@ -112,9 +112,7 @@ fn index_changes(
         // What stays is written again where the mark changes.
         let marked = (old.len() > 1) == (new.len() > 1);
         let value = entry_value(key.len(), new.len() > 1);
-        let come = new
-            .into_iter()
-            .filter(|entry| !marked || old.binary_search(entry).is_err());
+        let come = new.into_iter().filter(|entry| !marked || old.binary_search(entry).is_err());
         changes.extend(come.map(|entry| (entry, Some(value))));
     }
 }

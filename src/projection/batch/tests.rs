@@ -1,3 +1,5 @@
+//! Tests of batches: what a commit holds, and that its size does not matter.
+
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -16,16 +18,8 @@ use crate::{
 fn open() -> (Arc<Store>, Batch) {
     let disk: Arc<dyn crate::disk::Disk> = Arc::new(SimDisk::new(1));
     disk.create_dir_all(Path::new("/p")).unwrap();
-    let store = Arc::new(Store::new(
-        disk,
-        Path::new("/p"),
-        Arc::new(definition(DEFINITION)),
-    ));
-    let facts = LogFacts {
-        log_id: uuid::Uuid::from_u128(9),
-        head: Position::ZERO,
-        epoch_at: &|_| 1,
-    };
+    let store = Arc::new(Store::new(disk, Path::new("/p"), Arc::new(definition(DEFINITION))));
+    let facts = LogFacts { log_id: uuid::Uuid::from_u128(9), head: Position::ZERO, epoch_at: &|_| 1 };
     let (state, set_aside) = store.open(&facts).unwrap();
     assert_eq!(set_aside, None);
     (Arc::clone(&store), Batch::new(store, state))
@@ -41,11 +35,7 @@ fn documents(snapshot: &Snapshot, collection: usize) -> Vec<Row> {
     for row in table.range::<&[u8]>(..).unwrap() {
         let (key, stored) = row.unwrap();
         let (position, text) = split_document(stored.value()).unwrap();
-        all.push((
-            key.value().to_vec(),
-            position,
-            String::from_utf8(text.to_vec()).unwrap(),
-        ));
+        all.push((key.value().to_vec(), position, String::from_utf8(text.to_vec()).unwrap()));
     }
     all
 }
@@ -118,10 +108,7 @@ fn build(events: &[(&str, String)], size: usize) -> (ContentHash, Vec<Vec<Row>>)
     }
     let snapshot = store.snapshot().unwrap();
     check_consistent(&snapshot);
-    (
-        snapshot.state().content_hash,
-        (0..2).map(|at| documents(&snapshot, at)).collect(),
-    )
+    (snapshot.state().content_hash, (0..2).map(|at| documents(&snapshot, at)).collect())
 }
 
 proptest! {
@@ -140,9 +127,7 @@ fn an_event_that_fails_leaves_the_batch_as_it_was() {
     let put = r#"{"key":"k","a":1,"b":2,"tags":null}"#;
     batch.apply(&event(Position::new(1), "doc.put", put)).unwrap();
     let two_arrays = r#"{"key":"k","a":[1],"b":2,"tags":[3]}"#;
-    let refused = batch
-        .apply(&event(Position::new(2), "doc.put", two_arrays))
-        .unwrap_err();
+    let refused = batch.apply(&event(Position::new(2), "doc.put", two_arrays)).unwrap_err();
     assert!(refused.to_string().contains("index by_tags"), "{refused}");
     let text = r#"{"key":"k","number":"x"}"#;
     assert!(batch.apply(&event(Position::new(2), "doc.summed", text)).is_err());
@@ -161,29 +146,17 @@ fn a_file_of_another_definition_or_log_is_set_aside() {
     batch.apply(&event(Position::new(1), "doc.put", put)).unwrap();
     batch.commit(1, true, Persistence::Durable).unwrap();
     let facts = |log_id, head, epoch| {
-        (
-            uuid::Uuid::from_u128(log_id),
-            Position::new(head),
-            move |_: Position| -> u64 { epoch },
-        )
+        (uuid::Uuid::from_u128(log_id), Position::new(head), move |_: Position| -> u64 { epoch })
     };
     let reopen = |(log_id, head, epoch_at): (_, _, _)| {
         let epoch_at: &dyn Fn(Position) -> u64 = &epoch_at;
-        store
-            .open(&LogFacts {
-                log_id,
-                head,
-                epoch_at,
-            })
-            .unwrap()
+        store.open(&LogFacts { log_id, head, epoch_at }).unwrap()
     };
     let (state, set_aside) = reopen(facts(9, 1, 1));
     assert_eq!((state.cursor, set_aside), (Position::new(1), None));
-    for (log_id, head, epoch, reason) in [
-        (8, 1, 1, "follows the log"),
-        (9, 0, 1, "above"),
-        (9, 1, 2, "epoch 2"),
-    ] {
+    for (log_id, head, epoch, reason) in
+        [(8, 1, 1, "follows the log"), (9, 0, 1, "above"), (9, 1, 2, "epoch 2")]
+    {
         let (_, set_aside) = reopen(facts(9, 1, 1));
         assert_eq!(set_aside, None);
         let (state, set_aside) = reopen(facts(log_id, head, epoch));

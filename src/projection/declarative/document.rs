@@ -15,9 +15,9 @@ pub(super) fn check(document: &Object) -> Result<(), String> {
         return Ok(());
     }
     match Json::Object(document.clone()).to_string().len() {
-        size if size > DOCUMENT_BYTES_MAX => Err(format!(
-            "expected a document of at most {DOCUMENT_BYTES_MAX} bytes, found {size}"
-        )),
+        size if size > DOCUMENT_BYTES_MAX => {
+            Err(format!("expected a document of at most {DOCUMENT_BYTES_MAX} bytes, found {size}"))
+        }
         _ => Ok(()),
     }
 }

@@ -23,9 +23,7 @@ const LOOKED_THROUGH_MAX: usize = 16;
 impl Overlay {
     fn find(&self, collection: usize, key: &Key) -> Option<usize> {
         if self.places.is_empty() {
-            self.changes
-                .iter()
-                .position(|change| change.collection == collection && change.key == *key)
+            self.changes.iter().position(|change| change.collection == collection && change.key == *key)
         } else {
             self.places.get(&(collection, key.clone())).copied()
         }
@@ -39,16 +37,10 @@ impl Overlay {
         if !self.places.is_empty() {
             self.places.insert((collection, key.clone()), self.changes.len());
         }
-        self.changes.push(Change {
-            collection,
-            key,
-            document,
-        });
+        self.changes.push(Change { collection, key, document });
         if self.places.is_empty() && self.changes.len() > LOOKED_THROUGH_MAX {
             let places = self.changes.iter().enumerate();
-            self.places = places
-                .map(|(at, change)| ((change.collection, change.key.clone()), at))
-                .collect();
+            self.places = places.map(|(at, change)| ((change.collection, change.key.clone()), at)).collect();
         }
     }
 
@@ -71,11 +63,7 @@ pub(super) struct Store<'d> {
 
 impl<'d> Store<'d> {
     pub(super) fn new(documents: &'d mut dyn Documents) -> Self {
-        Self {
-            documents,
-            overlay: Overlay::default(),
-            failure: None,
-        }
+        Self { documents, overlay: Overlay::default(), failure: None }
     }
 
     pub(super) fn get(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, EvaluateError> {

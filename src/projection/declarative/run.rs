@@ -27,19 +27,11 @@ pub(super) struct Fault {
 
 impl Fault {
     fn new(part: &str, message: String) -> Self {
-        Self {
-            part: part.to_owned(),
-            message,
-            ..Self::default()
-        }
+        Self { part: part.to_owned(), message, ..Self::default() }
     }
 
     fn of(expression: &Expression, error: EvaluateError) -> Self {
-        Self {
-            expression: Some(expression.source().to_owned()),
-            message: error.message,
-            ..Self::default()
-        }
+        Self { expression: Some(expression.source().to_owned()), message: error.message, ..Self::default() }
     }
 
     /// Names the part of the step, from the inside out.
@@ -88,13 +80,7 @@ impl<'a, 'd> Run<'a, 'd> {
         data: &'a Json,
         steps_left: u64,
     ) -> Self {
-        Self {
-            store,
-            arena,
-            event: event.into(),
-            data: data.into(),
-            steps_left,
-        }
+        Self { store, arena, event: event.into(), data: data.into(), steps_left }
     }
 
     pub(super) fn step(&mut self, step: &'a Step) -> Outcome<()> {
@@ -102,9 +88,7 @@ impl<'a, 'd> Run<'a, 'd> {
             return self.item(step, Value::Null);
         };
         let values = [self.event.clone(), self.data.clone(), Value::Null, Value::Null];
-        let items = self
-            .value(for_each, &values)
-            .map_err(|fault| fault.inside("for_each"))?;
+        let items = self.value(for_each, &values).map_err(|fault| fault.inside("for_each"))?;
         let Some(items) = items.to_items() else {
             let message = format!("expected a list, found {}", Described(&items));
             return Err(Fault {
@@ -120,18 +104,9 @@ impl<'a, 'd> Run<'a, 'd> {
         values[EVENT] = self.event.clone();
         values[DATA] = self.data.clone();
         values[ITEM] = item;
-        let mut frame = Frame {
-            step,
-            values,
-            known: 0,
-            key: None,
-            document: Before::Unread,
-        };
+        let mut frame = Frame { step, values, known: 0, key: None, document: Before::Unread };
         let result = self.run_frame(&mut frame);
-        result.map_err(|fault| Fault {
-            key: frame.key,
-            ..fault
-        })
+        result.map_err(|fault| Fault { key: frame.key, ..fault })
     }
 
     fn run_frame(&mut self, frame: &mut Frame<'a>) -> Outcome<()> {
@@ -160,9 +135,7 @@ impl<'a, 'd> Run<'a, 'd> {
             document::check(document).map_err(|message| Fault::new("value", message))?;
         }
         let key = frame.key.clone().expect("the key was read before the value");
-        self.store
-            .overlay
-            .set(step.collection, key, document.map(Arc::new));
+        self.store.overlay.set(step.collection, key, document.map(Arc::new));
         if self.store.overlay.len() > EVENT_CHANGES_MAX {
             let message = format!("one event may change at most {EVENT_CHANGES_MAX} documents");
             return Err(Fault::new("for_each", message));
@@ -185,9 +158,8 @@ impl<'a, 'd> Run<'a, 'd> {
         let json = match &frame.step.key {
             KeyTemplate::One(key) => self.value(key, &frame.values).map(|value| value.to_json()),
             KeyTemplate::Parts(parts) => {
-                let parts = parts
-                    .iter()
-                    .map(|part| self.value(part, &frame.values).map(|value| value.to_json()));
+                let parts =
+                    parts.iter().map(|part| self.value(part, &frame.values).map(|value| value.to_json()));
                 parts.collect::<Outcome<_>>().map(Json::Array)
             }
         };
@@ -252,9 +224,7 @@ impl<'a, 'd> Run<'a, 'd> {
             if matches!(field, Template::Unset) {
                 document.remove(name);
             } else {
-                let value = self
-                    .render(frame, field)
-                    .map_err(|fault| fault.inside(name).inside("value"))?;
+                let value = self.render(frame, field).map_err(|fault| fault.inside(name).inside("value"))?;
                 document.insert(name, value);
             }
         }
@@ -270,10 +240,7 @@ impl<'a, 'd> Run<'a, 'd> {
             let total = match sum(counted, &increment) {
                 Some(Ok(total)) => total.normalized(),
                 Some(Err(message)) => {
-                    return Err(inside(Fault::new(
-                        "",
-                        format!("{counted} + {increment}: {message}"),
-                    )));
+                    return Err(inside(Fault::new("", format!("{counted} + {increment}: {message}"))));
                 }
                 None => {
                     let number = |value: &Json| matches!(value, Json::Int(_) | Json::Double(_));
@@ -303,8 +270,7 @@ impl<'a, 'd> Run<'a, 'd> {
             Template::Array(items) => {
                 let items = items.iter().enumerate();
                 let items = items.map(|(at, item)| {
-                    self.render(frame, item)
-                        .map_err(|fault| fault.inside(&at.to_string()))
+                    self.render(frame, item).map_err(|fault| fault.inside(&at.to_string()))
                 });
                 Json::Array(items.collect::<Outcome<_>>()?)
             }
@@ -347,11 +313,7 @@ impl<'a, 'd> Run<'a, 'd> {
         evaluate: impl FnOnce(&mut Environment<'a, '_>) -> Result<T, EvaluateError>,
     ) -> Result<T, EvaluateError> {
         let (arena, lookup, steps_left) = (self.arena, Some(&mut self.store as _), self.steps_left);
-        let mut environment = Environment {
-            arena,
-            lookup,
-            steps_left,
-        };
+        let mut environment = Environment { arena, lookup, steps_left };
         let result = evaluate(&mut environment);
         self.steps_left = environment.steps_left;
         result
@@ -359,16 +321,10 @@ impl<'a, 'd> Run<'a, 'd> {
 }
 
 fn not_a_map(template: &Template, found: &Json) -> Fault {
-    let message = format!(
-        "expected a map of fields, found {}",
-        Described(&Value::from(found))
-    );
+    let message = format!("expected a map of fields, found {}", Described(&Value::from(found)));
     let expression = match template {
         Template::Expression(expression) => Some(expression.source().to_owned()),
         _ => None,
     };
-    Fault {
-        expression,
-        ..Fault::new("value", message)
-    }
+    Fault { expression, ..Fault::new("value", message) }
 }

@@ -34,10 +34,7 @@ fn definition(steps: &str) -> Definition {
 }
 
 fn run_all(definition: &Definition, data: &[&str]) -> Result<Json, String> {
-    let events = data
-        .iter()
-        .enumerate()
-        .map(|(at, data)| event(at as u64 + 1, "e", data));
+    let events = data.iter().enumerate().map(|(at, data)| event(at as u64 + 1, "e", data));
     match run(definition, events) {
         Ok(memory) => Ok(memory.to_json(definition)),
         Err(error) => Err(error.to_string()),
@@ -55,33 +52,18 @@ fn check(steps: &str, data: &[&str], expected: &str) {
 #[track_caller]
 fn check_fault(steps: &str, data: &[&str], expected: &str) {
     let found = run_all(&definition(steps), data).expect_err(steps);
-    assert!(
-        found.contains(expected),
-        "{steps}\nexpected {expected}\nfound {found}"
-    );
+    assert!(found.contains(expected), "{steps}\nexpected {expected}\nfound {found}");
 }
 
 #[test]
 fn put_replaces_merge_keeps_delete_removes() {
     let put = "    - {put: docs, key: data.k, value: {a: '${data.a}', n: ~}}\n";
-    check(
-        put,
-        &[r#"{"k":"x","a":1}"#, r#"{"k":"x","a":[2.0]}"#],
-        r#"{"docs":{"x":{"a":[2],"n":null}}}"#,
-    );
+    check(put, &[r#"{"k":"x","a":1}"#, r#"{"k":"x","a":[2.0]}"#], r#"{"docs":{"x":{"a":[2],"n":null}}}"#);
     let merge =
         "    - {merge: docs, key: data.k, value: {a: '${data.?a}', b: $unset, c: {d: '${data.k}!'}}}\n";
-    check(
-        merge,
-        &[r#"{"k":"x"}"#],
-        r#"{"docs":{"x":{"a":null,"c":{"d":"x!"}}}}"#,
-    );
+    check(merge, &[r#"{"k":"x"}"#], r#"{"docs":{"x":{"a":null,"c":{"d":"x!"}}}}"#);
     let both = format!("    - {{put: docs, key: data.k, value: {{b: 1, c: {{e: 2}}, z: 3}}}}\n{merge}");
-    check(
-        &both,
-        &[r#"{"k":"x"}"#],
-        r#"{"docs":{"x":{"a":null,"c":{"d":"x!"},"z":3}}}"#,
-    );
+    check(&both, &[r#"{"k":"x"}"#], r#"{"docs":{"x":{"a":null,"c":{"d":"x!"},"z":3}}}"#);
     let delete = format!("{both}    - {{when: data.?gone.orValue(false), delete: docs, key: data.k}}\n");
     check(&delete, &[r#"{"k":"x","gone":true}"#], r#"{"docs":{}}"#);
     check("    - {delete: docs, key: data}\n", &["\"x\""], r#"{"docs":{}}"#);
@@ -92,32 +74,12 @@ fn put_replaces_merge_keeps_delete_removes() {
 #[test]
 fn add_counts_missing_as_zero_and_refuses_what_is_no_number() {
     let add = "    - {add: docs, key: '\"k\"', value: {n: 1, sum: '${data}'}}\n";
-    check(
-        add,
-        &["1", "2.5", "0.5", "-4"],
-        r#"{"docs":{"k":{"n":4,"sum":0}}}"#,
-    );
-    check(
-        add,
-        &["9007199254740993", "1"],
-        r#"{"docs":{"k":{"n":2,"sum":9007199254740994}}}"#,
-    );
-    check_fault(
-        add,
-        &["9223372036854775807", "1"],
-        "the result does not fit a 64-bit integer",
-    );
+    check(add, &["1", "2.5", "0.5", "-4"], r#"{"docs":{"k":{"n":4,"sum":0}}}"#);
+    check(add, &["9007199254740993", "1"], r#"{"docs":{"k":{"n":2,"sum":9007199254740994}}}"#);
+    check_fault(add, &["9223372036854775807", "1"], "the result does not fit a 64-bit integer");
     check_fault(add, &["1e308", "1e308"], "the result is not a finite number");
-    check_fault(
-        add,
-        &["null"],
-        "value.sum: expected an increment that is a number, found null",
-    );
-    check_fault(
-        add,
-        &["\"1\""],
-        "expected an increment that is a number, found the text \"1\"",
-    );
+    check_fault(add, &["null"], "value.sum: expected an increment that is a number, found null");
+    check_fault(add, &["\"1\""], "expected an increment that is a number, found the text \"1\"");
     let null = format!("    - {{put: docs, key: '\"k\"', value: {{sum: ~}}}}\n{add}");
     check_fault(
         &null,
@@ -131,23 +93,14 @@ fn a_fault_says_where_and_leaves_nothing() {
     let steps = "    - {put: docs, key: data.k, value: {}}\n    - {put: other, key: data.k, value: {a: {b: ['${1 + data.x}']}}}\n";
     let definition = definition(steps);
     let mut memory = Memory::new(&definition);
-    let error = memory
-        .apply(&definition, &event(9, "e", r#"{"k":"a","x":null}"#))
-        .unwrap_err();
+    let error = memory.apply(&definition, &event(9, "e", r#"{"k":"a","x":null}"#)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "event at position 9: step 2 of e (line 7), key \"a\", value.a.b.0, in `1 + data.x`: `1` is the integer 1 and \
          `data.x` is null, and + takes numbers, texts, lists or times"
     );
-    assert_eq!(
-        memory.to_json(&definition).to_string(),
-        r#"{"docs":{},"other":{}}"#
-    );
-    check_fault(
-        steps,
-        &["{}"],
-        "step 1 of e (line 6), key, in `data.k`: `data.k` is missing",
-    );
+    assert_eq!(memory.to_json(&definition).to_string(), r#"{"docs":{},"other":{}}"#);
+    check_fault(steps, &["{}"], "step 1 of e (line 6), key, in `data.k`: `data.k` is missing");
     check_fault(
         steps,
         &[r#"{"k":null}"#],
@@ -174,11 +127,7 @@ fn a_fault_says_where_and_leaves_nothing() {
         &["null"],
         "value.a, in `data`: `data` is null, expected what can stand in a text",
     );
-    check_fault(
-        "    - {let: {a: data.b}, put: docs, key: a, value: {}}\n",
-        &["{}"],
-        "let.a, in `data.b`",
-    );
+    check_fault("    - {let: {a: data.b}, put: docs, key: a, value: {}}\n", &["{}"], "let.a, in `data.b`");
 }
 
 #[test]
@@ -186,16 +135,10 @@ fn steps_see_what_former_steps_wrote() {
     let steps = "    - {add: docs, key: '\"n\"', value: {n: 1}}\n    - {when: doc.n > 1, put: other, key: '\"n\"', value: {n: '${lookup(\"docs\", \"n\").n}'}}\n";
     check_fault(steps, &["0"], "so it has no field `n`");
     let steps = steps.replace("when: doc.n", "when: lookup(\"docs\", \"n\").n");
-    let steps = steps.replace(
-        "{when: lookup(\"docs\", \"n\").n > 1,",
-        "{when: 'lookup(\"docs\", \"n\").n > 1',",
-    );
+    let steps =
+        steps.replace("{when: lookup(\"docs\", \"n\").n > 1,", "{when: 'lookup(\"docs\", \"n\").n > 1',");
     check(&steps, &["0"], r#"{"docs":{"n":{"n":1}},"other":{}}"#);
-    check(
-        &steps,
-        &["0", "0", "0"],
-        r#"{"docs":{"n":{"n":3}},"other":{"n":{"n":3}}}"#,
-    );
+    check(&steps, &["0", "0", "0"], r#"{"docs":{"n":{"n":3}},"other":{"n":{"n":3}}}"#);
     let gone = "    - {put: docs, key: '1', value: {}}\n    - {delete: docs, key: '1'}\n    - {put: other, key: '1', value: {was: '${lookup(\"docs\", 1)}'}}\n";
     check(gone, &["0"], r#"{"docs":{},"other":{"[1]":{"was":null}}}"#);
 }
@@ -217,11 +160,7 @@ fn loops_and_names_are_evaluated_when_they_are_needed() {
     let key_late = "    - {when: data.ok, put: docs, key: data.k, value: {}}\n";
     check(key_late, &[r#"{"ok":false}"#], r#"{"docs":{}}"#);
     let optional = "    - {let: {a: data.?a}, put: docs, key: '1', value: {a: '${a.orValue(5)}', b: '${a.b.orValue(6)}', c: '${a}'}}\n";
-    check(
-        optional,
-        &["{}", r#"{"a":{"b":1}}"#],
-        r#"{"docs":{"[1]":{"a":{"b":1},"b":1,"c":{"b":1}}}}"#,
-    );
+    check(optional, &["{}", r#"{"a":{"b":1}}"#], r#"{"docs":{"[1]":{"a":{"b":1},"b":1,"c":{"b":1}}}}"#);
 }
 
 #[test]
@@ -249,15 +188,8 @@ fn documents_and_events_are_bounded() {
     check_fault(double, &[&long], "at most 1048576 bytes, found 1200");
     let controls = "    - {put: docs, key: '1', value: {a: '${data}'}}\n";
     let text = format!("\"{}\"", "z".repeat(900_000));
-    check(
-        controls,
-        &[&text],
-        &format!(r#"{{"docs":{{"[1]":{{"a":{text}}}}}}}"#),
-    );
-    let many = format!(
-        "[{}]",
-        (0..10_001).map(|n| n.to_string()).collect::<Vec<_>>().join(",")
-    );
+    check(controls, &[&text], &format!(r#"{{"docs":{{"[1]":{{"a":{text}}}}}}}"#));
+    let many = format!("[{}]", (0..10_001).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
     check_fault(
         "    - {for_each: data, put: docs, key: item, value: {}}\n",
         &[&many],
@@ -265,10 +197,7 @@ fn documents_and_events_are_bounded() {
     );
     let counted = "    - {for_each: data, add: docs, key: item % 100, value: {n: 1}}\n";
     let documents = run_all(&definition(counted), &[&many]).unwrap().to_string();
-    assert!(
-        documents.starts_with(r#"{"docs":{"[0]":{"n":101},"[10]":{"n":100},"#),
-        "{documents}"
-    );
+    assert!(documents.starts_with(r#"{"docs":{"[0]":{"n":101},"[10]":{"n":100},"#), "{documents}");
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -294,55 +223,29 @@ fn a_store_that_fails_is_not_the_events_fault() {
         assert!(matches!(result, Err(ApplyError::Store(_))), "{steps}");
     }
     let put = definition("    - {put: docs, key: '1', value: {}}\n");
-    assert_eq!(
-        apply(&put, &event(1, "e", "0"), &mut Broken).unwrap().len(),
-        1,
-        "a put reads nothing"
-    );
-    assert_eq!(
-        apply(&put, &event(1, "other", "no json"), &mut Broken).unwrap(),
-        []
-    );
-    assert!(matches!(
-        apply(&put, &event(1, "e", "{"), &mut Broken),
-        Err(ApplyError::Content(_))
-    ));
+    assert_eq!(apply(&put, &event(1, "e", "0"), &mut Broken).unwrap().len(), 1, "a put reads nothing");
+    assert_eq!(apply(&put, &event(1, "other", "no json"), &mut Broken).unwrap(), []);
+    assert!(matches!(apply(&put, &event(1, "e", "{"), &mut Broken), Err(ApplyError::Content(_))));
 }
 
 /// The projection that the documentation begins with.
 #[test]
 fn departures_of_an_airport_are_counted() {
     let text = include_str!("../../../docs/projections.md");
-    let yaml = text
-        .split("```yaml\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next())
-        .unwrap();
+    let yaml = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let definition = Definition::parse(yaml, "departures.yaml").unwrap();
     let flight =
         |flight: &str, more: &str| format!(r#"{{"flight":"{flight}","origin":"EWR","carrier":"UA"{more}}}"#);
     let events = [
-        (
-            "flight.scheduled",
-            flight("UA1", r#","dest":"IAH","number":1545"#),
-        ),
-        (
-            "flight.scheduled",
-            flight("UA2", r#","dest":"ORD","number":"0007""#),
-        ),
+        ("flight.scheduled", flight("UA1", r#","dest":"IAH","number":1545"#)),
+        ("flight.scheduled", flight("UA2", r#","dest":"ORD","number":"0007""#)),
         ("flight.departed", flight("UA1", r#","delay_minutes":2"#)),
         ("flight.departed", flight("UA2", r#","delay_minutes":-4"#)),
         ("flight.cancelled", flight("UA2", "")),
-        (
-            "flight.cancelled",
-            r#"{"flight":"ZZ1","carrier":"ZZ"}"#.to_owned(),
-        ),
+        ("flight.cancelled", r#"{"flight":"ZZ1","carrier":"ZZ"}"#.to_owned()),
         ("flight.landed", "not looked at".to_owned()),
     ];
-    let events = events
-        .iter()
-        .zip(1..)
-        .map(|((event_type, data), number)| event(number, event_type, data));
+    let events = events.iter().zip(1..).map(|((event_type, data), number)| event(number, event_type, data));
     let documents = run(&definition, events).unwrap().to_json(&definition);
     let expected = r#"{
         "airports": {"EWR": {"departures": 2, "delay_sum": -2}},
@@ -351,10 +254,7 @@ fn departures_of_an_airport_are_counted() {
             "UA2": {"origin": "EWR", "dest": "ORD", "label": "UA0007", "status": "cancelled", "delay_minutes": -4}
         }
     }"#;
-    assert_eq!(
-        diff(&documents, &Json::parse(expected.as_bytes()).unwrap()).unwrap(),
-        []
-    );
+    assert_eq!(diff(&documents, &Json::parse(expected.as_bytes()).unwrap()).unwrap(), []);
 }
 
 #[test]
@@ -374,12 +274,7 @@ fn differences_are_told_line_by_line() {
             r#"docs "c": expected {"k":"v"}, found nothing"#,
         ]
     );
-    assert!(
-        diff(&json(actual), &json(r#"{"dogs":{}}"#))
-            .unwrap_err()
-            .0
-            .contains("known are docs, other")
-    );
+    assert!(diff(&json(actual), &json(r#"{"dogs":{}}"#)).unwrap_err().0.contains("known are docs, other"));
     assert!(diff(&json(actual), &json("[]")).is_err());
 }
 
@@ -397,10 +292,8 @@ fn any_json() -> impl Strategy<Value = String> {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(","))),
             prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(|fields| {
-                let fields: Vec<String> = fields
-                    .iter()
-                    .map(|(key, value)| format!("\"{key}\":{value}"))
-                    .collect();
+                let fields: Vec<String> =
+                    fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
                 format!("{{{}}}", fields.join(","))
             }),
         ]

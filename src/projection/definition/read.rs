@@ -29,17 +29,12 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
     let name = name.and_then(|node| read_name(source, node));
     let version = fields.require(source, "version", "a whole number from 1");
     let version = version.and_then(|node| read_version(source, node));
-    let collections = fields.require(
-        source,
-        "collections",
-        "names of collections, each with its indexes or {}",
-    );
+    let collections =
+        fields.require(source, "collections", "names of collections, each with its indexes or {}");
     let collections = collections.and_then(|node| read_collections(source, node));
     let events = fields.require(source, "events", "event types, each with a list of steps")?;
     // Steps are checked even where the collections are refused, but not against them.
-    let events = collections
-        .as_ref()
-        .map(|collections| read_events(source, events, collections));
+    let events = collections.as_ref().map(|collections| read_events(source, events, collections));
     Some(Definition {
         name: name?,
         version: version?,
@@ -73,16 +68,13 @@ fn read_name(source: &mut Source<'_>, node: &Yaml) -> Option<Box<str>> {
 
 fn read_version(source: &mut Source<'_>, node: &Yaml) -> Option<u32> {
     let version = match node.value {
-        Content::Int(version) => u32::try_from(version)
-            .ok()
-            .filter(|version| (1..=VERSION_MAX).contains(version)),
+        Content::Int(version) => {
+            u32::try_from(version).ok().filter(|version| (1..=VERSION_MAX).contains(version))
+        }
         _ => None,
     };
     if version.is_none() {
-        let message = format!(
-            "expected a whole number from 1 to {VERSION_MAX}, found {}",
-            node.value
-        );
+        let message = format!("expected a whole number from 1 to {VERSION_MAX}, found {}", node.value);
         source.refuse(&node.referenced, message);
     }
     version
@@ -90,17 +82,12 @@ fn read_version(source: &mut Source<'_>, node: &Yaml) -> Option<u32> {
 
 fn read_collections(source: &mut Source<'_>, node: &Yaml) -> Option<Vec<Collection>> {
     let Content::Map(entries) = &node.value else {
-        source.refuse(
-            &node.referenced,
-            format!("expected names of collections, a map, found {}", node.value),
-        );
+        source
+            .refuse(&node.referenced, format!("expected names of collections, a map, found {}", node.value));
         return None;
     };
     if entries.is_empty() || entries.len() > COLLECTIONS_MAX {
-        let message = format!(
-            "expected 1 to {COLLECTIONS_MAX} collections, found {}",
-            entries.len()
-        );
+        let message = format!("expected 1 to {COLLECTIONS_MAX} collections, found {}", entries.len());
         source.refuse(&node.referenced, message);
     }
     let mut collections = Vec::with_capacity(entries.len());
@@ -113,10 +100,7 @@ fn read_collections(source: &mut Source<'_>, node: &Yaml) -> Option<Vec<Collecti
                 .and_then(|fields| fields.get("indexes").map(|node| read_indexes(source, node)))
                 .unwrap_or_default(),
         };
-        collections.push(Collection {
-            name: name.value.as_str().into(),
-            indexes,
-        });
+        collections.push(Collection { name: name.value.as_str().into(), indexes });
     }
     collections.sort_by(|a, b| a.name.cmp(&b.name));
     Some(collections)
@@ -124,10 +108,7 @@ fn read_collections(source: &mut Source<'_>, node: &Yaml) -> Option<Vec<Collecti
 
 fn read_indexes(source: &mut Source<'_>, node: &Yaml) -> Vec<IndexDefinition> {
     let Content::Map(entries) = &node.value else {
-        source.refuse(
-            &node.referenced,
-            format!("expected names of indexes, a map, found {}", node.value),
-        );
+        source.refuse(&node.referenced, format!("expected names of indexes, a map, found {}", node.value));
         return Vec::new();
     };
     if entries.len() > INDEXES_MAX {
@@ -146,10 +127,7 @@ fn read_indexes(source: &mut Source<'_>, node: &Yaml) -> Vec<IndexDefinition> {
             }
         };
         let paths = paths.iter().filter_map(|path| read_path(source, path)).collect();
-        indexes.push(IndexDefinition {
-            name: name.value.as_str().into(),
-            paths,
-        });
+        indexes.push(IndexDefinition { name: name.value.as_str().into(), paths });
     }
     indexes.sort_by(|a, b| a.name.cmp(&b.name));
     indexes
@@ -157,11 +135,7 @@ fn read_indexes(source: &mut Source<'_>, node: &Yaml) -> Vec<IndexDefinition> {
 
 fn read_path(source: &mut Source<'_>, node: &Yaml) -> Option<FieldPath> {
     match &node.value {
-        Content::Text(path)
-            if path
-                .split('.')
-                .all(|name| !name.is_empty() && name.trim() == name) =>
-        {
+        Content::Text(path) if path.split('.').all(|name| !name.is_empty() && name.trim() == name) => {
             Some(FieldPath(path.split('.').map(Box::from).collect()))
         }
         found => {
@@ -190,18 +164,12 @@ fn read_events(source: &mut Source<'_>, node: &Yaml, collections: &[Collection])
     let Content::Map(entries) = &node.value else {
         source.refuse(
             &node.referenced,
-            format!(
-                "expected event types with their steps, a map, found {}",
-                node.value
-            ),
+            format!("expected event types with their steps, a map, found {}", node.value),
         );
         return HashMap::new();
     };
     if entries.is_empty() {
-        source.refuse(
-            &node.referenced,
-            "expected at least one event type with its steps",
-        );
+        source.refuse(&node.referenced, "expected at least one event type with its steps");
     }
     let mut events = HashMap::with_capacity(entries.len());
     for (name, node) in entries {

@@ -48,28 +48,15 @@ const RESERVED: [&str; 27] = [
 /// Reads the list of steps of one event type.
 pub(super) fn read_steps(source: &mut Source<'_>, node: &Yaml, collections: &[Collection]) -> Steps {
     let Content::List(nodes) = &node.value else {
-        source.refuse(
-            &node.referenced,
-            format!("expected a list of steps, found {}", node.value),
-        );
+        source.refuse(&node.referenced, format!("expected a list of steps, found {}", node.value));
         return Steps::default();
     };
     if nodes.is_empty() || nodes.len() > STEPS_MAX {
-        source.refuse(
-            &node.referenced,
-            format!("expected 1 to {STEPS_MAX} steps, found {}", nodes.len()),
-        );
+        source.refuse(&node.referenced, format!("expected 1 to {STEPS_MAX} steps, found {}", nodes.len()));
     }
-    let mut steps = Steps {
-        steps: Vec::new(),
-        event_fields: Some(BTreeSet::new()),
-    };
+    let mut steps = Steps { steps: Vec::new(), event_fields: Some(BTreeSet::new()) };
     for (at, node) in nodes.iter().enumerate() {
-        let mut reader = Reader {
-            source: &mut *source,
-            collections,
-            event_fields: &mut steps.event_fields,
-        };
+        let mut reader = Reader { source: &mut *source, collections, event_fields: &mut steps.event_fields };
         steps.steps.extend(reader.step(node, at + 1));
     }
     steps
@@ -87,24 +74,18 @@ struct Reader<'r, 's> {
     event_fields: &'r mut Option<BTreeSet<Box<str>>>,
 }
 
-const STEP_KEYS: [&str; 9] = [
-    "put", "merge", "add", "delete", "key", "value", "when", "for_each", "let",
-];
+const STEP_KEYS: [&str; 9] = ["put", "merge", "add", "delete", "key", "value", "when", "for_each", "let"];
 const OPERATIONS: [&str; 4] = ["put", "merge", "add", "delete"];
 
 impl Reader<'_, '_> {
     fn step(&mut self, node: &Yaml, number: usize) -> Option<Step> {
         let fields = Fields::of(self.source, node, "a step", &STEP_KEYS)?;
         let (operation, collection) = self.operation(node, &fields)?;
-        let for_each = fields
-            .get("for_each")
-            .map(|node| self.bare(node, false, None).ok_or(Refused));
+        let for_each = fields.get("for_each").map(|node| self.bare(node, false, None).ok_or(Refused));
         let in_loop = for_each.is_some();
         let (lets, names) = self.lets(&fields, in_loop);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let when = fields
-            .get("when")
-            .map(|node| self.bare(node, in_loop, Some(&names)).ok_or(Refused));
+        let when = fields.get("when").map(|node| self.bare(node, in_loop, Some(&names)).ok_or(Refused));
         let key = fields.require(self.source, "key", "an expression or a list of expressions");
         let key_node = key;
         let key = key.and_then(|node| self.key(node, in_loop, &names));
@@ -118,39 +99,19 @@ impl Reader<'_, '_> {
             return None;
         };
         let line = node.referenced.line() as usize;
-        Some(Step {
-            number,
-            line,
-            operation,
-            collection,
-            for_each,
-            lets,
-            when,
-            key,
-            plan,
-        })
+        Some(Step { number, line, operation, collection, for_each, lets, when, key, plan })
     }
 
     /// Which operation, and on which collection.
     fn operation(&mut self, node: &Yaml, fields: &Fields<'_>) -> Option<(&'static str, Option<usize>)> {
-        let named: Vec<_> = OPERATIONS
-            .iter()
-            .filter_map(|name| Some((*name, fields.get(name)?)))
-            .collect();
+        let named: Vec<_> = OPERATIONS.iter().filter_map(|name| Some((*name, fields.get(name)?))).collect();
         let [(name, target)] = named[..] else {
             let found = if named.is_empty() {
                 "none".to_owned()
             } else {
-                named
-                    .iter()
-                    .map(|(name, _)| *name)
-                    .collect::<Vec<_>>()
-                    .join(" and ")
+                named.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ")
             };
-            let message = format!(
-                "expected a step with one of {}, found {found}",
-                OPERATIONS.join(", ")
-            );
+            let message = format!("expected a step with one of {}, found {found}", OPERATIONS.join(", "));
             self.source.refuse(&node.referenced, message);
             return None;
         };
@@ -166,10 +127,7 @@ impl Reader<'_, '_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known are {}", names().collect::<Vec<_>>().join(", ")),
             };
-            self.source.refuse(
-                &target.referenced,
-                format!("unknown collection `{collection}`: {hint}"),
-            );
+            self.source.refuse(&target.referenced, format!("unknown collection `{collection}`: {hint}"));
         }
         Some((name, number))
     }
@@ -186,11 +144,7 @@ impl Reader<'_, '_> {
         let doc = if inner { "doc" } else { "" };
         let mut variables = vec!["event", "data", item, doc];
         variables.extend(lets.into_iter().flatten());
-        let names: Vec<&str> = self
-            .collections
-            .iter()
-            .map(|collection| &*collection.name)
-            .collect();
+        let names: Vec<&str> = self.collections.iter().map(|collection| &*collection.name).collect();
         let scope = Scope {
             variables: &variables,
             optional_from: LETS,
@@ -217,10 +171,7 @@ impl Reader<'_, '_> {
             return (Some(Vec::new()), Vec::new());
         };
         let Content::Map(entries) = &node.value else {
-            let message = format!(
-                "expected names and their expressions, a map, found {}",
-                node.value
-            );
+            let message = format!("expected names and their expressions, a map, found {}", node.value);
             self.source.refuse(&node.referenced, message);
             return (None, Vec::new());
         };
@@ -252,24 +203,17 @@ impl Reader<'_, '_> {
             return self.bare(node, in_loop, Some(lets)).map(KeyTemplate::One);
         };
         if parts.is_empty() || parts.len() > KEY_PARTS_MAX {
-            let message = format!(
-                "expected a key of 1 to {KEY_PARTS_MAX} parts, found {}",
-                parts.len()
-            );
+            let message = format!("expected a key of 1 to {KEY_PARTS_MAX} parts, found {}", parts.len());
             self.source.refuse(&node.referenced, message);
         }
-        let parts: Vec<_> = parts
-            .iter()
-            .map(|part| self.bare(part, in_loop, Some(lets)))
-            .collect();
+        let parts: Vec<_> = parts.iter().map(|part| self.bare(part, in_loop, Some(lets))).collect();
         parts.into_iter().collect::<Option<_>>().map(KeyTemplate::Parts)
     }
 
     fn value(&mut self, name: &str, fields: &Fields<'_>, in_loop: bool, lets: &[&str]) -> Option<Operation> {
         if name == "delete" {
             if let Some((key, _)) = fields.entry("value") {
-                self.source
-                    .refuse(&key.referenced, "a step with `delete` has no `value`");
+                self.source.refuse(&key.referenced, "a step with `delete` has no `value`");
                 return None;
             }
             return Some(Operation::Delete);
@@ -340,10 +284,8 @@ impl Reader<'_, '_> {
                             Some(near) => format!("did you mean `event.{near}`?"),
                             None => format!("it has {}", EVENT_FIELDS.join(", ")),
                         };
-                        self.source.refuse(
-                            &node.referenced,
-                            format!("`event` has no field `{field}`: {hint}"),
-                        );
+                        self.source
+                            .refuse(&node.referenced, format!("`event` has no field `{field}`: {hint}"));
                     }
                     if let Some(used) = self.event_fields {
                         used.insert(field);
@@ -356,8 +298,6 @@ impl Reader<'_, '_> {
 
 fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
-    bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

@@ -39,9 +39,8 @@ impl Content {
             Self::Text(value) => Json::Text(value.as_str().into()),
             Self::List(items) => Json::Array(items.iter().map(|item| item.value.to_json()).collect()),
             Self::Map(entries) => {
-                let fields = entries
-                    .iter()
-                    .map(|(key, value)| (key.value.as_str().into(), value.value.to_json()));
+                let fields =
+                    entries.iter().map(|(key, value)| (key.value.as_str().into(), value.value.to_json()));
                 Json::Object(fields.collect())
             }
         }
@@ -140,11 +139,7 @@ pub(super) struct Source<'s> {
 
 impl<'s> Source<'s> {
     pub(super) const fn new(text: &'s str, file: &'s str) -> Self {
-        Self {
-            text,
-            file,
-            problems: Vec::new(),
-        }
+        Self { text, file, problems: Vec::new() }
     }
 
     /// The tree. Where the YAML itself is broken there is none, and one problem.
@@ -161,13 +156,9 @@ impl<'s> Source<'s> {
             Err(error) => {
                 let text = error.to_string();
                 let message = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
-                let message = message
-                    .split(", set DuplicateKeyPolicy")
-                    .next()
-                    .unwrap_or_default();
-                let (line, column) = error
-                    .location()
-                    .map_or((1, 1), |at| (at.line() as usize, at.column() as usize));
+                let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+                let (line, column) =
+                    error.location().map_or((1, 1), |at| (at.line() as usize, at.column() as usize));
                 self.push(line, column, message.to_owned());
                 None
             }
@@ -176,12 +167,7 @@ impl<'s> Source<'s> {
 
     fn push(&mut self, line: usize, column: usize, message: String) {
         let file = self.file.to_owned();
-        self.problems.push(Problem {
-            file,
-            line: line.max(1),
-            column: column.max(1),
-            message,
-        });
+        self.problems.push(Problem { file, line: line.max(1), column: column.max(1), message });
     }
 
     pub(super) fn refuse(&mut self, at: &Location, message: impl Into<String>) {
@@ -199,15 +185,8 @@ impl<'s> Source<'s> {
 
     /// All problems in order of their place.
     pub(super) fn finish(mut self) -> Result<(), DefinitionError> {
-        self.problems
-            .sort_by_key(|problem| (problem.line, problem.column));
-        if self.problems.is_empty() {
-            Ok(())
-        } else {
-            Err(DefinitionError {
-                problems: self.problems,
-            })
-        }
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        if self.problems.is_empty() { Ok(()) } else { Err(DefinitionError { problems: self.problems }) }
     }
 
     /// Line and column of a byte of a scalar's text, where they can be told from how the scalar is written.
@@ -223,14 +202,10 @@ impl<'s> Source<'s> {
         let before = text.get(..offset)?;
         let (line, column) = (at.line() as usize, at.column() as usize);
         match raw.chars().next()? {
-            '"' => Some((
-                line,
-                column + 1 + escaped_length(&raw[1..], before.chars().count())?,
-            )),
-            '\'' if !before.contains('\n') => Some((
-                line,
-                column + 1 + before.chars().count() + before.matches('\'').count(),
-            )),
+            '"' => Some((line, column + 1 + escaped_length(&raw[1..], before.chars().count())?)),
+            '\'' if !before.contains('\n') => {
+                Some((line, column + 1 + before.chars().count() + before.matches('\'').count()))
+            }
             '\'' => None,
             _ => {
                 // Empty lines before a block's text stand before its place.
@@ -285,10 +260,7 @@ impl<'y> Fields<'y> {
     /// Refuses what is no map, and keys that are not among the allowed ones.
     pub(super) fn of(source: &mut Source<'_>, node: &'y Yaml, what: &str, allowed: &[&str]) -> Option<Self> {
         let Content::Map(entries) = &node.value else {
-            source.refuse(
-                &node.referenced,
-                format!("expected {what}, a map, found {}", node.value),
-            );
+            source.refuse(&node.referenced, format!("expected {what}, a map, found {}", node.value));
             return None;
         };
         for (key, _) in entries {
@@ -297,17 +269,11 @@ impl<'y> Fields<'y> {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("expected one of {}", allowed.join(", ")),
                 };
-                source.refuse(
-                    &key.referenced,
-                    format!("unknown key `{}` in {what}: {hint}", key.value),
-                );
+                source.refuse(&key.referenced, format!("unknown key `{}` in {what}: {hint}", key.value));
             }
         }
         let entries = entries.iter().map(|(key, value)| (key, value)).collect();
-        Some(Self {
-            at: node.referenced,
-            entries,
-        })
+        Some(Self { at: node.referenced, entries })
     }
 
     /// The entry of a key.

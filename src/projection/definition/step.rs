@@ -16,17 +16,8 @@ pub(crate) const DOC: usize = 3;
 pub(crate) const LETS: usize = 4;
 
 /// The fields of `event`.
-pub(crate) const EVENT_FIELDS: [&str; 9] = [
-    "id",
-    "type",
-    "stream",
-    "revision",
-    "position",
-    "tags",
-    "time",
-    "recorded_at",
-    "metadata",
-];
+pub(crate) const EVENT_FIELDS: [&str; 9] =
+    ["id", "type", "stream", "revision", "position", "tags", "time", "recorded_at", "metadata"];
 
 /// What an event type does.
 #[derive(Debug, Default)]
@@ -90,26 +81,24 @@ impl Plan {
         let mut known: Vec<Needs> = Vec::with_capacity(lets.len());
         for (at, (_, expression)) in lets.iter().enumerate() {
             let needs = needs_of(expression, &known);
-            known.push(Needs {
-                lets: needs.lets | 1 << at,
-                ..needs
-            });
+            known.push(Needs { lets: needs.lets | 1 << at, ..needs });
         }
         let when = when.map(|when| needs_of(when, &known)).unwrap_or_default();
         let key = match key {
             KeyTemplate::One(key) => needs_of(key, &known),
-            KeyTemplate::Parts(parts) => parts
-                .iter()
-                .map(|part| needs_of(part, &known))
-                .fold(Needs::default(), Needs::and),
+            KeyTemplate::Parts(parts) => {
+                parts.iter().map(|part| needs_of(part, &known)).fold(Needs::default(), Needs::and)
+            }
         };
         let mut value = Needs::default();
         let mut visit = |expression: &Expression| value = value.and(needs_of(expression, &known));
         match operation {
             Operation::Put(template) | Operation::Merge(template) => template.for_each_expression(&mut visit),
-            Operation::Add(fields) => fields
-                .iter()
-                .for_each(|(_, field)| field.for_each_expression(&mut visit)),
+            Operation::Add(fields) => {
+                for (_, field) in fields {
+                    field.for_each_expression(&mut visit);
+                }
+            }
             Operation::Delete => {}
         }
         (!key.doc).then_some(Self {
@@ -131,23 +120,13 @@ struct Needs {
 
 impl Needs {
     fn and(self, other: Self) -> Self {
-        Self {
-            lets: self.lets | other.lets,
-            doc: self.doc || other.doc,
-        }
+        Self { lets: self.lets | other.lets, doc: self.doc || other.doc }
     }
 }
 
 fn needs_of(expression: &Expression, known: &[Needs]) -> Needs {
     let used = |variable: usize| expression.uses(variable) != Uses::Fields(BTreeSet::new());
-    let own = Needs {
-        lets: 0,
-        doc: used(DOC),
-    };
-    let through = known
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| used(LETS + at))
-        .map(|(_, needs)| *needs);
+    let own = Needs { lets: 0, doc: used(DOC) };
+    let through = known.iter().enumerate().filter(|(at, _)| used(LETS + at)).map(|(_, needs)| *needs);
     through.fold(own, Needs::and)
 }

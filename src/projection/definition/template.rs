@@ -46,10 +46,7 @@ impl Template {
             }
             Content::Text(text) => compile_text(source, node, text, scope),
             Content::List(items) => {
-                let items: Vec<_> = items
-                    .iter()
-                    .map(|item| Self::compile(source, item, scope))
-                    .collect();
+                let items: Vec<_> = items.iter().map(|item| Self::compile(source, item, scope)).collect();
                 items.into_iter().collect::<Option<_>>().map(Self::Array)
             }
             Content::Map(_) => Self::compile_fields(source, node, scope, false).map(Self::Object),
@@ -94,9 +91,7 @@ impl Template {
                 Piece::Expression(expression) => visit(expression),
             }),
             Self::Array(items) => items.iter().for_each(|item| item.for_each_expression(visit)),
-            Self::Object(fields) => fields
-                .iter()
-                .for_each(|(_, field)| field.for_each_expression(visit)),
+            Self::Object(fields) => fields.iter().for_each(|(_, field)| field.for_each_expression(visit)),
         }
     }
 }
@@ -165,24 +160,16 @@ pub(super) fn compile_bare(source: &mut Source<'_>, node: &Yaml, scope: &Scope<'
     let text = match &node.value {
         Content::Text(text) => text.as_str().to_owned(),
         Content::List(_) | Content::Map(_) => {
-            source.refuse(
-                &node.referenced,
-                format!("expected an expression, found {}", node.value),
-            );
+            source.refuse(&node.referenced, format!("expected an expression, found {}", node.value));
             return None;
         }
         other => other.to_json().to_string(),
     };
     if text.starts_with("${") {
-        source.refuse(
-            &node.referenced,
-            "expected an expression without `${...}` around it",
-        );
+        source.refuse(&node.referenced, "expected an expression without `${...}` around it");
         return None;
     }
-    Expression::compile_in(&text, scope)
-        .map_err(|error| refuse_expression(source, node, 0, error))
-        .ok()
+    Expression::compile_in(&text, scope).map_err(|error| refuse_expression(source, node, 0, error)).ok()
 }
 
 fn refuse_expression(source: &mut Source<'_>, node: &Yaml, start: usize, error: CompileError) {

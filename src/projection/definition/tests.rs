@@ -30,10 +30,7 @@ fn check_steps(steps: &str, expected: &[&str]) {
 /// The YAML blocks of the documentation.
 fn documented() -> Vec<String> {
     let text = include_str!("../../../docs/projections.md");
-    let blocks = text
-        .split("```yaml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next());
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.map(str::to_owned).collect()
 }
 
@@ -46,20 +43,13 @@ fn the_examples_of_the_documentation_are_read() {
     }
     let departures = Definition::parse(&examples[0], "departures.yaml").unwrap();
     assert_eq!((departures.name(), departures.version()), ("departures", 1));
-    assert_eq!(
-        departures.event_types(),
-        ["flight.cancelled", "flight.departed", "flight.scheduled"]
-    );
+    assert_eq!(departures.event_types(), ["flight.cancelled", "flight.departed", "flight.scheduled"]);
     assert!(departures.handles("flight.departed") && !departures.handles("flight.landed"));
     assert_eq!(departures.collection("airports"), Some(0));
     let flights = &departures.collections()[departures.collection("flights").unwrap()];
     assert_eq!(&*flights.indexes[0].name, "by_route");
     assert_eq!(
-        flights.indexes[0]
-            .paths
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
+        flights.indexes[0].paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["origin", "dest"]
     );
 }
@@ -83,10 +73,7 @@ fn the_head_of_a_file_is_checked() {
     check("<<: {a: 1}", &["1:1 merge keys are not allowed"]);
     check("a: !mine 1", &["1:10 unsupported tag"]);
     check("a: 1\n---\nb: 1", &["3:1 multiple YAML documents"]);
-    check(
-        &"#".repeat(DEFINITION_BYTES_MAX + 1),
-        &["1:1 at most 1048576 bytes, found 1048577"],
-    );
+    check(&"#".repeat(DEFINITION_BYTES_MAX + 1), &["1:1 at most 1048576 bytes, found 1048577"]);
     check(
         "projection: Flights_1\nversion: 0\ncolections: {}\nevents: []",
         &[
@@ -123,10 +110,7 @@ fn the_head_of_a_file_is_checked() {
 
 #[test]
 fn a_step_names_one_operation_on_a_known_collection() {
-    check_steps(
-        "    - {put: docs, merge: docs, key: data.x, value: {}}\n",
-        &["6:7 found put and merge"],
-    );
+    check_steps("    - {put: docs, merge: docs, key: data.x, value: {}}\n", &["6:7 found put and merge"]);
     check_steps(
         "    - {key: data.x}\n",
         &["6:7 expected a step with one of put, merge, add, delete, found none"],
@@ -135,10 +119,7 @@ fn a_step_names_one_operation_on_a_known_collection() {
         "    - {put: dogs, key: data.x, value: {}}\n",
         &["6:13 unknown collection `dogs`: did you mean `docs`?"],
     );
-    check_steps(
-        "    - {put: elsewhere, key: data.x, value: {}}\n",
-        &["6:13 known are docs, other"],
-    );
+    check_steps("    - {put: elsewhere, key: data.x, value: {}}\n", &["6:13 known are docs, other"]);
     check_steps(
         "    - {put: docs, value: {}, wehn: 'true'}\n",
         &["6:7 missing key `key`", "6:30 did you mean `when`?"],
@@ -161,22 +142,10 @@ fn a_step_names_one_operation_on_a_known_collection() {
         "    - {add: docs, key: data.x, value: '${data.x}'}\n",
         &["6:39 expected `value` to be a map"],
     );
-    check_steps(
-        "    - {put: docs, key: [], value: {}}\n",
-        &["6:24 expected a key of 1 to 8 parts, found 0"],
-    );
-    check_steps(
-        "    - {put: docs, key: {a: 1}, value: {}}\n",
-        &["6:24 expected an expression, found a map"],
-    );
-    check_steps(
-        "    - {put: docs, key: '${data.x}', value: {}}\n",
-        &["6:24 without `${...}`"],
-    );
-    check_steps(
-        "    - {put: docs, key: 5, value: {a: 1, b: [true, ~, '${1}']}}\n",
-        &[],
-    );
+    check_steps("    - {put: docs, key: [], value: {}}\n", &["6:24 expected a key of 1 to 8 parts, found 0"]);
+    check_steps("    - {put: docs, key: {a: 1}, value: {}}\n", &["6:24 expected an expression, found a map"]);
+    check_steps("    - {put: docs, key: '${data.x}', value: {}}\n", &["6:24 without `${...}`"]);
+    check_steps("    - {put: docs, key: 5, value: {a: 1, b: [true, ~, '${1}']}}\n", &[]);
 }
 
 #[test]
@@ -194,22 +163,13 @@ fn values_are_checked_for_their_operation() {
         "    - {merge: docs, key: data.x, value: {a: $unset, b: {c: $unset}}}\n",
         &["6:60 `$unset` is for top-level fields of `merge`"],
     );
-    check_steps(
-        "    - {put: docs, key: data.x, value: {a: $unset}}\n",
-        &["6:43 `$unset` is for top-level"],
-    );
-    check_steps(
-        "    - {put: docs, key: data.x, value: {'${data.x}': 1}}\n",
-        &["6:40 names are fixed"],
-    );
+    check_steps("    - {put: docs, key: data.x, value: {a: $unset}}\n", &["6:43 `$unset` is for top-level"]);
+    check_steps("    - {put: docs, key: data.x, value: {'${data.x}': 1}}\n", &["6:40 names are fixed"]);
     check_steps(
         "    - {put: docs, key: data.x, value: {a: '$${x} ${data.x} ${data.y'}}\n",
         &["6:60 `${` is not closed"],
     );
-    check_steps(
-        "    - {put: docs, key: data.x, value: {a: '$5 $$ $${x}', b: \"${'}'}\"}}\n",
-        &[],
-    );
+    check_steps("    - {put: docs, key: data.x, value: {a: '$5 $$ $${x}', b: \"${'}'}\"}}\n", &[]);
 }
 
 #[test]
@@ -227,11 +187,7 @@ fn the_place_of_a_bad_expression_is_exact() {
     );
     check_steps(
         "    - put: docs\n      key: |\n        data.x +\n          nope\n      value:\n        a: >-\n          ${data.x +\n          nope}\n        b: |-\n\n          ${\n           nope}\n",
-        &[
-            "9:11 unknown variable `nope`",
-            "12:11 unknown variable `nope`",
-            "17:12 unknown variable `nope`",
-        ],
+        &["9:11 unknown variable `nope`", "12:11 unknown variable `nope`", "17:12 unknown variable `nope`"],
     );
     check_steps(
         "    - {put: docs, key: &k nope, value: {}}\n    - {delete: docs, key: *k}\n",

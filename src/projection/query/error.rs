@@ -10,10 +10,7 @@ use crate::{event::Position, kv::KvError};
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// No such projection is deployed.
-    #[error(
-        "projection {projection:?} is not deployed here; {}",
-        known_names("deployed", known)
-    )]
+    #[error("projection {projection:?} is not deployed here; {}", known_names("deployed", known))]
     UnknownProjection {
         /// What was asked for.
         projection: String,
@@ -21,10 +18,7 @@ pub enum QueryError {
         known: Vec<String>,
     },
     /// The projection has no such version.
-    #[error(
-        "projection {projection} has no version {version}; {}",
-        known_names("versions", known)
-    )]
+    #[error("projection {projection} has no version {version}; {}", known_names("versions", known))]
     UnknownVersion {
         /// The projection.
         projection: String,
@@ -49,10 +43,7 @@ pub enum QueryError {
         known: Vec<String>,
     },
     /// The collection has no such index.
-    #[error(
-        "collection {collection} has no index {index:?}; {}",
-        known_names("indexes", known)
-    )]
+    #[error("collection {collection} has no index {index:?}; {}", known_names("indexes", known))]
     UnknownIndex {
         /// The collection.
         collection: String,
@@ -192,21 +183,11 @@ impl QueryError {
     }
 
     pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
-        Self::InvalidArgument {
-            field,
-            message: message.into(),
-            limit: None,
-            actual: None,
-        }
+        Self::InvalidArgument { field, message: message.into(), limit: None, actual: None }
     }
 
     pub(crate) fn limit(field: &'static str, message: String, limit: usize, actual: usize) -> Self {
-        Self::InvalidArgument {
-            field,
-            message,
-            limit: Some(limit as u64),
-            actual: Some(actual as u64),
-        }
+        Self::InvalidArgument { field, message, limit: Some(limit as u64), actual: Some(actual as u64) }
     }
 }
 

@@ -48,10 +48,7 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
     loop {
         let settled =
             |progress: &Progress| is_fresh(progress) || progress.failure.is_some() || progress.stopped;
-        let in_time = timeout_at(deadline, progress.wait_for(settled))
-            .await
-            .map(drop)
-            .is_ok();
+        let in_time = timeout_at(deadline, progress.wait_for(settled)).await.map(drop).is_ok();
         let seen = progress.borrow_and_update().clone();
         let answers = is_fresh(&seen) || (seen.open && options.allow_stale);
         if !answers {
@@ -87,9 +84,7 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
 
 fn refusal(source: &Source<'_>, seen: &Progress, wanted: Position) -> QueryError {
     match &seen.failure {
-        Some(failure) if !seen.open => QueryError::VersionFailed {
-            failure: Arc::clone(failure),
-        },
+        Some(failure) if !seen.open => QueryError::VersionFailed { failure: Arc::clone(failure) },
         None if !seen.open => unavailable(source, seen),
         failure => QueryError::DeadlineExceeded {
             projection: source.store.definition().name().to_owned(),
@@ -128,22 +123,14 @@ fn check_timeout(timeout: Option<Duration>) -> Result<Duration, QueryError> {
 /// Whether the point a token names is in this log's history, or may still come to be.
 pub(crate) fn check_token(reader: &LogReader, token: &Token) -> Result<(), QueryError> {
     if token.log_id != reader.log_id() {
-        return Err(QueryError::TokenOtherLog {
-            expected: reader.log_id(),
-            found: token.log_id,
-        });
+        return Err(QueryError::TokenOtherLog { expected: reader.log_id(), found: token.log_id });
     }
-    let starts: Vec<(u64, Position)> = reader
-        .epochs()
-        .iter()
-        .map(|start| (start.epoch.counter, start.first))
-        .collect();
+    let starts: Vec<(u64, Position)> =
+        reader.epochs().iter().map(|start| (start.epoch.counter, start.first)).collect();
     match epoch_end(&starts, token.epoch) {
-        Some(end) if token.position > end => Err(QueryError::StaleEpoch {
-            epoch: token.epoch,
-            position: token.position,
-            end,
-        }),
+        Some(end) if token.position > end => {
+            Err(QueryError::StaleEpoch { epoch: token.epoch, position: token.position, end })
+        }
         _ => Ok(()),
     }
 }
@@ -166,11 +153,7 @@ mod tests {
 
     #[test]
     fn tokens_are_held_against_the_history_of_epochs() {
-        let starts = [
-            (1, Position::new(1)),
-            (3, Position::new(11)),
-            (4, Position::new(21)),
-        ];
+        let starts = [(1, Position::new(1)), (3, Position::new(11)), (4, Position::new(21))];
         let end = |epoch| epoch_end(&starts, epoch).map(Position::get);
         assert_eq!(end(0), Some(0));
         assert_eq!(end(1), Some(10));

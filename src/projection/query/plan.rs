@@ -46,12 +46,7 @@ impl Plan {
         let filter = query.filter.as_deref().map(compile).transpose()?;
         let range = match &query.selection {
             Selection::Keys { prefix, from, to } => keys(prefix.as_ref(), from.as_ref(), to.as_ref()),
-            Selection::Index {
-                index,
-                equals,
-                from,
-                to,
-            } => {
+            Selection::Index { index, equals, from, to } => {
                 let (at, index) = find_index(reading, collection, index)?;
                 by_index(at, index, equals, from.as_ref(), to.as_ref())?
             }
@@ -61,11 +56,7 @@ impl Plan {
             None => None,
             Some(text) => Some(resume(reading, text, &fingerprint)?),
         };
-        let order = if query.descending {
-            "descending"
-        } else {
-            "ascending"
-        };
+        let order = if query.descending { "descending" } else { "ascending" };
         Ok(Self {
             collection,
             words: format!("{} of collection {}, {order}", range.words, query.collection),
@@ -120,26 +111,14 @@ struct Range {
 
 fn keys(prefix: Option<&Key>, from: Option<&Key>, to: Option<&Key>) -> Range {
     let prefix_bytes = prefix.map(Key::encode_prefix).unwrap_or_default();
-    let start = from
-        .map(Key::encode)
-        .unwrap_or_default()
-        .max(prefix_bytes.clone());
+    let start = from.map(Key::encode).unwrap_or_default().max(prefix_bytes.clone());
     let ends = [prefix_end(&prefix_bytes), to.map(Key::encode)];
     let mut words = Vec::new();
     words.extend(prefix.map(|prefix| format!("with prefix {}", prefix.to_json())));
     words.extend(from.map(|from| format!("from {}", from.to_json())));
     words.extend(to.map(|to| format!("below {}", to.to_json())));
-    let words = if words.is_empty() {
-        "all".to_owned()
-    } else {
-        words.join(", ")
-    };
-    Range {
-        index: None,
-        start,
-        end: ends.into_iter().flatten().min(),
-        words: format!("KEYS {words}"),
-    }
+    let words = if words.is_empty() { "all".to_owned() } else { words.join(", ") };
+    Range { index: None, start, end: ends.into_iter().flatten().min(), words: format!("KEYS {words}") }
 }
 
 fn by_index(
@@ -151,11 +130,7 @@ fn by_index(
 ) -> Result<Range, QueryError> {
     let fields = index.paths.len();
     if equals.len() > fields {
-        let message = format!(
-            "index {} has {fields} fields, found {} values",
-            index.name,
-            equals.len()
-        );
+        let message = format!("index {} has {fields} fields, found {} values", index.name, equals.len());
         return Err(QueryError::limit("index.equals", message, fields, equals.len()));
     }
     let mut words = Vec::new();
@@ -168,10 +143,8 @@ fn by_index(
     match (index.paths.get(equals.len()), from, to) {
         (_, None, None) => {}
         (None, ..) => {
-            let message = format!(
-                "all {fields} fields of index {} are in `equals`, none is left",
-                index.name
-            );
+            let message =
+                format!("all {fields} fields of index {} are in `equals`, none is left", index.name);
             let field = if from.is_some() { "index.from" } else { "index.to" };
             return Err(QueryError::invalid(field, message));
         }
@@ -188,33 +161,17 @@ fn by_index(
             }
         }
     }
-    let words = if words.is_empty() {
-        "all".to_owned()
-    } else {
-        format!("where {}", words.join(" and "))
-    };
-    Ok(Range {
-        words: format!("INDEX {} {words}", index.name),
-        index: Some((at, index)),
-        start,
-        end,
-    })
+    let words = if words.is_empty() { "all".to_owned() } else { format!("where {}", words.join(" and ")) };
+    Ok(Range { words: format!("INDEX {} {words}", index.name), index: Some((at, index)), start, end })
 }
 
 fn encode(field: &'static str, value: &Json, out: &mut Vec<u8>) -> Result<(), QueryError> {
     if let Json::Text(text) = value
         && text.len() > QUERY_TEXT_BYTES_MAX
     {
-        let message = format!(
-            "expected a text of at most {QUERY_TEXT_BYTES_MAX} bytes, found {}",
-            text.len()
-        );
-        return Err(QueryError::limit(
-            field,
-            message,
-            QUERY_TEXT_BYTES_MAX,
-            text.len(),
-        ));
+        let message =
+            format!("expected a text of at most {QUERY_TEXT_BYTES_MAX} bytes, found {}", text.len());
+        return Err(QueryError::limit(field, message, QUERY_TEXT_BYTES_MAX, text.len()));
     }
     if encode_indexed(value, out) {
         Ok(())
@@ -233,16 +190,11 @@ fn find_index(
 ) -> Result<(usize, IndexDefinition), QueryError> {
     let collection = &reading.snapshot.definition().collections()[collection];
     let at = collection.indexes.iter().position(|index| &*index.name == name);
-    at.map(|at| (at, collection.indexes[at].clone()))
-        .ok_or_else(|| QueryError::UnknownIndex {
-            collection: collection.name.to_string(),
-            index: name.to_owned(),
-            known: collection
-                .indexes
-                .iter()
-                .map(|index| index.name.to_string())
-                .collect(),
-        })
+    at.map(|at| (at, collection.indexes[at].clone())).ok_or_else(|| QueryError::UnknownIndex {
+        collection: collection.name.to_string(),
+        index: name.to_owned(),
+        known: collection.indexes.iter().map(|index| index.name.to_string()).collect(),
+    })
 }
 
 fn check_page_size(page_size: Option<u32>) -> Result<usize, QueryError> {
@@ -250,28 +202,15 @@ fn check_page_size(page_size: Option<u32>) -> Result<usize, QueryError> {
         size @ 1..=PAGE_SIZE_MAX => Ok(size as usize),
         size => {
             let message = format!("expected 1 to {PAGE_SIZE_MAX}, found {size}");
-            Err(QueryError::limit(
-                "page_size",
-                message,
-                PAGE_SIZE_MAX as usize,
-                size as usize,
-            ))
+            Err(QueryError::limit("page_size", message, PAGE_SIZE_MAX as usize, size as usize))
         }
     }
 }
 
 fn compile(source: &str) -> Result<Expression, QueryError> {
     if source.len() > EXPRESSION_BYTES_MAX {
-        let message = format!(
-            "expected at most {EXPRESSION_BYTES_MAX} bytes, found {}",
-            source.len()
-        );
-        return Err(QueryError::limit(
-            "filter",
-            message,
-            EXPRESSION_BYTES_MAX,
-            source.len(),
-        ));
+        let message = format!("expected at most {EXPRESSION_BYTES_MAX} bytes, found {}", source.len());
+        return Err(QueryError::limit("filter", message, EXPRESSION_BYTES_MAX, source.len()));
     }
     Expression::compile(source, &["doc", "key"])
         .map_err(|error| QueryError::invalid("filter", error.to_string()))
@@ -284,11 +223,7 @@ fn fingerprint_of(projection: &str, query: &ListQuery, range: &Range) -> Fingerp
         projection.as_bytes(),
         query.collection.as_bytes(),
         index.as_bytes(),
-        &[
-            u8::from(range.index.is_some()),
-            u8::from(query.descending),
-            u8::from(end.is_some()),
-        ],
+        &[u8::from(range.index.is_some()), u8::from(query.descending), u8::from(end.is_some())],
         &range.start,
         end.unwrap_or_default(),
         &[u8::from(query.filter.is_some())],

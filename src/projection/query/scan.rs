@@ -72,11 +72,7 @@ fn scan_keys(reading: &Reading, plan: &Plan, gathered: &mut Gathered<'_>) -> Res
         return Ok(false);
     };
     let mut range = table.range::<&[u8]>(bounds).map_err(KvError::from)?;
-    while let Some(row) = if plan.descending {
-        range.next_back()
-    } else {
-        range.next()
-    } {
+    while let Some(row) = if plan.descending { range.next_back() } else { range.next() } {
         let (key, stored) = row.map_err(KvError::from)?;
         if !gathered.offer(key.value(), key.value(), stored.value(), false)? {
             return Ok(true);
@@ -98,11 +94,7 @@ fn scan_index(
         return Ok(false);
     };
     let mut range = table.range::<&[u8]>(bounds).map_err(KvError::from)?;
-    while let Some(row) = if plan.descending {
-        range.next_back()
-    } else {
-        range.next()
-    } {
+    while let Some(row) = if plan.descending { range.next_back() } else { range.next() } {
         let (entry, value) = row.map_err(KvError::from)?;
         let (key, several) = split_entry(entry.value(), value.value())?;
         let stored = documents.get(key).map_err(KvError::from)?;
@@ -126,13 +118,7 @@ struct Gathered<'a> {
 
 impl<'a> Gathered<'a> {
     const fn new(plan: &'a Plan) -> Self {
-        Self {
-            plan,
-            documents: Vec::new(),
-            bytes: 0,
-            scanned: 0,
-            last: Vec::new(),
-        }
+        Self { plan, documents: Vec::new(), bytes: 0, scanned: 0, last: Vec::new() }
     }
 
     /// Takes one more document where it belongs to the page; `false`: the page is full, and this one is behind it.
@@ -169,10 +155,7 @@ impl<'a> Gathered<'a> {
         };
         filter
             .evaluate_bool(&[&document, &key.to_json()])
-            .map_err(|error| QueryError::FilterFailed {
-                key: key.to_string(),
-                message: error.to_string(),
-            })
+            .map_err(|error| QueryError::FilterFailed { key: key.to_string(), message: error.to_string() })
     }
 
     /// Whether this is the first of the document's entries that the whole scan meets.
@@ -182,14 +165,9 @@ impl<'a> Gathered<'a> {
         };
         let entries = entries(index, document, &key.encode());
         let end = self.plan.end.as_ref();
-        let mut inside = entries
-            .iter()
-            .filter(|entry| **entry >= self.plan.start && end.is_none_or(|end| *entry < end));
-        let first = if self.plan.descending {
-            inside.next_back()
-        } else {
-            inside.next()
-        };
+        let mut inside =
+            entries.iter().filter(|entry| **entry >= self.plan.start && end.is_none_or(|end| *entry < end));
+        let first = if self.plan.descending { inside.next_back() } else { inside.next() };
         first.is_some_and(|first| first == entry)
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of queries against a naive model of documents.
+
 use std::{collections::BTreeMap, path::Path};
 
 use proptest::prelude::*;
@@ -14,11 +16,7 @@ use crate::{
 };
 
 fn key(number: u64) -> Key {
-    Key::new(vec![
-        KeyPart::Text(format!("k{}", number % 3).into()),
-        KeyPart::Int(number as i64),
-    ])
-    .unwrap()
+    Key::new(vec![KeyPart::Text(format!("k{}", number % 3).into()), KeyPart::Int(number as i64)]).unwrap()
 }
 
 /// Makes another query of one.
@@ -30,12 +28,7 @@ fn built(documents: &[String]) -> (Node, Driven) {
     let events: Vec<_> = documents
         .iter()
         .zip(0..)
-        .map(|(fields, number)| {
-            (
-                "doc.put",
-                format!(r#"{{"key":{},{fields}}}"#, key(number).to_json()),
-            )
-        })
+        .map(|(fields, number)| ("doc.put", format!(r#"{{"key":{},{fields}}}"#, key(number).to_json())))
         .collect();
     for chunk in events.chunks(1_000) {
         node.append(chunk);
@@ -136,19 +129,13 @@ fn expected(all: &[Document], query: &ListQuery) -> Vec<Document> {
         let rows = match &query.selection {
             Selection::Keys { prefix, from, to } => {
                 let encoded = document.key.encode();
-                let inside = prefix
-                    .as_ref()
-                    .is_none_or(|prefix| encoded.starts_with(&prefix.encode_prefix()))
-                    && from.as_ref().is_none_or(|from| encoded >= from.encode())
-                    && to.as_ref().is_none_or(|to| encoded < to.encode());
+                let inside =
+                    prefix.as_ref().is_none_or(|prefix| encoded.starts_with(&prefix.encode_prefix()))
+                        && from.as_ref().is_none_or(|from| encoded >= from.encode())
+                        && to.as_ref().is_none_or(|to| encoded < to.encode());
                 if inside { vec![Vec::new()] } else { Vec::new() }
             }
-            Selection::Index {
-                index,
-                equals,
-                from,
-                to,
-            } => {
+            Selection::Index { index, equals, from, to } => {
                 let fields: &[&str] = match index.as_str() {
                     "by_a" => &["a"],
                     "by_a_b" => &["a", "b"],
@@ -164,21 +151,15 @@ fn expected(all: &[Document], query: &ListQuery) -> Vec<Document> {
             }
         };
         let order = |a: &Row, b: &Row| a.partial_cmp(b).unwrap();
-        let row = if query.descending {
-            rows.into_iter().max_by(order)
-        } else {
-            rows.into_iter().min_by(order)
-        };
+        let row =
+            if query.descending { rows.into_iter().max_by(order) } else { rows.into_iter().min_by(order) };
         selected.extend(row.map(|row| (row, document.key.encode(), document)));
     }
     selected.sort_by(|a, b| (&a.0, &a.1).partial_cmp(&(&b.0, &b.1)).unwrap());
     if query.descending {
         selected.reverse();
     }
-    selected
-        .into_iter()
-        .map(|(.., document)| document.clone())
-        .collect()
+    selected.into_iter().map(|(.., document)| document.clone()).collect()
 }
 
 fn any_fields() -> impl Strategy<Value = String> {
@@ -254,46 +235,29 @@ fn a_document_is_found_by_its_key() {
     let document = reading.get("docs", &key(0)).unwrap();
     assert_eq!(&document.value[..], br#"{"a":1,"b":2,"tags":null}"#);
     assert_eq!(document.position, Position::new(1));
-    assert!(matches!(
-        reading.get("docs", &key(1)),
-        Err(QueryError::DocumentNotFound { .. })
-    ));
+    assert!(matches!(reading.get("docs", &key(1)), Err(QueryError::DocumentNotFound { .. })));
     let both = reading.batch_get("docs", &[key(1), key(0)]).unwrap();
     assert_eq!(both, [None, Some(document)]);
     let unknown = reading.get("dogs", &key(0)).unwrap_err().to_string();
     assert!(unknown.contains("\"dogs\"; collections: docs, sums"), "{unknown}");
-    assert!(matches!(
-        reading.batch_get("docs", &[]),
-        Err(QueryError::InvalidArgument { field: "keys", .. })
-    ));
+    assert!(matches!(reading.batch_get("docs", &[]), Err(QueryError::InvalidArgument { field: "keys", .. })));
 }
 
 #[test]
 fn filters_select_and_their_errors_name_the_document() {
-    let documents: Vec<String> = (0..10)
-        .map(|a| format!(r#""a":{a},"b":null,"tags":null"#))
-        .collect();
+    let documents: Vec<String> = (0..10).map(|a| format!(r#""a":{a},"b":null,"tags":null"#)).collect();
     let (_node, version) = built(&documents);
     let reading = reading(&version);
     let mut query = query(Selection::all());
     query.filter = Some("doc.a >= 3 && key[0] == 'k1'".into());
-    let found: Vec<u64> = walk(&reading, &query)
-        .iter()
-        .map(|document| document.position.get() - 1)
-        .collect();
+    let found: Vec<u64> = walk(&reading, &query).iter().map(|document| document.position.get() - 1).collect();
     assert_eq!(found, [4, 7]);
     assert!(reading.explain(&query).unwrap().filter.is_some());
     query.filter = Some("doc.missing > 1".into());
     let refused = reading.list(&query).unwrap_err();
-    assert!(
-        matches!(&refused, QueryError::FilterFailed { key, .. } if key.contains("k0")),
-        "{refused}"
-    );
+    assert!(matches!(&refused, QueryError::FilterFailed { key, .. } if key.contains("k0")), "{refused}");
     query.filter = Some("doc.a >".into());
-    assert!(matches!(
-        reading.list(&query),
-        Err(QueryError::InvalidArgument { field: "filter", .. })
-    ));
+    assert!(matches!(reading.list(&query), Err(QueryError::InvalidArgument { field: "filter", .. })));
 }
 
 fn check_refused(reading: &Reading, query: &ListQuery, expected: &str) {
@@ -306,48 +270,22 @@ fn check_refused(reading: &Reading, query: &ListQuery, expected: &str) {
 fn wrong_queries_are_refused_with_what_was_expected() {
     let (_node, version) = built(&[]);
     let reading = reading(&version);
-    check_refused(
-        &reading,
-        &query(by_index("by_z", &[], None, None)),
-        "indexes: by_a, by_a_b, by_tags",
-    );
-    check_refused(
-        &reading,
-        &query(by_index("by_a", &["1", "2"], None, None)),
-        "has 1 fields, found 2",
-    );
-    check_refused(
-        &reading,
-        &query(by_index("by_a", &["1"], Some("2"), None)),
-        "index.from: all 1 fields",
-    );
-    check_refused(
-        &reading,
-        &query(by_index("by_a", &["[1]"], None, None)),
-        "expected null, a boolean",
-    );
+    check_refused(&reading, &query(by_index("by_z", &[], None, None)), "indexes: by_a, by_a_b, by_tags");
+    check_refused(&reading, &query(by_index("by_a", &["1", "2"], None, None)), "has 1 fields, found 2");
+    check_refused(&reading, &query(by_index("by_a", &["1"], Some("2"), None)), "index.from: all 1 fields");
+    check_refused(&reading, &query(by_index("by_a", &["[1]"], None, None)), "expected null, a boolean");
     let long = format!("\"{}\"", "x".repeat(600));
-    check_refused(
-        &reading,
-        &query(by_index("by_a", &[&long], None, None)),
-        "at most 508 bytes, found 600",
-    );
+    check_refused(&reading, &query(by_index("by_a", &[&long], None, None)), "at most 508 bytes, found 600");
     for page_size in [0, 1_001] {
         let mut query = query(Selection::all());
         query.page_size = Some(page_size);
-        check_refused(
-            &reading,
-            &query,
-            &format!("expected 1 to 1000, found {page_size}"),
-        );
+        check_refused(&reading, &query, &format!("expected 1 to 1000, found {page_size}"));
     }
 }
 
 #[test]
 fn page_tokens_belong_to_their_query() {
-    let documents: Vec<String> = (0..9)
-        .map(|a| format!(r#""a":{a},"b":null,"tags":null"#))
-        .collect();
+    let documents: Vec<String> = (0..9).map(|a| format!(r#""a":{a},"b":null,"tags":null"#)).collect();
     let (_node, version) = built(&documents);
     let reading = reading(&version);
     let mut first = query(Selection::all());
@@ -359,10 +297,7 @@ fn page_tokens_belong_to_their_query() {
         change(&mut query);
         reading.list(&query)
     };
-    assert_eq!(
-        with(&|query| query.page_size = Some(2)).unwrap().documents.len(),
-        2
-    );
+    assert_eq!(with(&|query| query.page_size = Some(2)).unwrap().documents.len(), 2);
     let others: [Change; 4] = [
         |query| query.descending = true,
         |query| query.collection = "sums".into(),
@@ -380,9 +315,8 @@ fn page_tokens_belong_to_their_query() {
 
 #[test]
 fn a_page_ends_where_its_work_is_bounded() {
-    let documents: Vec<String> = (0..LIST_SCAN_MAX + 5)
-        .map(|_| r#""a":1,"b":null,"tags":null"#.into())
-        .collect();
+    let documents: Vec<String> =
+        (0..LIST_SCAN_MAX + 5).map(|_| r#""a":1,"b":null,"tags":null"#.into()).collect();
     let (_node, version) = built(&documents);
     let reading = reading(&version);
     let mut query = query(Selection::all());
@@ -401,10 +335,7 @@ fn a_page_ends_where_its_work_is_bounded() {
     let mut query = self::query(Selection::all());
     assert_eq!(reading.list(&query).unwrap().documents.len(), 8, "4 MiB");
     query.filter = Some("true".into());
-    let keys: BTreeMap<_, _> = walk(&reading, &query)
-        .into_iter()
-        .map(|at| (at.key.encode(), at))
-        .collect();
+    let keys: BTreeMap<_, _> = walk(&reading, &query).into_iter().map(|at| (at.key.encode(), at)).collect();
     assert_eq!(keys.len(), 10);
 }
 

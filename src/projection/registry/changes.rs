@@ -28,9 +28,7 @@ pub(super) fn in_words(old: &Definition, new: &Definition) -> String {
 }
 
 fn find<'a>(definition: &'a Definition, name: &str) -> Option<&'a Collection> {
-    definition
-        .collection(name)
-        .map(|at| &definition.collections()[at])
+    definition.collection(name).map(|at| &definition.collections()[at])
 }
 
 fn index_changes(old: &Collection, new: &Collection, words: &mut Vec<String>) {

@@ -82,9 +82,7 @@ impl Registry {
     /// All versions, by projection, then version.
     pub fn list(&self) -> Vec<VersionInfo> {
         let all = self.all();
-        all.iter()
-            .map(|(active, version)| self.info(*active, version))
-            .collect()
+        all.iter().map(|(active, version)| self.info(*active, version)).collect()
     }
 
     /// The versions of one projection.
@@ -93,10 +91,7 @@ impl Registry {
         if !all.iter().any(|version| version.projection == projection) {
             let mut known: Vec<String> = all.into_iter().map(|version| version.projection).collect();
             known.dedup();
-            return Err(QueryError::UnknownProjection {
-                projection: projection.to_owned(),
-                known,
-            });
+            return Err(QueryError::UnknownProjection { projection: projection.to_owned(), known });
         }
         let of_projection = all.into_iter().filter(|version| version.projection == projection);
         Ok(of_projection.collect())
@@ -105,12 +100,7 @@ impl Registry {
     /// The definitions that are not in force, by file.
     pub fn problems(&self) -> Vec<DefinitionProblem> {
         let problems = self.lock_problems();
-        problems
-            .at_start
-            .iter()
-            .chain(&problems.of_sources)
-            .cloned()
-            .collect()
+        problems.at_start.iter().chain(&problems.of_sources).cloned().collect()
     }
 
     /// Whether the active version of every projection that was deployed before the start is open and at the head
@@ -132,18 +122,14 @@ impl Registry {
                 )
             })
         };
-        Readiness {
-            waiting_for: self.all().into_iter().filter_map(waits).collect(),
-        }
+        Readiness { waiting_for: self.all().into_iter().filter_map(waits).collect() }
     }
 
     fn info(&self, active: bool, version: &Version) -> VersionInfo {
         let definition = version.store.definition();
         let progress = version.status.progress();
         let snapshot = version.store.snapshot().ok();
-        let position = snapshot
-            .as_ref()
-            .map_or(progress.as_of, |snapshot| snapshot.state().cursor);
+        let position = snapshot.as_ref().map_or(progress.as_of, |snapshot| snapshot.state().cursor);
         let head = self.head.get().max(position);
         let collections = definition.collections().iter().enumerate();
         VersionInfo {
@@ -160,17 +146,10 @@ impl Registry {
                 .map(|(at, collection)| CollectionInfo {
                     name: collection.name.to_string(),
                     documents: snapshot.as_ref().map_or(0, |snapshot| documents(snapshot, at)),
-                    indexes: collection
-                        .indexes
-                        .iter()
-                        .map(|index| index.name.to_string())
-                        .collect(),
+                    indexes: collection.indexes.iter().map(|index| index.name.to_string()).collect(),
                 })
                 .collect(),
-            error: progress
-                .failure
-                .or(progress.trouble)
-                .map(|error| error.to_string()),
+            error: progress.failure.or(progress.trouble).map(|error| error.to_string()),
         }
     }
 }

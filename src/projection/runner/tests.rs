@@ -1,3 +1,5 @@
+//! Tests of a version following the log: failures, restarts, crashes.
+
 use std::{collections::BTreeSet, io, path::Path};
 
 use super::*;
@@ -66,18 +68,13 @@ fn build_in_steps(node: &Node) -> Driven {
 }
 
 fn long_ago() -> Instant {
-    Instant::now()
-        .checked_sub(2 * DURABLE_INTERVAL_MAX)
-        .unwrap_or_else(Instant::now)
+    Instant::now().checked_sub(2 * DURABLE_INTERVAL_MAX).unwrap_or_else(Instant::now)
 }
 
 fn check_resumes(disk: &SimDisk, expected: ContentHash, what: &str) -> Position {
     let node = node(disk);
     let mut version = node.version(DEFINITION);
-    assert!(
-        matches!(version.runner.step(), Step::More | Step::CaughtUp(..)),
-        "{what}"
-    );
+    assert!(matches!(version.runner.step(), Step::More | Step::CaughtUp(..)), "{what}");
     let opened_at = version.status.progress();
     assert!(matches!(version.run(), Step::CaughtUp(..)), "{what}");
     assert_eq!(version.content_hash(), expected, "{what}");
@@ -104,11 +101,7 @@ fn a_build_that_is_cut_anywhere_resumes_to_the_same_documents() {
         cut.crash_at(cut.operations() + point);
         drop(build_in_steps(&node));
         drop(node);
-        check_resumes(
-            &cut.crash(point),
-            expected,
-            &format!("power loss at operation {point}"),
-        );
+        check_resumes(&cut.crash(point), expected, &format!("power loss at operation {point}"));
         check_resumes(&cut.kill(point), expected, &format!("kill at operation {point}"));
     }
 }
@@ -133,11 +126,7 @@ fn after_a_power_loss_documents_and_cursor_are_those_of_one_commit() {
         assert_eq!(set_aside, None);
         cursors.insert(state.cursor);
     }
-    assert_eq!(
-        cursors.into_iter().collect::<Vec<_>>(),
-        [node.head.get()],
-        "finish was durable"
-    );
+    assert_eq!(cursors.into_iter().collect::<Vec<_>>(), [node.head.get()], "finish was durable");
 }
 
 #[test]
@@ -167,13 +156,7 @@ fn an_event_that_cannot_be_applied_stops_its_version_behind_everything_before() 
     version.runner.finish();
     let progress = version.status.progress();
     let failure = progress.failure.expect("it failed");
-    for part in [
-        "projection p version 1",
-        "position 9",
-        "doc.summed",
-        "stream s",
-        "0000-000000000009",
-    ] {
+    for part in ["projection p version 1", "position 9", "doc.summed", "stream s", "0000-000000000009"] {
         assert!(failure.contains(part), "{part} is not in: {failure}");
     }
     assert_eq!(progress.as_of, Position::new(8));
@@ -182,11 +165,7 @@ fn an_event_that_cannot_be_applied_stops_its_version_behind_everything_before() 
     let node = Node::open(Arc::new(after), Path::new(DATA));
     let mut again = node.version(DEFINITION);
     assert_eq!(again.run(), Step::Over);
-    assert_eq!(
-        again.status.progress().as_of,
-        Position::new(8),
-        "what was before it was durable"
-    );
+    assert_eq!(again.status.progress().as_of, Position::new(8), "what was before it was durable");
 }
 
 #[test]

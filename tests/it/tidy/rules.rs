@@ -31,30 +31,15 @@ const LAYERS: &[&[&str]] = &[
 
 /// Modules that see less than all layers below them: the module, what it may import, why.
 const NARROW: &[(&str, &[&str], &str)] = &[
-    (
-        "log",
-        &["disk", "clock", "event", "json", "limits"],
-        "the log stands on the seams alone",
-    ),
+    ("log", &["disk", "clock", "event", "json", "limits"], "the log stands on the seams alone"),
     ("expression", &["event", "json", "limits"], "expressions are pure"),
-    (
-        "main",
-        &["cli", "config", "telemetry"],
-        "main is args, telemetry, cli",
-    ),
+    ("main", &["cli", "config", "telemetry"], "main is args, telemetry, cli"),
 ];
 
 /// Paths that only some files may name: the path's beginning, the owners' files or folders, why.
 const OWNERS: &[(&[&str], &[&str], &str)] = &[
     (
-        &[
-            "tonic",
-            "tonic_health",
-            "tonic_prost",
-            "tonic_reflection",
-            "tonic_types",
-            "prost_types",
-        ],
+        &["tonic", "tonic_health", "tonic_prost", "tonic_reflection", "tonic_types", "prost_types"],
         &["src/api.rs", "src/api/", "src/cli.rs", "src/cli/"],
         "gRPC stays at the edge: turn it into the crate's own types in src/api/convert.rs",
     ),
@@ -65,54 +50,21 @@ const OWNERS: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["redb"],
-        &[
-            "src/kv.rs",
-            "src/kv/",
-            "src/meta.rs",
-            "src/meta/",
-            "src/projection/",
-        ],
+        &["src/kv.rs", "src/kv/", "src/meta.rs", "src/meta/", "src/projection/"],
         "redb stays with those that keep documents and decisions",
     ),
     (
-        &[
-            "redb::Builder",
-            "redb::Database::create",
-            "redb::Database::open",
-            "redb::StorageBackend",
-        ],
+        &["redb::Builder", "redb::Database::create", "redb::Database::open", "redb::StorageBackend"],
         &["src/kv.rs", "src/kv/"],
         "redb files are opened by kv, which sets cache, durability and backend",
     ),
-    (
-        &["notify"],
-        &["src/projection/watch_directory.rs"],
-        "one file watches directories",
-    ),
-    (
-        &["cel"],
-        &["src/expression.rs", "src/expression/"],
-        "the parser is a detail of expressions",
-    ),
+    (&["notify"], &["src/projection/watch_directory.rs"], "one file watches directories"),
+    (&["cel"], &["src/expression.rs", "src/expression/"], "the parser is a detail of expressions"),
     (&["axum"], &["src/http.rs", "src/http/"], "HTTP has one owner"),
+    (&["comfy_table", "indicatif"], &["src/cli.rs", "src/cli/"], "only the command line draws for people"),
+    (&["rustix", "std::fs", "tokio::fs"], &["src/disk/real.rs"], "file I/O goes through the disk seam"),
     (
-        &["comfy_table", "indicatif"],
-        &["src/cli.rs", "src/cli/"],
-        "only the command line draws for people",
-    ),
-    (
-        &["rustix", "std::fs", "tokio::fs"],
-        &["src/disk/real.rs"],
-        "file I/O goes through the disk seam",
-    ),
-    (
-        &[
-            "std::env::var",
-            "std::env::vars",
-            "std::env::var_os",
-            "std::env::vars_os",
-            "std::env::set_var",
-        ],
+        &["std::env::var", "std::env::vars", "std::env::var_os", "std::env::vars_os", "std::env::set_var"],
         &["src/config.rs", "src/config/"],
         "the environment is read in config only",
     ),
@@ -124,16 +76,8 @@ const OWNERS: &[(&[&str], &[&str], &str)] = &[
 ];
 
 /// What the log may not know of: words of events and streams.
-const NOT_IN_LOG: &[&str] = &[
-    "StreamId",
-    "EventType",
-    "EventId",
-    "Tag",
-    "Revision",
-    "Event",
-    "RecordedEvent",
-    "redb",
-];
+const NOT_IN_LOG: &[&str] =
+    &["StreamId", "EventType", "EventId", "Tag", "Revision", "Event", "RecordedEvent", "redb"];
 
 const FILE_LINES_MAX: usize = 500;
 
@@ -179,11 +123,8 @@ pub(crate) fn check(file: &str, text: &str) -> Vec<Finding> {
     if file.starts_with("src/") {
         let code = code_of(text);
         for path in paths_of(&code) {
-            let rules = [
-                import_rule(file, &path.text),
-                owner_rule(file, &path.text),
-                log_rule(file, &path.text),
-            ];
+            let rules =
+                [import_rule(file, &path.text), owner_rule(file, &path.text), log_rule(file, &path.text)];
             findings.extend(rules.into_iter().flatten().map(|(rule, help)| Finding {
                 file: file.to_owned(),
                 line: path.line,
@@ -211,10 +152,7 @@ fn import_rule(file: &str, path: &str) -> Broken {
     let (Some(from_layer), Some(to_layer)) = (layer(from), layer(to)) else {
         let unknown = if layer(from).is_none() { from } else { to };
         let help = format!("decide where {unknown} stands and add it to LAYERS in tests/it/tidy.rs");
-        return Some((
-            format!("{from} imports {to}, and {unknown} stands in no layer"),
-            help,
-        ));
+        return Some((format!("{from} imports {to}, and {unknown} stands in no layer"), help));
     };
     if let Some((_, allowed, why)) = NARROW.iter().find(|(module, ..)| *module == from)
         && !allowed.contains(&to)
@@ -226,34 +164,23 @@ fn import_rule(file: &str, path: &str) -> Broken {
     }
     (to_layer >= from_layer).then(|| {
         let help = "move what both need to a layer below, or pass it in from above (app wires)";
-        (
-            format!("{from} may not import {to}: imports go down the layers only"),
-            help.to_owned(),
-        )
+        (format!("{from} may not import {to}: imports go down the layers only"), help.to_owned())
     })
 }
 
 /// One owner per crate.
 fn owner_rule(file: &str, path: &str) -> Broken {
     let under = |start: &&str| {
-        path.strip_prefix(*start)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        path.strip_prefix(*start).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     };
     let owns = |owner: &&str| {
-        if owner.ends_with('/') {
-            file.starts_with(*owner)
-        } else {
-            file == *owner
-        }
+        if owner.ends_with('/') { file.starts_with(*owner) } else { file == *owner }
     };
     let broken = |(starts, owners, _): &&(&[&str], &[&str], &str)| {
         starts.iter().any(under) && !owners.iter().any(owns)
     };
     let (_, owners, why) = OWNERS.iter().find(broken)?;
-    Some((
-        format!("{path} may not be named here: {why}"),
-        format!("its owners are {}", owners.join(", ")),
-    ))
+    Some((format!("{path} may not be named here: {why}"), format!("its owners are {}", owners.join(", "))))
 }
 
 /// The log holds opaque records.
@@ -278,12 +205,7 @@ fn check_form(file: &str, text: &str) -> Vec<Finding> {
     });
     let mut findings = Vec::new();
     let mut found = |line: usize, rule: String, help: &str| {
-        findings.push(Finding {
-            file: file.to_owned(),
-            line,
-            rule,
-            help: help.to_owned(),
-        });
+        findings.push(Finding { file: file.to_owned(), line, rule, help: help.to_owned() });
     };
     let lines = text.lines().count();
     if lines > FILE_LINES_MAX {
@@ -304,18 +226,10 @@ fn check_form(file: &str, text: &str) -> Vec<Finding> {
     }
     for place in IGNORED.find_iter(&code) {
         let help = "write #[ignore = \"why, and who runs it when\"]";
-        found(
-            line_of(&code, place.start()),
-            "a test is ignored without a reason".to_owned(),
-            help,
-        );
+        found(line_of(&code, place.start()), "a test is ignored without a reason".to_owned(), help);
     }
     for place in NOTE.find_iter(text) {
-        found(
-            line_of(text, place.start()),
-            format!("a {} note", place.as_str()),
-            "do it or take it out",
-        );
+        found(line_of(text, place.start()), format!("a {} note", place.as_str()), "do it or take it out");
     }
     findings
 }

@@ -53,10 +53,7 @@ pub(crate) fn paths_of(code: &str) -> Vec<Path> {
     for found in USE.captures_iter(code) {
         let tree = found.get(1).expect("the pattern has a group");
         expand(&code[tree.range()], tree.start(), "", &mut |offset, text| {
-            paths.push(Path {
-                line: line_of(code, offset),
-                text,
-            });
+            paths.push(Path { line: line_of(code, offset), text });
         });
         blank(&mut rest[tree.range()]);
     }
@@ -156,10 +153,7 @@ fn end_of_string(bytes: &[u8], at: usize) -> usize {
 
 /// Literals with a prefix: `r"…"`, `r#"…"#`, `b"…"`, `br"…"`, `c"…"`, `b'…'`.
 fn end_of_prefixed_literal(bytes: &[u8], at: usize) -> Option<usize> {
-    let prefix = bytes[at..]
-        .iter()
-        .take_while(|byte| byte.is_ascii_lowercase())
-        .count();
+    let prefix = bytes[at..].iter().take_while(|byte| byte.is_ascii_lowercase()).count();
     let raw = bytes[at..at + prefix].ends_with(b"r");
     let open = at + prefix;
     if prefix > 2 {
@@ -179,9 +173,7 @@ fn end_of_prefixed_literal(bytes: &[u8], at: usize) -> Option<usize> {
     let mut close = vec![b'"'];
     close.extend(std::iter::repeat_n(b'#', hashes));
     let body = open + hashes + 1;
-    let length = bytes[body..]
-        .windows(close.len())
-        .position(|window| window == close)?;
+    let length = bytes[body..].windows(close.len()).position(|window| window == close)?;
     Some(body + length + close.len())
 }
 
@@ -206,39 +198,22 @@ fn comments_and_literals_are_not_code() {
     check("a /* b /* c */ d */ e", "a ~~~~~~~~~~~~~~~~~ e");
     check(r#"f("a::b \" c") + g"#, "f(~~~~~~~~~~~) + g");
     check(r##"f(r#"a " b"#) + g"##, "f(~~~~~~~~~~) + g");
-    check(
-        r#"f(b"a", 'x', '\'', '"', b'"', 'é') g"#,
-        "f(~~~~, ~~~, ~~~~, ~~~, ~~~~, ~~~~) g",
-    );
-    check(
-        "fn f<'a>(x: &'a str) -> &'static str",
-        "fn f<'a>(x: &'a str) -> &'static str",
-    );
+    check(r#"f(b"a", 'x', '\'', '"', b'"', 'é') g"#, "f(~~~~, ~~~, ~~~~, ~~~, ~~~~, ~~~~) g");
+    check("fn f<'a>(x: &'a str) -> &'static str", "fn f<'a>(x: &'a str) -> &'static str");
     check("let bar = r; crab::x", "let bar = r; crab::x");
 }
 
 #[test]
 fn use_trees_are_written_out() {
     let check = |text: &str, expected: &[(usize, &str)]| {
-        let found: Vec<_> = paths_of(text)
-            .into_iter()
-            .map(|path| (path.line, path.text))
-            .collect();
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(line, text)| (*line, (*text).to_owned()))
-            .collect();
+        let found: Vec<_> = paths_of(text).into_iter().map(|path| (path.line, path.text)).collect();
+        let expected: Vec<_> = expected.iter().map(|(line, text)| (*line, (*text).to_owned())).collect();
         assert_eq!(found, expected, "the paths of {text}");
     };
     check("use crate::log::LogWriter;", &[(1, "crate::log::LogWriter")]);
     check(
         "pub use crate::{\n  log::{self, Opened as O},\n  kv::*,\n};\nfn f() { std::fs::read(x) }",
-        &[
-            (2, "crate::log::self"),
-            (2, "crate::log::Opened"),
-            (3, "crate::kv::*"),
-            (5, "std::fs::read"),
-        ],
+        &[(2, "crate::log::self"), (2, "crate::log::Opened"), (3, "crate::kv::*"), (5, "std::fs::read")],
     );
     check("use prost;", &[(1, "prost")]);
     check("let x: Vec<crate :: app::App> = y;", &[(1, "crate::app::App")]);
