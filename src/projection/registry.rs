@@ -243,7 +243,7 @@ impl Registry {
             floor = progress.floor.max(progress.as_of);
             before
                 .status
-                .closed("its definition has changed, it is built anew");
+                .stopped("its definition has changed, it is built anew");
             before.store.remove()?;
         }
         self.start(definition, version, floor, false)?;
@@ -312,7 +312,7 @@ impl Registry {
         }
         for version in &versions {
             self.stop_version(version);
-            version.status.stopped();
+            version.status.stopped("the node stops");
             version.store.close();
         }
     }
