@@ -234,7 +234,9 @@ impl Registry {
             self.stop_version(&before);
             let progress = before.status.progress();
             floor = progress.floor.max(progress.as_of);
-            before.status.closed("its definition has changed, it is built anew");
+            before
+                .status
+                .stopped("its definition has changed, it is built anew");
             before.store.remove()?;
         }
         self.start(definition, version, floor, false)?;
@@ -301,7 +303,7 @@ impl Registry {
         }
         for version in &versions {
             self.stop_version(version);
-            version.status.stopped();
+            version.status.stopped("the node stops");
             version.store.close();
         }
     }

@@ -67,7 +67,7 @@ pub struct Progress {
     pub built: bool,
     /// Why it stopped for good, where, and what to do.
     pub failure: Option<Arc<str>>,
-    /// The node stops: nothing changes any more.
+    /// Its follower has ended: nothing changes here any more.
     pub stopped: bool,
     /// What it is trying again at the moment, and why.
     pub trouble: Option<Arc<str>>,
@@ -158,9 +158,9 @@ impl Status {
         });
     }
 
-    /// The node stops, the file is closed.
-    pub(crate) fn stopped(&self) {
-        self.closed("the node stops");
+    /// The follower has ended and the file is closed, for this reason.
+    pub(crate) fn stopped(&self, reason: &str) {
+        self.closed(reason);
         self.progress.send_modify(|progress| progress.stopped = true);
     }
 
