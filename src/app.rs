@@ -164,6 +164,7 @@ impl Running {
     pub async fn stop(self) -> Result<(), AppError> {
         let Self { lifecycle, appender, head, committer, projections, definitions, .. } = self;
         let failure = lifecycle.failure();
+        tracing::info!("stopping");
         lifecycle.set(Phase::Stopping);
         lifecycle.stop().cancel();
         lifecycle.tasks().close();
@@ -179,7 +180,10 @@ impl Running {
             joined
         });
         match drained.await {
-            Ok(Ok(())) => failure.map_or(Ok(()), |reason| Err(AppError::Failed(reason))),
+            Ok(Ok(())) => {
+                tracing::info!("stopped");
+                failure.map_or(Ok(()), |reason| Err(AppError::Failed(reason)))
+            }
             _ => Err(AppError::Thread("the committer did not end as it should".into())),
         }
     }
@@ -223,14 +227,18 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         metrics,
     )?;
     let meta = Meta::open(&disk, &dir.join("meta.redb"))?;
-    let projections_config = RegistryConfig { dir: dir.join("projections"), dev: config.dev };
+    let projections_config = RegistryConfig {
+        dir: dir.join("projections"),
+        dev: config.dev,
+        memory_bytes: config.limits.memory_bytes / 2,
+    };
     let projections =
         Registry::open(Arc::clone(&disk), projections_config, meta, log.reader.clone(), head.clone())?;
     let projections = Arc::new(projections);
     let sources = config.projections.dir.iter().chain(&config.projections.paths).cloned().collect();
     let definitions = WatchDirectory::start(Arc::clone(&disk), sources, Arc::clone(&projections))
         .map_err(AppError::Watch)?;
-    let (appender, intake) = Appender::new();
+    let (appender, intake) = Appender::new((config.limits.memory_bytes / 8) as usize);
     let events = Events::new(log.reader, index, head);
     Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
 }

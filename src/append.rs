@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     event::{Event, EventId, Position, Revision, StreamId},
-    limits::{APPEND_QUEUE_BYTES_MAX, APPEND_QUEUE_REQUESTS_MAX, GROUP_BYTES_MAX},
+    limits::{APPEND_QUEUE_BYTES_MAX, APPEND_QUEUE_BYTES_MIN, APPEND_QUEUE_REQUESTS_MAX, GROUP_BYTES_MAX},
 };
 
 pub mod committer;
@@ -120,8 +120,10 @@ pub enum AppendError {
     #[error("{} of the request's conditions do not hold", .0.len())]
     ConditionsFailed(Vec<FailedExpectation>),
     /// Too much waits for the committer.
-    #[error("{queued_bytes} bytes of appends wait for the disk; at most {APPEND_QUEUE_BYTES_MAX} may")]
+    #[error("{queued_bytes} bytes of appends wait for the disk; at most {bytes_max} may")]
     QueueFull {
+        /// Bytes that may wait.
+        bytes_max: usize,
         /// Bytes that wait.
         queued_bytes: usize,
     },
@@ -147,9 +149,10 @@ pub type Answer = Result<Appended, AppendError>;
 pub struct Appender(Arc<Queue>);
 
 impl Appender {
-    /// An empty queue and the end from which its committer takes.
-    pub fn new() -> (Self, Intake) {
-        let queue = Arc::new(Queue::default());
+    /// An empty queue for at most so many bytes of requests, and the end from which its committer takes.
+    pub fn new(bytes_max: usize) -> (Self, Intake) {
+        let bytes_max = bytes_max.clamp(APPEND_QUEUE_BYTES_MIN, APPEND_QUEUE_BYTES_MAX);
+        let queue = Arc::new(Queue { bytes_max, state: Mutex::default(), changed: Condvar::new() });
         (Self(Arc::clone(&queue)), Intake(queue))
     }
 
@@ -161,8 +164,8 @@ impl Appender {
         if state.closed {
             return Err(AppendError::Stopping);
         }
-        if state.bytes + bytes > APPEND_QUEUE_BYTES_MAX || state.waiting.len() >= APPEND_QUEUE_REQUESTS_MAX {
-            return Err(AppendError::QueueFull { queued_bytes: state.bytes });
+        if state.bytes + bytes > self.0.bytes_max || state.waiting.len() >= APPEND_QUEUE_REQUESTS_MAX {
+            return Err(AppendError::QueueFull { bytes_max: self.0.bytes_max, queued_bytes: state.bytes });
         }
         state.bytes += bytes;
         state.waiting.push_back(Pending { request, bytes, reply });
@@ -256,8 +259,9 @@ pub(crate) struct Pending {
     pub(crate) reply: oneshot::Sender<Answer>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
+    bytes_max: usize,
     state: Mutex<QueueState>,
     changed: Condvar,
 }

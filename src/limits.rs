@@ -30,6 +30,8 @@ pub const JSON_DEPTH_MAX: usize = 100;
 
 /// Bytes of requests that may wait for the committer; beyond it appends are refused at once.
 pub const APPEND_QUEUE_BYTES_MAX: usize = 64 * MIB;
+/// Bytes of requests that may wait in any case: two of the largest.
+pub const APPEND_QUEUE_BYTES_MIN: usize = 2 * REQUEST_BYTES_MAX;
 /// Requests that may wait for the committer.
 pub const APPEND_QUEUE_REQUESTS_MAX: usize = 16_384;
 /// Requests of one append stream that may be unanswered.
@@ -147,10 +149,10 @@ pub const AT_LEAST_WAIT_MAX: Duration = Duration::from_secs(60);
 pub const SET_ASIDE_FILES_MAX: usize = 8;
 /// Bytes of redb's page cache for `meta.redb`.
 pub const META_CACHE_BYTES: usize = MIB;
-/// Bytes of redb's page cache for the file of one projection version.
-pub const PROJECTION_CACHE_BYTES: usize = 64 * MIB;
-/// Bytes of decoded documents that one projection version keeps beside its batch, as estimated.
-pub const DOCUMENT_CACHE_BYTES: usize = 16 * MIB;
+/// Bytes that one version may take for its file's pages, its documents and its batch.
+pub const VERSION_MEMORY_BYTES_MAX: u64 = 128 * MIB as u64;
+/// Bytes that one version needs to run at all.
+pub const VERSION_MEMORY_BYTES_MIN: u64 = 4 * MIB as u64;
 /// Events in one batch of a projection; also how many may be applied before a durable commit.
 pub const BATCH_EVENTS_MAX: u64 = 50_000;
 /// Bytes of changed documents in one batch of a projection, as estimated; also how many before a durable commit.

@@ -11,6 +11,7 @@ pub mod declarative;
 pub mod definition;
 pub mod entries;
 pub mod key;
+pub mod memory;
 pub mod offline;
 pub mod page;
 pub mod query;

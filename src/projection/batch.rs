@@ -12,7 +12,6 @@ use crate::{
     event::{Invalid, Position, RecordedEvent},
     json::{Json, Object},
     kv::{KvError, Persistence},
-    limits::DOCUMENT_CACHE_BYTES,
     projection::{
         declarative::{ApplyError, Change, Documents, StoreFailure, apply},
         entries,
@@ -78,13 +77,14 @@ impl std::fmt::Debug for OpenTables {
 impl Batch {
     /// An empty batch over a store that was opened with this state.
     pub fn new(store: Arc<Store>, state: State) -> Self {
+        let documents_bytes = store.memory().documents_bytes();
         Self {
             store,
             state,
             pending: HashMap::new(),
             pending_bytes: 0,
             events: 0,
-            cache: DocumentCache::new(DOCUMENT_CACHE_BYTES),
+            cache: DocumentCache::new(documents_bytes),
             file: None,
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     meta::{Meta, MetaError},
     projection::{
         definition::{Definition, DefinitionError},
+        memory::Budget,
         page::PageToken,
         query::{QueryError, ReadOptions, Reading, freshness},
         runner::{DurableTurn, Runner},
@@ -41,6 +42,8 @@ pub struct RegistryConfig {
     pub dir: PathBuf,
     /// A definition that changed in place is built anew instead of refused.
     pub dev: bool,
+    /// Bytes that all versions share.
+    pub memory_bytes: u64,
 }
 
 /// Why the registry did not open.
@@ -129,6 +132,7 @@ pub struct Registry {
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
     turn: DurableTurn,
+    memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
     /// Held while something is deployed.
@@ -174,6 +178,7 @@ impl Registry {
             .map_err(|error| RegistryError::Dir { dir: config.dir.clone(), error })?;
         let deployed = meta.deployed()?;
         let active = meta.active()?;
+        let memory = Budget::new(config.memory_bytes);
         let registry = Self {
             disk,
             config,
@@ -182,6 +187,7 @@ impl Registry {
             head_at_start: head.get(),
             head,
             turn: DurableTurn::default(),
+            memory,
             projections: RwLock::default(),
             problems: Mutex::default(),
             deploying: Mutex::default(),
@@ -234,9 +240,7 @@ impl Registry {
             self.stop_version(&before);
             let progress = before.status.progress();
             floor = progress.floor.max(progress.as_of);
-            before
-                .status
-                .stopped("its definition has changed, it is built anew");
+            before.status.stopped("its definition has changed, it is built anew");
             before.store.remove()?;
         }
         self.start(definition, version, floor, false)?;
@@ -345,7 +349,12 @@ impl Registry {
         deployed_before_start: bool,
     ) -> Result<(), DeployError> {
         let (name, number) = (definition.name().to_owned(), definition.version());
-        let store = Arc::new(Store::new(Arc::clone(&self.disk), &self.config.dir, Arc::new(definition)));
+        let store = Arc::new(Store::new(
+            Arc::clone(&self.disk),
+            &self.config.dir,
+            Arc::new(definition),
+            self.memory.take(),
+        ));
         let status = Arc::new(Status::new(floor, deployed_before_start));
         let stop = Stop::default();
         let mut runner = Runner::new(

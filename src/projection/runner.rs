@@ -169,9 +169,10 @@ impl Runner {
 
     /// Applies events up to `upto`, or until the batch is full or the stop is requested.
     fn fill(&self, batch: &mut Batch, upto: Position) -> Result<(), Trouble> {
+        let batch_bytes_max = self.store.memory().batch_bytes().min(BATCH_BYTES_MAX);
         while batch.cursor() < upto
             && batch.events() < BATCH_EVENTS_MAX
-            && batch.bytes() < BATCH_BYTES_MAX
+            && batch.bytes() < batch_bytes_max
             && !self.stop.is_requested()
         {
             let after = batch.cursor();

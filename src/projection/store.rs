@@ -22,8 +22,7 @@ use crate::{
     disk::Disk,
     event::Position,
     kv::{self, KvError, Persistence, SetAside},
-    limits::PROJECTION_CACHE_BYTES,
-    projection::{definition::Definition, state::State},
+    projection::{definition::Definition, memory::Share, state::State},
 };
 
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
@@ -41,6 +40,7 @@ pub struct Store {
     path: PathBuf,
     tables: Arc<Tables>,
     slot: RwLock<Option<Database>>,
+    memory: Share,
 }
 
 /// What the log says that a file must agree with.
@@ -92,9 +92,14 @@ impl Tables {
 
 impl Store {
     /// The file of a version in `dir`, closed.
-    pub fn new(disk: Arc<dyn Disk>, dir: &Path, definition: Arc<Definition>) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path, definition: Arc<Definition>, memory: Share) -> Self {
         let path = dir.join(format!("{}-v{}.redb", definition.name(), definition.version()));
-        Self { disk, path, tables: Arc::new(Tables::new(definition)), slot: RwLock::new(None) }
+        Self { disk, path, tables: Arc::new(Tables::new(definition)), slot: RwLock::new(None), memory }
+    }
+
+    /// The memory it may use.
+    pub const fn memory(&self) -> &Share {
+        &self.memory
     }
 
     /// The definition whose documents it holds.
@@ -110,7 +115,7 @@ impl Store {
     /// Opens the file, or a new one in place of one that does not fit, and gives its state.
     pub fn open(&self, log: &LogFacts<'_>) -> Result<(State, Option<SetAside>), KvError> {
         self.close();
-        let (database, damaged) = kv::open_or_replace(&*self.disk, &self.path, PROJECTION_CACHE_BYTES)?;
+        let (database, damaged) = kv::open_or_replace(&*self.disk, &self.path, self.memory.pages_bytes())?;
         let (database, state, unfit) = match self.check(&database, log) {
             Ok(Some(state)) => (database, state, None),
             Ok(None) => {
@@ -120,7 +125,7 @@ impl Store {
             Err(KvError::Damaged(reason)) => {
                 drop(database);
                 let aside = kv::set_aside(&*self.disk, &self.path, reason)?;
-                let (database, _) = kv::open_or_replace(&*self.disk, &self.path, PROJECTION_CACHE_BYTES)?;
+                let (database, _) = kv::open_or_replace(&*self.disk, &self.path, self.memory.pages_bytes())?;
                 let state = self.begin(&database, log)?;
                 (database, state, Some(aside))
             }

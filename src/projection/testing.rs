@@ -18,12 +18,18 @@ use crate::{
     projection::{
         content_hash::ContentHash,
         definition::Definition,
+        memory::{Budget, Share},
         registry::{Registry, RegistryConfig},
         runner::{DurableTurn, Runner},
         status::Status,
         store::Store,
     },
 };
+
+/// The memory of a version under test.
+pub(crate) fn share() -> Share {
+    Budget::new(1 << 26).take()
+}
 
 /// A definition with every kind of step: documents with indexes, sums, an event that fails on text.
 pub(crate) const DEFINITION: &str = r#"
@@ -111,7 +117,7 @@ impl Node {
     pub(crate) fn version(&self, source: &str) -> Driven {
         let projections = self.projections();
         self.disk.create_dir_all(&projections).expect("the directory is there");
-        let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)));
+        let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)), share());
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
         let runner = Runner::new(
             Arc::clone(&store),
@@ -126,7 +132,7 @@ impl Node {
 
     pub(crate) fn registry(&self, dev: bool) -> Registry {
         let meta = Meta::open(&self.disk, &self.data.join("meta.redb")).expect("meta.redb opens");
-        let config = RegistryConfig { dir: self.projections(), dev };
+        let config = RegistryConfig { dir: self.projections(), dev, memory_bytes: 1 << 28 };
         let (disk, reader) = (Arc::clone(&self.disk), self.reader.clone());
         Registry::open(disk, config, meta, reader, self.head.clone()).expect("the registry opens")
     }

@@ -11,14 +11,14 @@ use crate::{
         content_hash::ContentHash,
         entries::entries,
         store::{LogFacts, Snapshot, split_entry},
-        testing::{DEFINITION, definition, event},
+        testing::{DEFINITION, definition, event, share},
     },
 };
 
 fn open() -> (Arc<Store>, Batch) {
     let disk: Arc<dyn crate::disk::Disk> = Arc::new(SimDisk::new(1));
     disk.create_dir_all(Path::new("/p")).unwrap();
-    let store = Arc::new(Store::new(disk, Path::new("/p"), Arc::new(definition(DEFINITION))));
+    let store = Arc::new(Store::new(disk, Path::new("/p"), Arc::new(definition(DEFINITION)), share()));
     let facts = LogFacts { log_id: uuid::Uuid::from_u128(9), head: Position::ZERO, epoch_at: &|_| 1 };
     let (state, set_aside) = store.open(&facts).unwrap();
     assert_eq!(set_aside, None);
