@@ -264,10 +264,25 @@ fn campaign(seeds: Range<u64>, sabotage: Option<Sabotage>) -> Result<Histogram, 
     Ok(total)
 }
 
+/// From `TEST_SEED` (0) on, `TEST_SEEDS` many (1,000); and whether they are enough to have seen everything happen.
+#[expect(clippy::disallowed_methods, reason = "tests take their size from the environment")]
+fn seeds_to_run() -> (Range<u64>, bool) {
+    let number = |name, default| {
+        std::env::var(name)
+            .map_or(default, |text| text.parse().expect("TEST_SEED and TEST_SEEDS are numbers"))
+    };
+    let (first, count) = (number("TEST_SEED", 0), number("TEST_SEEDS", 1_000));
+    (first..first + count, count >= 1_000)
+}
+
 #[test]
 fn the_log_keeps_its_promises_through_crashes() {
-    let histogram = campaign(0..1_000, None).unwrap_or_else(|(seed, what)| panic!("seed {seed}: {what}"));
+    let (seeds, whole) = seeds_to_run();
+    let histogram = campaign(seeds, None).unwrap_or_else(|(seed, what)| panic!("seed {seed}: {what}"));
     println!("{histogram:#?}");
+    if !whole {
+        return;
+    }
     for what in [
         "append failed",
         "kill",
