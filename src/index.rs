@@ -117,13 +117,23 @@ pub struct Found {
 impl Index {
     /// Opens the index in `dir` for the log that `reader` reads; the reader must show all of the log that is durable.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, reader: &LogReader) -> Result<Self, IndexError> {
+        Self::open_configured(disk, dir, reader, IndexConfig::default())
+    }
+
+    /// As `open`, with sizes and threads of one's own.
+    pub fn open_configured(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        reader: &LogReader,
+        config: IndexConfig,
+    ) -> Result<Self, IndexError> {
         let log = LogView {
             log_id: reader.log_id(),
             first: reader.first_position(),
             head: reader.head(),
             scan: scan_of(reader.clone()),
         };
-        Self::open_with(disk, dir, log, IndexConfig::default())
+        Self::open_with(disk, dir, log, config)
     }
 
     /// Opens the index in `dir` and catches up with the log: what is missing or damaged is built from it, what is ahead of

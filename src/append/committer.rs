@@ -45,6 +45,8 @@ pub struct Committer {
     state: State,
     head: Head,
     metrics: Arc<Metrics>,
+    /// A group was written since the mark was last synced alone.
+    mark_pending: bool,
 }
 
 /// What requests are judged against, and the clock that never goes back.
@@ -72,22 +74,30 @@ impl Committer {
             None => i64::MIN,
         };
         let state = State { reader, index, clock, recorded_at_unix_nanos };
-        Ok(Self { writer, state, head, metrics })
+        Ok(Self { writer, state, head, metrics, mark_pending: false })
     }
 
     /// Commits until the intake closes and is empty; then the last mark is durable.
     pub fn run(mut self, intake: &Intake) -> Result<(), CommitterError> {
-        let mut mark_pending = false;
-        loop {
-            match intake.take(mark_pending.then_some(MARK_IDLE_MAX)) {
-                Taken::Batch(batch) => mark_pending |= self.commit(batch)?,
-                Taken::Idle => {
-                    self.writer.sync_mark()?;
-                    mark_pending = false;
-                }
-                Taken::Closed => return Ok(self.writer.sync_mark()?),
+        while self.step(intake)? {}
+        Ok(())
+    }
+
+    /// Waits for requests and commits one group of them, or writes the mark when none come for a while. `false`: the
+    /// intake is closed and empty.
+    pub fn step(&mut self, intake: &Intake) -> Result<bool, CommitterError> {
+        match intake.take(self.mark_pending.then_some(MARK_IDLE_MAX)) {
+            Taken::Batch(batch) => self.mark_pending |= self.commit(batch)?,
+            Taken::Idle => {
+                self.writer.sync_mark()?;
+                self.mark_pending = false;
+            }
+            Taken::Closed => {
+                self.writer.sync_mark()?;
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// One batch: judge, write, sync, index, move the head, answer. Whether anything was written.
