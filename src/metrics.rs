@@ -84,13 +84,10 @@ impl Metrics {
         }
     }
 
-    /// Counts one batch of the committer.
-    pub fn observe_batch(&self, requests: usize, events: usize) {
-        self.append_requests.with_label_values(&["judged"]).inc_by(requests as u64);
-        if events > 0 {
-            self.groups.inc();
-            self.appended_events.inc_by(events as u64);
-        }
+    /// Counts one group that is durable.
+    pub fn observe_group(&self, events: usize) {
+        self.groups.inc();
+        self.appended_events.inc_by(events as u64);
     }
 
     /// The page in Prometheus' text format.
@@ -139,7 +136,7 @@ mod tests {
     #[test]
     fn the_page_names_what_was_counted() {
         let metrics = Metrics::new();
-        metrics.observe_batch(2, 3);
+        metrics.observe_group(3);
         metrics.head_position.set(3);
         let page = metrics.render();
         assert!(page.contains("outrigger_appended_events_total 3"), "{page}");

@@ -112,7 +112,6 @@ impl Committer {
         let mut group = Group::after(self.writer.head());
         let judge = |pending: Pending| (pending.reply, self.state.judge(&pending.request, &mut group));
         let answers: Vec<_> = batch.into_iter().map(judge).collect();
-        self.metrics.observe_batch(answers.len(), group.events.len());
         let Err(error) = self.write(&group) else {
             for (reply, answer) in answers {
                 send(reply, answer);
@@ -143,6 +142,7 @@ impl Committer {
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.state.index.apply(&group.events)?;
         self.head.advance(appended.last);
+        self.metrics.observe_group(group.events.len());
         Ok(())
     }
 }

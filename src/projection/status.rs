@@ -176,6 +176,8 @@ impl Status {
 
 /// Over how long a rate is taken.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// The shortest time that a rate is taken over.
+const RATE_SPAN_MIN: Duration = Duration::from_secs(1);
 /// Commits closer than this share one entry, which bounds their number.
 const RATE_GRAIN: Duration = Duration::from_millis(100);
 
@@ -195,9 +197,12 @@ impl Rate {
     }
 
     fn per_second(&self, now: Instant) -> f64 {
-        let recent = self.0.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= RATE_WINDOW);
-        let events: u64 = recent.map(|(_, count)| count).sum();
-        events as f64 / RATE_WINDOW.as_secs_f64()
+        let age = |at: &Instant| now.saturating_duration_since(*at);
+        let recent: Vec<_> = self.0.iter().filter(|(at, _)| age(at) <= RATE_WINDOW).collect();
+        let events: u64 = recent.iter().map(|(_, count)| count).sum();
+        // A version that began a moment ago is not slow: the time it had counts, but at least a second.
+        let span = recent.first().map_or(RATE_WINDOW, |(at, _)| age(at).max(RATE_SPAN_MIN));
+        events as f64 / span.as_secs_f64()
     }
 }
 
