@@ -114,7 +114,10 @@ impl Story {
     fn round(&mut self) -> Result<(), String> {
         let mut node = match self.open() {
             Ok(node) => node,
-            Err(_) if self.disk.is_crashed() => return Ok(self.count("crashes while opening")),
+            Err(_) if self.disk.is_crashed() => {
+                self.count("crashes while opening");
+                return Ok(());
+            }
             Err(error) => return Err(format!("the node does not open: {error}")),
         };
         match self.check(&node.reader) {
@@ -133,7 +136,10 @@ impl Story {
             match stepped {
                 Ok(_) => {}
                 Err(CommitterError::Damaged(error)) => return Err(error.to_string()),
-                Err(_) if self.disk.is_crashed() => return Ok(self.count("crashes while appending")),
+                Err(_) if self.disk.is_crashed() => {
+                    self.count("crashes while appending");
+                    return Ok(());
+                }
                 Err(error) => return Err(format!("the committer: {error}")),
             }
             if self.below(2) == 0 && node.index.step().is_err() && !self.disk.is_crashed() {
@@ -265,17 +271,17 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-fn seeds() -> u64 {
-    let asked = std::env::var("TEST_SEEDS").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or(400)
+/// A number from outside, which sizes a campaign.
+#[expect(clippy::disallowed_methods, reason = "a campaign is sized from outside")]
+fn asked(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a campaign is sized from outside")]
 fn answers_hold_over_crashes_at_any_operation() {
-    let first = std::env::var("TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let (first, seeds) = (asked("TEST_SEED", 1), asked("TEST_SEEDS", 400));
     let mut histogram: BTreeMap<&'static str, u64> = BTreeMap::new();
-    for seed in first..first + seeds() {
+    for seed in first..first + seeds {
         let story = Story::new(seed, None).run().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         for (what, count) in story {
             *histogram.entry(what).or_default() += count;
@@ -285,7 +291,7 @@ fn answers_hold_over_crashes_at_any_operation() {
     let kinds = ["appended", "already applied", "conditions failed", "partly applied", "outcome unknown"];
     for what in kinds.iter().chain(&["crashes while opening", "crashes while appending"]) {
         assert!(
-            seeds() < 400 || histogram.get(what).is_some_and(|count| *count >= 50),
+            seeds < 400 || histogram.get(what).is_some_and(|count| *count >= 50),
             "{what}: {histogram:?}"
         );
     }
