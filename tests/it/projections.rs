@@ -144,3 +144,23 @@ async fn a_restarted_node_serves_the_same_documents_also_without_the_files() {
     assert_eq!(count(&node, None, None).await, 210);
     assert_eq!(versions(&node).await.remove(0).content_hash, hash);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_answers_every_key_from_one_snapshot() {
+    let files = tempfile::tempdir().unwrap();
+    write(files.path(), "v1.yaml", V1);
+    let node = Node::start(&[files.path().to_owned()]).await;
+    let at_least = add(&node, 7).await;
+    let mut request = v1::BatchGetRequest {
+        projection: "counts".into(),
+        collection: "counts".into(),
+        keys: vec![text_key("none"), text_key("a")],
+        options: Some(v1::ReadOptions { at_least, ..Default::default() }),
+    };
+    let answer = node.query().batch_get(request.clone()).await.unwrap().into_inner();
+    assert_eq!(answer.context.unwrap().as_of, 1);
+    assert_eq!(answer.results[0].document, None);
+    assert_eq!(answer.results[1].document.as_ref().unwrap().value, r#"{"n":7}"#);
+    request.keys = (0..1_001).map(|n| text_key(&n.to_string())).collect();
+    check_refused(node.query().batch_get(request).await, Code::InvalidArgument, "LIMIT_EXCEEDED", "keys");
+}
