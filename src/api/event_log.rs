@@ -165,6 +165,13 @@ impl event_log_server::EventLog for EventLog {
         }))
     }
 
+    async fn get_tracking(
+        &self,
+        _request: Request<v1::GetTrackingRequest>,
+    ) -> Result<Response<v1::GetTrackingResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
     async fn list_streams(
         &self,
         request: Request<v1::ListStreamsRequest>,

@@ -104,6 +104,8 @@ fn request(args: &AppendArgs) -> Result<AppendRequest, CliError> {
         events: vec![event],
         expected_revisions: expected.map(expectation).into_iter().collect(),
         skip_existing: false,
+        fail_if_events_match: Vec::new(),
+        tracking: None,
     })
 }
 

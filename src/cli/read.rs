@@ -41,6 +41,7 @@ impl FilterArgs {
             types: self.types.clone(),
             tags: self.tags.clone(),
             include_system: self.system,
+            query: None,
         }
     }
 }
@@ -116,6 +117,7 @@ pub async fn read(session: &Session, args: &ReadArgs) -> Result<(), CliError> {
         limit: args.limit,
         backwards: args.backwards,
         filter: Some(args.filter.filter()),
+        after_token: None,
     };
     let mut batches = client.read(request).await?.into_inner();
     let mut out = Out::standard();
@@ -129,7 +131,7 @@ pub async fn read(session: &Session, args: &ReadArgs) -> Result<(), CliError> {
 /// Runs `subscribe` until it is interrupted.
 pub async fn subscribe(session: &Session, args: &SubscribeArgs) -> Result<(), CliError> {
     let mut client = session.node.event_log().await?;
-    let request = SubscribeRequest { after: args.after, filter: Some(args.filter.filter()) };
+    let request = SubscribeRequest { after: args.after, filter: Some(args.filter.filter()), after_token: None };
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.map_err(|error| CliError::failed(format!("cannot listen for Ctrl-C: {error}")))

@@ -219,7 +219,7 @@ async fn killed_ten_times_in_the_middle_of_a_load_it_gives_the_same_answers() {
         let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * share / 255;
         let stop_at = heads.last().copied().unwrap_or(0).max((round - 1) * share) + random;
         let mut log = v1::event_log_client::EventLogClient::new(process.channel().await);
-        let request = v1::SubscribeRequest { after: Some(0), filter: None };
+        let request = v1::SubscribeRequest { after: Some(0), ..Default::default() };
         let mut events = log.subscribe(request).await.unwrap().into_inner();
         let mut last = 0;
         while last < stop_at.min(80_491) {

@@ -176,7 +176,7 @@ async fn bad_reads_are_refused() {
     let filter = Some(v1::EventFilter { types: vec!["a b".into()], ..Default::default() });
     let request = v1::ReadRequest { filter, ..Default::default() };
     check_refused(read(request).await, INVALID, "INVALID_TYPE", "filter.types[0]");
-    let request = v1::SubscribeRequest { after: Some(2), filter: None };
+    let request = v1::SubscribeRequest { after: Some(2), ..Default::default() };
     check_refused(node.log().subscribe(request).await, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after");
     let by = |by| v1::GetEventRequest { by };
     check_refused(node.log().get_event(by(None)).await, INVALID, "MISSING_FIELD", "by");

@@ -157,7 +157,7 @@ pub(crate) fn event(event_type: &str, stream: &str, data: &str) -> v1::NewEvent 
 }
 
 pub(crate) fn append(events: Vec<v1::NewEvent>) -> v1::AppendRequest {
-    v1::AppendRequest { events, expected_revisions: Vec::new(), skip_existing: false }
+    v1::AppendRequest { events, ..Default::default() }
 }
 
 pub(crate) fn text_key(text: &str) -> v1::Key {

@@ -231,6 +231,8 @@ fn request(events: &[Event]) -> AppendRequest {
         events: events.iter().map(new_event).collect(),
         expected_revisions: Vec::new(),
         skip_existing: true,
+        fail_if_events_match: Vec::new(),
+        tracking: None,
     }
 }
 
