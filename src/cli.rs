@@ -24,6 +24,7 @@ use self::{
     output::{Format, print_lines},
     read::{ReadArgs, StreamsArgs, SubscribeArgs},
     serve::ServeArgs,
+    verify::VerifyArgs,
 };
 use crate::{
     config::{Config, Environment, Telemetry},
@@ -44,6 +45,7 @@ pub mod render;
 pub mod serve;
 pub mod settings;
 pub mod text;
+pub mod verify;
 
 /// A sidecar datastore: an event log, and documents projected from it, for one service.
 #[derive(Debug, Parser)]
@@ -110,6 +112,9 @@ enum Command {
     /// What is deployed; checking and testing definitions
     #[command(subcommand)]
     Projection(ProjectionCommand),
+    /// Check a whole data directory, offline and without changing it
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(VerifyArgs),
     /// Check or print the settings that `serve` would run with
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -239,6 +244,7 @@ impl Invocation {
             Command::Projection(ProjectionCommand::Show { name }) => wait(projection::show(session, &name)),
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),
+            Command::Verify(args) => verify::run(&args, session.output),
             Command::Config(ConfigCommand::Check(args)) => {
                 settings::check(crate::config::load(&args.flags(), &self.environment, &RealDisk))
             }

@@ -35,6 +35,7 @@ mod run;
 mod state;
 mod streams;
 mod terms;
+mod verify;
 mod worker;
 mod writer;
 
@@ -44,6 +45,7 @@ mod tests;
 pub use error::IndexError;
 use state::State;
 pub use state::{IndexConfig, IndexStatus, LogView, Scan};
+pub use verify::{IndexVerified, IndexVerifier, RunState, RunVerified};
 
 /// The index. Shared through `Arc`: one committer applies, any number of readers ask.
 #[derive(Debug)]

@@ -69,3 +69,4 @@ pub mod meta;
 pub mod metrics;
 pub mod projection;
 pub mod telemetry;
+pub mod verify;

@@ -53,6 +53,16 @@ pub const LOG_READ_RECORDS_MAX: usize = 16_384;
 /// Bytes of the log's manifest; it grows by 24 for every opening that wrote events.
 pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 
+/// Damaged places of one kind that a verification lists; further ones are counted.
+pub const VERIFY_FINDINGS_MAX: usize = 1_000;
+/// Streams whose revisions a verification follows; those that come later are not checked for density.
+pub const VERIFY_STREAMS_MAX: usize = 2_000_000;
+
+/// Bytes of redb's page cache for a file that is verified.
+pub const VERIFY_CACHE_BYTES: usize = 16 * MIB;
+/// Bytes that redb's own recovery of a file may take in memory while the file is verified.
+pub const VERIFY_OVERLAY_BYTES_MAX: u64 = 256 * MIB as u64;
+
 /// Events in one message of a read or subscription.
 pub const READ_BATCH_EVENTS_MAX: usize = 1_000;
 /// Bytes of events in one message of a read or subscription; one event may exceed it alone.

@@ -28,10 +28,10 @@ pub(super) struct Run {
     header: Header,
     checksum_seed: u32,
     /// The first id of each block of ids.
-    id_fences: Vec<[u8; 16]>,
-    id_filter: KeyFilter,
-    term_fences: Fences,
-    term_filter: KeyFilter,
+    pub(super) id_fences: Vec<[u8; 16]>,
+    pub(super) id_filter: KeyFilter,
+    pub(super) term_fences: Fences,
+    pub(super) term_filter: KeyFilter,
     damaged: AtomicBool,
 }
 

@@ -147,6 +147,12 @@ impl Mark {
         file.write_all_at(&self.encode(seed, first), at).map_err(LogError::io("write", path))
     }
 
+    /// Writes the mark and nothing into the other slot. Durable with the file's next sync.
+    pub(crate) fn write_alone(&self, file: &dyn File, seed: Seed, first: Position) -> std::io::Result<()> {
+        file.write_all_at(&[0; MARK_BYTES], slot((self.sequence + 1) % 2))?;
+        file.write_all_at(&self.encode(seed, first), slot(self.sequence % 2))
+    }
+
     /// The newest mark of a segment; `None` if neither slot holds one.
     pub(crate) fn read(
         file: &dyn File,

@@ -18,3 +18,4 @@ mod read_your_writes;
 mod startup;
 mod support;
 mod tidy;
+mod verify;

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["meta"],
     &["append", "events"],
     &["projection"],
+    &["verify"],
     &["api", "http"],
     &["config"],
     &["telemetry"],

@@ -1,0 +1,132 @@
+//! `outrigger verify` and `outrigger repair` on the directory of a real node that has stopped.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use outrigger::api::proto::v1::event_log_client::EventLogClient;
+use serde_json::Value;
+
+use crate::support::{Process, airport, append, binary, event};
+
+/// A directory of a node that took this many events and stopped.
+async fn data(events: u64) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(dir.path(), &airport());
+    let mut log = EventLogClient::new(process.channel().await);
+    for number in 0..events {
+        let event = event("flight.noted", &format!("s-{}", number % 3), &format!("{{\"n\":{number}}}"));
+        log.append(append(vec![event])).await.unwrap();
+    }
+    process.terminate();
+    dir
+}
+
+fn run(words: &[&str], dir: &Path) -> Output {
+    Command::new(binary()).args(words).arg("--data-dir").arg(dir).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// All files below a directory.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+fn segment(dir: &Path) -> PathBuf {
+    dir.join("log/00000000000000000001.log")
+}
+
+/// Turns over a bit of the first place behind the head that holds this text.
+fn flip(path: &Path, text: &[u8]) -> u64 {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+    at as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_directory_is_told_and_left_as_it_is() {
+    let dir = data(20).await;
+    let before = files(dir.path());
+    let table = run(&["verify"], dir.path());
+    assert_eq!(table.status.code(), Some(0), "{}", stderr(&table));
+    assert!(String::from_utf8_lossy(&table.stdout).contains("sound"));
+    let report = json(&run(&["verify", "--output", "json"], dir.path()));
+    assert_eq!(
+        (&report["sound"], &report["head"], &report["records"]),
+        (&true.into(), &20.into(), &20.into())
+    );
+    assert_eq!(report["findings"].as_array().unwrap().len(), 0, "{report}");
+    assert!(files(dir.path()) == before, "verify changed a file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_in_use_and_one_without_a_log_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(dir.path(), &[]);
+    let refused = run(&["verify"], dir.path());
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains(&format!("in use by process {}", process.child.id())));
+    let empty = tempfile::tempdir().unwrap();
+    let refused = run(&["verify"], empty.path());
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("holds no log"), "{}", stderr(&refused));
+    assert!(files(empty.path()).is_empty());
+    let usage = Command::new(binary()).arg("verify").output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_names_segment_offset_and_positions() {
+    let dir = data(20).await;
+    flip(&segment(dir.path()), b"{\"n\":7}");
+    let output = run(&["verify"], dir.path());
+    assert_eq!(output.status.code(), Some(1));
+    let error = stderr(&output);
+    for expected in
+        ["00000000000000000001.log at offset ", "position 8", "outrigger repair --cut-from 8 --lose 13"]
+    {
+        assert!(error.contains(expected), "expected {expected:?} in {error}");
+    }
+    let start = Command::new(binary())
+        .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(start.status.code(), Some(1));
+    assert!(stderr(&start).contains("outrigger verify") && stderr(&start).contains("outrigger repair"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_projection_is_told_from_a_damaged_log() {
+    let dir = data(20).await;
+    let file = fs::read_dir(dir.path().join("projections")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[2] ^= 4;
+    fs::write(&file, bytes).unwrap();
+    let output = run(&["verify", "--output", "json"], dir.path());
+    assert_eq!(output.status.code(), Some(1));
+    let findings = json(&output)["findings"].clone();
+    assert_eq!(findings.as_array().unwrap().len(), 1, "{findings}");
+    assert_eq!((&findings[0]["part"], &findings[0]["rebuildable"]), (&"projection".into(), &true.into()));
+}
