@@ -23,6 +23,7 @@ use self::{
     offline::TestArgs,
     output::{Format, print_lines},
     read::{ReadArgs, StreamsArgs, SubscribeArgs},
+    repair::RepairArgs,
     serve::ServeArgs,
     verify::VerifyArgs,
 };
@@ -42,6 +43,7 @@ pub mod output;
 pub mod projection;
 pub mod read;
 pub mod render;
+pub mod repair;
 pub mod serve;
 pub mod settings;
 pub mod text;
@@ -115,6 +117,9 @@ enum Command {
     /// Check a whole data directory, offline and without changing it
     #[command(after_help = verify::EXAMPLES)]
     Verify(VerifyArgs),
+    /// Repair a damaged data directory, offline, by explicit flags only
+    #[command(after_help = repair::EXAMPLES)]
+    Repair(RepairArgs),
     /// Check or print the settings that `serve` would run with
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -245,6 +250,7 @@ impl Invocation {
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),
             Command::Verify(args) => verify::run(&args, session.output),
+            Command::Repair(args) => repair::run(&args, session.output),
             Command::Config(ConfigCommand::Check(args)) => {
                 settings::check(crate::config::load(&args.flags(), &self.environment, &RealDisk))
             }

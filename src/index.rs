@@ -45,7 +45,7 @@ mod tests;
 pub use error::IndexError;
 use state::State;
 pub use state::{IndexConfig, IndexStatus, LogView, Scan};
-pub use verify::{IndexVerified, IndexVerifier, RunState, RunVerified};
+pub use verify::{IndexVerified, IndexVerifier, RunState, RunVerified, remove_index};
 
 /// The index. Shared through `Arc`: one committer applies, any number of readers ask.
 #[derive(Debug)]

@@ -137,13 +137,23 @@ pub fn verify(
     told: &mut dyn FnMut(Progress),
 ) -> Result<Report, VerifyError> {
     let inspector = LogInspector::open(Arc::clone(disk), &dir.log())?;
+    verify_held(&**disk, dir, &inspector, told)
+}
+
+/// As `verify`, of a log whose lock is held already.
+pub fn verify_held(
+    disk: &dyn Disk,
+    dir: &DataDir,
+    inspector: &LogInspector,
+    told: &mut dyn FnMut(Progress),
+) -> Result<Report, VerifyError> {
     let bytes_total = [dir.index(), dir.projections()]
         .iter()
-        .map(|dir| bytes_of(&**disk, dir))
+        .map(|dir| bytes_of(disk, dir))
         .sum::<Result<u64, VerifyError>>()?
         + inspector.bytes();
     let mut progress = Progress { bytes: 0, bytes_total, events: 0 };
-    let mut index = IndexVerifier::open(&**disk, &dir.index(), inspector.log_id(), &mut |bytes| {
+    let mut index = IndexVerifier::open(disk, &dir.index(), inspector.log_id(), &mut |bytes| {
         progress.bytes += bytes;
         told(progress);
     })?;
@@ -163,7 +173,7 @@ pub fn verify(
         told(progress);
     })?;
     let index = index.finish(inspector.first_position(), log.head);
-    let files = files(&**disk, dir, &inspector, log.head)?;
+    let files = files(disk, dir, inspector, log.head)?;
     Ok(Report {
         dir: dir.clone(),
         node: inspector.node().to_owned(),

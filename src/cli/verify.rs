@@ -12,6 +12,7 @@ use super::{
 use crate::{
     disk::{Disk, real::RealDisk},
     index::RunState,
+    log::LogInspector,
     verify::{self, DataDir, Finding, Part, Report},
 };
 
@@ -46,9 +47,10 @@ pub fn run(args: &VerifyArgs, format: Format) -> Result<(), CliError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let dir = DataDir::new(&args.data_dir);
     let began = Instant::now();
-    let report = look(&disk, &dir)?;
+    let inspector = LogInspector::open(Arc::clone(&disk), &dir.log()).map_err(failed)?;
+    let report = look(&*disk, &dir, &inspector)?;
     let seconds = began.elapsed().as_secs_f64().max(0.001);
-    print(&report, seconds, format)?;
+    print(&report, Some(seconds), format)?;
     match report.findings().first() {
         None => Ok(()),
         Some(first) => Err(CliError::failed(in_words(first, report.findings().len()))),
@@ -56,15 +58,20 @@ pub fn run(args: &VerifyArgs, format: Format) -> Result<(), CliError> {
 }
 
 /// Verifies with progress on stderr.
-pub fn look(disk: &Arc<dyn Disk>, dir: &DataDir) -> Result<Report, CliError> {
+pub fn look(disk: &dyn Disk, dir: &DataDir, inspector: &LogInspector) -> Result<Report, CliError> {
     let mut progress = Progress::new();
-    let report = verify::verify(disk, dir, &mut |told| progress.update(told));
+    let report = verify::verify_held(disk, dir, inspector, &mut |told| progress.update(told));
     progress.finish();
-    report.map_err(|error| CliError::failed(error.to_string()))
+    report.map_err(failed)
 }
 
-/// Prints a report.
-pub fn print(report: &Report, seconds: f64, format: Format) -> Result<(), CliError> {
+/// Any error of looking at a log.
+pub fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::failed(error.to_string())
+}
+
+/// Prints a report, and how fast it was made.
+pub fn print(report: &Report, seconds: Option<f64>, format: Format) -> Result<(), CliError> {
     let mut out = Out::standard();
     match format {
         Format::Json => out.line(&to_line(&json::report(report, seconds)))?,
@@ -80,7 +87,7 @@ pub fn print(report: &Report, seconds: f64, format: Format) -> Result<(), CliErr
     out.flush()
 }
 
-fn summary(out: &mut Out, report: &Report, seconds: f64) -> Result<(), CliError> {
+fn summary(out: &mut Out, report: &Report, seconds: Option<f64>) -> Result<(), CliError> {
     let log = &report.log;
     out.line(&format!("node       {}", report.node))?;
     let epochs = report.epochs.len();
@@ -102,6 +109,9 @@ fn summary(out: &mut Out, report: &Report, seconds: f64) -> Result<(), CliError>
     let projections = report.files.iter().filter(|file| file.part == Part::Projection);
     let good = projections.clone().filter(|file| file.state.is_ok()).count();
     out.line(&format!("files      {} projections, {good} of them good", projections.count()))?;
+    let Some(seconds) = seconds else {
+        return Ok(());
+    };
     let mib = report.bytes as f64 / f64::from(1 << 20);
     let rate = (log.records as f64 / seconds) as u64;
     out.line(&format!(

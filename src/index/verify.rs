@@ -197,6 +197,22 @@ impl IndexVerifier {
     }
 }
 
+/// Removes all files of an index; the next start builds them from the log. Gives how many there were. Killed in the
+/// middle, the files that are left are whole ones, and what they do not cover is built too.
+pub fn remove_index(disk: &dyn Disk, dir: &Path) -> Result<usize, IndexError> {
+    let names = match disk.list(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(IndexError::io("list", dir)(error)),
+    };
+    for name in &names {
+        let path = dir.join(name);
+        disk.remove_file(&path).map_err(IndexError::io("remove", &path))?;
+    }
+    disk.sync_dir(dir).map_err(IndexError::io("sync", dir))?;
+    Ok(names.len())
+}
+
 /// What the log says about one event.
 fn sums_of(seed: u64, recorded: &RecordedEvent) -> Sums {
     let (event, position) = (&recorded.event, recorded.position.get());

@@ -196,6 +196,16 @@ impl LogInspection {
         })
     }
 
+    /// Whether headers can be written anew.
+    pub fn can_restore_headers(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
+    /// Whether marks can be written anew.
+    pub fn can_restore_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
     fn push(&mut self, damage: Damage) {
         if self.damage.len() < VERIFY_FINDINGS_MAX {
             self.damage.push(damage);

@@ -107,6 +107,11 @@ impl Report {
         Some(format!("--cut-from {first} --lose {}", last.get() - first.get() + 1))
     }
 
+    /// Whether files of record offsets can be made anew.
+    pub fn has_damaged_offsets(&self) -> bool {
+        self.log.damage.iter().any(|damage| damage.kind == DamageKind::Offsets)
+    }
+
     fn of_log(&self, damage: &Damage) -> Finding {
         let cut = || match self.cut_flags() {
             Some(flags) => format!("put the file back from a copy, or: outrigger repair {flags}"),

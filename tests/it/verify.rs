@@ -130,3 +130,73 @@ async fn a_damaged_projection_is_told_from_a_damaged_log() {
     assert_eq!(findings.as_array().unwrap().len(), 1, "{findings}");
     assert_eq!((&findings[0]["part"], &findings[0]["rebuildable"]), (&"projection".into(), &true.into()));
 }
+
+async fn appended(dir: &Path) -> u64 {
+    let mut process = Process::start(dir, &airport());
+    let mut log = EventLogClient::new(process.channel().await);
+    let event = event("flight.noted", "s-0", "{\"again\":true}");
+    let answer = log.append(append(vec![event])).await.unwrap().into_inner();
+    process.terminate();
+    answer.events[0].position
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_needs_the_right_numbers_and_keeps_everything_in_quarantine() {
+    let dir = data(20).await;
+    let bytes = fs::read(segment(dir.path())).unwrap();
+    flip(&segment(dir.path()), b"{\"n\":7}");
+    let before = files(dir.path());
+    for (flags, code, expected) in [
+        (&[][..], 1, "name the flags"),
+        (&["--restore-mark"], 1, "nothing to do"),
+        (&["--cut-from", "8", "--lose", "12"], 1, "--cut-from 8 --lose 13"),
+        (&["--cut-from", "8"], 2, "--lose"),
+        (&["--cut-from", "8", "--lose", "13", "--dry-run"], 0, ""),
+    ] {
+        let output = run(&[&["repair"], flags].concat(), dir.path());
+        assert_eq!(output.status.code(), Some(code), "{flags:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{flags:?}: {}", stderr(&output));
+        let after = files(dir.path());
+        let changed = |(path, bytes): &(&PathBuf, &Vec<u8>)| {
+            !path.ends_with("LOCK") && before.get(*path) != Some(bytes)
+        };
+        assert_eq!(
+            after.iter().filter(changed).map(|(path, _)| path).collect::<Vec<_>>(),
+            Vec::<&PathBuf>::new()
+        );
+    }
+    let cut = ["repair", "--cut-from", "8", "--lose", "13", "--output", "json"];
+    let output = run(&cut, dir.path());
+    // The projections are ahead of the log now, and are rebuilt by the next start.
+    let done = json(&output);
+    assert_eq!(done["actions"][0]["action"], "cut", "{done} {}", stderr(&output));
+    let kept = fs::read(done["actions"][0]["files"][0].as_str().unwrap()).unwrap();
+    assert!(kept.windows(8).any(|window| window == b"{\"n\":19}"), "the last event is in quarantine");
+    assert!(bytes.len() > kept.len());
+    assert_eq!(appended(dir.path()).await, 8, "positions go on where the log was cut");
+    let output = run(&["verify", "--output", "json"], dir.path());
+    let report = json(&output);
+    assert_eq!((&report["sound"], &report["head"]), (&true.into(), &8.into()), "{report}");
+    let counters: Vec<u64> =
+        report["epochs"].as_array().unwrap().iter().map(|epoch| epoch["counter"].as_u64().unwrap()).collect();
+    assert_eq!(counters, [1, 3], "1 wrote positions 1 to 7, 2 is the cut, 3 wrote position 8");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_marks_and_headers_are_written_anew() {
+    let dir = data(20).await;
+    for (at, flag) in [(0, "--restore-header"), (4_096, "--restore-mark")] {
+        let mut bytes = fs::read(segment(dir.path())).unwrap();
+        bytes[at..at + 64].fill(0xAA);
+        if at > 0 {
+            bytes[8_192..8_192 + 64].fill(0xAA);
+        }
+        fs::write(segment(dir.path()), bytes).unwrap();
+        let found = run(&["verify"], dir.path());
+        assert!(stderr(&found).contains(flag), "{}", stderr(&found));
+        let output = run(&["repair", flag], dir.path());
+        assert_eq!(output.status.code(), Some(0), "{flag}: {}", stderr(&output));
+        assert_eq!(run(&["verify"], dir.path()).status.code(), Some(0));
+    }
+    assert_eq!(appended(dir.path()).await, 21);
+}

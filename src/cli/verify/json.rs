@@ -32,7 +32,7 @@ struct ReportLine {
     left_over: Vec<String>,
     events_unfollowed: u64,
     bytes_read: u64,
-    seconds: f64,
+    seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,7 +80,7 @@ struct TornLine {
 }
 
 /// The object.
-pub fn report(report: &Report, seconds: f64) -> impl Serialize + use<> {
+pub fn report(report: &Report, seconds: Option<f64>) -> impl Serialize + use<> {
     let log = &report.log;
     let epochs = report.epochs.iter();
     ReportLine {
