@@ -35,6 +35,8 @@ mod run;
 mod state;
 mod streams;
 mod terms;
+#[doc(hidden)]
+pub mod untrusted;
 mod verify;
 mod worker;
 mod writer;

@@ -31,6 +31,8 @@ mod repair;
 mod scan;
 mod segment;
 mod spare;
+#[doc(hidden)]
+pub mod untrusted;
 mod verify;
 mod writer;
 

@@ -28,6 +28,14 @@ pub struct Metrics {
     pub read_events: IntCounter,
     /// Subscriptions that are open.
     pub subscriptions: IntGauge,
+    /// Bytes of sealed segments that were scrubbed.
+    pub scrub_bytes: IntCounter,
+    /// Scrubs that went through all sealed segments.
+    pub scrub_passes: IntCounter,
+    /// The position up to which the present scrub has come, or where the last one ended.
+    pub scrub_position: IntGauge,
+    /// Sealed segments that the last scrub found damaged.
+    pub scrub_damaged: IntGauge,
     /// Query calls, by method and gRPC code.
     pub queries: IntCounterVec,
     /// The last applied position, by projection and version.
@@ -63,6 +71,10 @@ impl Metrics {
             head_position: add(&registry, gauge("head_position", "The last durable position")),
             read_events: add(&registry, counter("read_events_total", "Events sent to readers")),
             subscriptions: add(&registry, gauge("subscriptions", "Open subscriptions")),
+            scrub_bytes: add(&registry, counter("scrub_bytes_total", "Bytes of sealed segments scrubbed")),
+            scrub_passes: add(&registry, counter("scrub_passes_total", "Scrubs of all sealed segments")),
+            scrub_position: add(&registry, gauge("scrub_position", "How far the scrub has come")),
+            scrub_damaged: add(&registry, gauge("scrub_damaged_segments", "Sealed segments found damaged")),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
             projection_position: add(
                 &registry,

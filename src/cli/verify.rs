@@ -12,7 +12,7 @@ use super::{
 use crate::{
     disk::{Disk, real::RealDisk},
     index::RunState,
-    log::LogInspector,
+    log::{DamageKind, LogInspector},
     verify::{self, DataDir, Finding, Part, Report},
 };
 
@@ -182,6 +182,14 @@ fn notes(report: &Report) -> Vec<String> {
             "no damage: positions {first} to {last} are above the commit mark; the next start writes them anew"
         ));
     }
+    let torn = log.damage.iter().filter(|damage| damage.kind == DamageKind::Offsets { is_torn: true });
+    notes.extend(torn.map(|damage| {
+        let path = damage.place.path.display();
+        format!(
+            "no damage: {path}: {}; made anew when it is read, a power loss may tear it",
+            damage.place.what
+        )
+    }));
     for (path, bytes) in &log.quarantine {
         notes.push(format!("quarantine: {} ({bytes} bytes)", path.display()));
     }

@@ -34,7 +34,7 @@ const fn key(name: &'static str, flag: Option<&'static str>, about: &'static str
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 11] = [
+pub const KEYS: [Key; 12] = [
     key("node", Some("--node"), "the node's name, a DNS label"),
     key("data_dir", Some("--data-dir"), "where the node keeps what it stores"),
     key("grpc.listen", Some("--grpc"), "address of the gRPC API"),
@@ -43,6 +43,7 @@ pub const KEYS: [Key; 11] = [
     key("projections.dir", None, "directory watched for projection definitions"),
     key("limits.memory", None, "memory for caches, queues and builds"),
     key("log.low_water", None, "free disk space below which appends are refused"),
+    key("log.scrub", None, "how often sealed segments are checked: off, or an interval"),
     key("telemetry.log", None, "which log lines are written"),
     key("telemetry.log_format", None, "text or json"),
     key("dev", Some("--dev"), "rebuild a definition that is changed in place"),
@@ -80,7 +81,10 @@ impl Given {
                     value::bytes_at_least(text, MEMORY_BYTES_MIN)
                 }),
             },
-            log: Log { low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes) },
+            log: Log {
+                low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes),
+                scrub: checked.or("log.scrub", defaults.log.scrub, value::scrub),
+            },
             telemetry: Telemetry {
                 log: checked.or("telemetry.log", defaults.telemetry.log, value::log_filter),
                 log_format: checked.or(
@@ -133,6 +137,7 @@ fn default_text(name: &str) -> Option<String> {
         "http.listen" => config.http.listen.to_string(),
         "limits.memory" => value::bytes_text(config.limits.memory_bytes),
         "log.low_water" => value::bytes_text(config.log.low_water_bytes),
+        "log.scrub" => value::scrub_text(config.log.scrub),
         "telemetry.log" => config.telemetry.log,
         "telemetry.log_format" => "text".into(),
         "dev" => "false".into(),

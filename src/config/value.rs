@@ -2,12 +2,12 @@
 //!
 //! Owns the syntax of names, addresses, byte counts and filters. A refusal says what was expected and what was found.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
 use super::LogFormat;
-use crate::event::Invalid;
+use crate::{event::Invalid, limits::SCRUB_INTERVAL_DEFAULT};
 
 const UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
@@ -18,6 +18,8 @@ const UNITS: [(&str, u64); 7] = [
     ("kB", 1_000),
     ("B", 1),
 ];
+
+const TIME_UNITS: [(&str, u64); 4] = [("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60), ("s", 1)];
 
 /// A DNS label: 1 to 63 of a-z, 0-9 and -, with no - at either end.
 pub fn dns_label(text: &str) -> Result<String, Invalid> {
@@ -76,6 +78,34 @@ pub fn bytes_text(count: u64) -> String {
     let (unit, factor) =
         UNITS[..3].iter().find(|(_, factor)| count > 0 && count.is_multiple_of(*factor)).unwrap_or(&("B", 1));
     format!("{}{unit}", count / factor)
+}
+
+/// How often to scrub: `off`, `on` for the default, or a whole number with s, m, h or d.
+pub fn scrub(text: &str) -> Result<Option<Duration>, Invalid> {
+    let text = text.trim();
+    // YAML reads some of these words as booleans.
+    match text {
+        "off" | "false" => return Ok(None),
+        "on" | "true" => return Ok(Some(SCRUB_INTERVAL_DEFAULT)),
+        _ => {}
+    }
+    let units = TIME_UNITS.iter();
+    let seconds = units
+        .filter_map(|(unit, seconds)| Some((text.strip_suffix(unit)?.parse::<u64>().ok()?, seconds)))
+        .find_map(|(count, seconds)| count.checked_mul(*seconds).filter(|seconds| *seconds > 0));
+    seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(|| {
+        Invalid(format!("expected off, or an interval such as 24h (with s, m, h or d), found {text:?}"))
+    })
+}
+
+/// As `scrub` reads it.
+pub fn scrub_text(interval: Option<Duration>) -> String {
+    let Some(seconds) = interval.map(|interval| interval.as_secs()) else {
+        return "off".into();
+    };
+    let fits = |(_, unit): &&(&str, u64)| seconds.is_multiple_of(*unit);
+    let (unit, factor) = TIME_UNITS.iter().find(fits).unwrap_or(&("s", 1));
+    format!("{}{unit}", seconds / factor)
 }
 
 /// `true` or `false`.
@@ -143,6 +173,20 @@ mod tests {
             check(bytes(&bytes_text(count)), Ok(count));
         }
         assert_eq!(bytes_text(512 << 20), "512MiB");
+    }
+
+    #[test]
+    fn intervals_carry_units_and_read_back_as_they_print() {
+        check(scrub("off"), Ok(None));
+        check(scrub("false"), Ok(None));
+        check(scrub("on"), Ok(Some(SCRUB_INTERVAL_DEFAULT)));
+        for (text, seconds) in [("90s", 90), ("5m", 300), ("36h", 129_600), ("7d", 604_800)] {
+            check(scrub(text), Ok(Some(Duration::from_secs(seconds))));
+            assert_eq!(scrub_text(Some(Duration::from_secs(seconds))), text);
+        }
+        for bad in ["", "0h", "7", "h", "-1h", "999999999999999999d"] {
+            check(scrub(bad), Err("expected off, or an interval such as 24h"));
+        }
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl IndexVerifier {
         }
     }
 
+    /// Whether every run is as it was written, whatever the log says.
+    pub(super) fn is_whole(&self) -> bool {
+        self.runs.iter().all(|run| run.said.is_ok())
+    }
+
     /// Compares, after the last event. The log begins at `first` and ends at `head`.
     pub fn finish(self, first: Position, head: Position) -> IndexVerified {
         let mut verified = IndexVerified { strangers: self.strangers, ..IndexVerified::default() };

@@ -131,7 +131,10 @@ pub enum DamageKind {
     /// Groups: the positions are lost.
     Groups,
     /// A file of record offsets, which can be made anew at any time.
-    Offsets,
+    Offsets {
+        /// Its checksums do not match. It is never synced, so a power loss may leave it so.
+        is_torn: bool,
+    },
 }
 
 /// Good groups in a row.
@@ -177,10 +180,17 @@ pub struct Torn {
     pub what: String,
 }
 
+impl Damage {
+    /// Whether nothing but a file of record offsets is damaged.
+    pub fn is_of_offsets(&self) -> bool {
+        matches!(self.kind, DamageKind::Offsets { .. })
+    }
+}
+
 impl LogInspection {
     /// Whether events are lost or the log does not open; what can be made anew at any time does not count.
     pub fn is_damaged(&self) -> bool {
-        self.damage.iter().any(|damage| damage.kind != DamageKind::Offsets)
+        self.damage.iter().any(|damage| !damage.is_of_offsets())
     }
 
     /// Positions that are lost: from the first one to the last one known.
@@ -188,7 +198,7 @@ impl LogInspection {
         let loses = |damage: &Damage| match damage.kind {
             DamageKind::Segment | DamageKind::Groups | DamageKind::Header { restorable: false } => true,
             DamageKind::Mark { restorable } => !restorable,
-            DamageKind::Header { restorable: true } | DamageKind::Offsets => false,
+            DamageKind::Header { restorable: true } | DamageKind::Offsets { .. } => false,
         };
         self.damage.iter().any(loses).then(|| {
             let first = self.sound_upto.map_or(Position::new(1), |sound| sound.last.next());

@@ -24,7 +24,7 @@ use crate::{
 
 mod plan;
 
-use plan::CutPlan;
+pub(super) use plan::CutPlan;
 
 /// Bytes that are copied at once.
 const COPY_BYTES: u64 = 1 << 20;
@@ -74,11 +74,7 @@ impl LogInspector {
 
     /// Makes the record offsets of sealed segments anew where they are damaged; gives the files.
     pub fn rebuild_offsets(&self, report: &LogInspection) -> Result<Vec<PathBuf>, LogError> {
-        let damaged = report
-            .damage
-            .iter()
-            .filter(|damage| damage.kind == super::DamageKind::Offsets)
-            .map(|d| d.segment);
+        let damaged = report.damage.iter().filter(|damage| damage.is_of_offsets()).map(|d| d.segment);
         damaged.map(|first| self.rebuild_sidecar(report, first)).collect()
     }
 

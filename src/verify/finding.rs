@@ -71,7 +71,10 @@ impl Report {
 
     /// Everything that is not as it should be: what is lost first.
     pub fn findings(&self) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = self.log.damage.iter().map(|damage| self.of_log(damage)).collect();
+        // Record offsets that a power loss tore are no damage of the medium.
+        let is_torn = |damage: &&Damage| damage.kind == DamageKind::Offsets { is_torn: true };
+        let damage = self.log.damage.iter().filter(|damage| !is_torn(damage));
+        let mut findings: Vec<Finding> = damage.map(|damage| self.of_log(damage)).collect();
         if self.log.repair_pending {
             findings.push(self.of_pending_repair());
         }
@@ -109,7 +112,7 @@ impl Report {
 
     /// Whether files of record offsets can be made anew.
     pub fn has_damaged_offsets(&self) -> bool {
-        self.log.damage.iter().any(|damage| damage.kind == DamageKind::Offsets)
+        self.log.damage.iter().any(Damage::is_of_offsets)
     }
 
     fn of_log(&self, damage: &Damage) -> Finding {
@@ -120,7 +123,7 @@ impl Report {
         let remedy = match damage.kind {
             DamageKind::Header { restorable: true } => "outrigger repair --restore-header".to_owned(),
             DamageKind::Mark { restorable: true } => "outrigger repair --restore-mark".to_owned(),
-            DamageKind::Offsets => {
+            DamageKind::Offsets { .. } => {
                 "made anew when the segment is read, or: outrigger repair --rebuild-offsets".to_owned()
             }
             DamageKind::Segment
@@ -128,7 +131,7 @@ impl Report {
             | DamageKind::Header { .. }
             | DamageKind::Mark { .. } => cut(),
         };
-        let is_sidecar = damage.kind == DamageKind::Offsets;
+        let is_sidecar = damage.is_of_offsets();
         Finding {
             part: if is_sidecar { Part::Offsets } else { Part::Log },
             path: damage.place.path.clone(),
@@ -138,7 +141,7 @@ impl Report {
             what: damage.place.what.clone(),
             rebuildable: matches!(
                 damage.kind,
-                DamageKind::Offsets
+                DamageKind::Offsets { .. }
                     | DamageKind::Header { restorable: true }
                     | DamageKind::Mark { restorable: true }
             ),

@@ -200,3 +200,34 @@ async fn lost_marks_and_headers_are_written_anew() {
     }
     assert_eq!(appended(dir.path()).await, 21);
 }
+
+/// Data of a megabyte that no two events share.
+fn large(number: u64) -> String {
+    format!("{{\"n\":{number},\"text\":\"{}\"}}", "x".repeat(1_000_000))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_node_finds_damage_in_a_sealed_segment_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = crate::support::config(dir.path(), &[]);
+    config.log.scrub = Some(std::time::Duration::from_millis(1));
+    let running = outrigger::app::start(config).await.unwrap();
+    let http = running.http_addr;
+    let node = crate::support::Node::around(running, dir).await;
+    let mut log = node.log();
+    for number in 0..70 {
+        log.append(append(vec![event("noted", "s", &large(number))])).await.unwrap();
+    }
+    let metrics = || crate::probes::get(http, "/metrics");
+    assert!(!metrics().contains("outrigger_scrub_damaged_segments 1"));
+    flip(&segment(&node.dir.path().join("data")), b"{\"n\":7,");
+    while !metrics().contains("outrigger_scrub_damaged_segments 1") {
+        tokio::task::yield_now().await;
+    }
+    let ready = crate::probes::get(http, "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(ready.contains("warning: ") && ready.contains("00000000000000000001.log"), "{ready}");
+    assert!(ready.contains("position 8"), "{ready}");
+    log.append(append(vec![event("noted", "s", "1")])).await.unwrap();
+    drop(node.stop().await);
+}

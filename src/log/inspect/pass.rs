@@ -176,7 +176,12 @@ impl<'a> Pass<'a> {
             last: previous(end.next.max(first)),
             bytes: source.len,
             groups: self.report.groups - groups,
-            is_sound: has_all && !self.report.damage.iter().any(|damage| damage.segment == first),
+            is_sound: has_all
+                && !self
+                    .report
+                    .damage
+                    .iter()
+                    .any(|damage| damage.segment == first && !damage.is_of_offsets()),
         });
         Ok(())
     }
@@ -374,14 +379,18 @@ impl<'a> Pass<'a> {
         let records = end.next.get() - place.first.get();
         let starts = Starts { starts: end.starts.clone(), end: end.at };
         let sidecar = Sidecar::open(directory, self.seed, place.first, records);
-        let what = match sidecar.map(|sidecar| sidecar.all()) {
+        let (is_torn, what) = match sidecar.map(|sidecar| sidecar.all()) {
             Some(Ok(found)) if found == starts => return,
-            Some(Ok(_)) => "the record offsets are not those of the segment",
-            Some(Err(_)) | None => "the record offsets are damaged",
+            Some(Ok(_)) => (false, "the record offsets are not those of the segment"),
+            Some(Err(_)) | None => (true, "the record offsets do not fit their checksums"),
         };
         let (first, last) = positions;
         let place_of = Corruption { path, offset: 0, first, last, what: what.into() };
-        self.report.push(Damage { kind: DamageKind::Offsets, segment: place.first, place: place_of });
+        self.report.push(Damage {
+            kind: DamageKind::Offsets { is_torn },
+            segment: place.first,
+            place: place_of,
+        });
     }
 
     fn missing(&mut self, first: Position, last: Position) {

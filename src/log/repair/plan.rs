@@ -23,7 +23,7 @@ const HEADER_BYTES: usize = 88;
 
 /// Where a log ends from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CutPlan {
+pub(crate) struct CutPlan {
     pub(super) log_id: Uuid,
     /// The segment that becomes the last one.
     pub(super) segment: Position,
@@ -74,7 +74,7 @@ impl CutPlan {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (content, checksum) = bytes.split_last_chunk::<4>()?;
         let (header, manifest) = content.split_at_checked(HEADER_BYTES)?;
         let fits = header[..8] == MAGIC
