@@ -7,10 +7,9 @@
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
-
-use tokio::runtime::Handle;
 
 use crate::{
     append::Appender,
@@ -35,16 +34,23 @@ pub(super) fn start(
     metrics: Arc<Metrics>,
 ) {
     let tasks = lifecycle.tasks().clone();
-    let scrub = Scrub { log, appender, lifecycle, metrics };
-    let handle = Handle::current();
-    tasks.spawn_blocking(move || {
+    let scrub = Arc::new(Scrub { log, appender, lifecycle, metrics });
+    tasks.spawn(async move {
         let mut wait = interval.min(SCRUB_DELAY_MAX);
-        while scrub.wait(&handle, wait) {
-            let began = Instant::now();
-            if !scrub.pass(&handle) {
-                return;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = scrub.lifecycle.stop().cancelled() => return,
             }
-            wait = interval.saturating_sub(began.elapsed());
+            let (began, pass) = (Instant::now(), Arc::clone(&scrub));
+            match tokio::task::spawn_blocking(move || pass.pass()).await {
+                Ok(true) => wait = interval.saturating_sub(began.elapsed()),
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the scrub broke off; sealed segments are not checked any more");
+                    return;
+                }
+            }
         }
     });
 }
@@ -58,12 +64,12 @@ struct Scrub {
 
 impl Scrub {
     /// Goes through all segments that are sealed now; false if the node stops.
-    fn pass(&self, handle: &Handle) -> bool {
+    fn pass(&self) -> bool {
         let segments = self.log.sealed_segments();
         let mut damage = Vec::new();
         for first in &segments {
             self.metrics.scrub_position.set(first.get() as i64);
-            match self.segment(handle, *first) {
+            match self.segment(*first) {
                 Ok(true) => {}
                 Ok(false) => return false,
                 Err(error) => {
@@ -94,7 +100,7 @@ impl Scrub {
     }
 
     /// Checks one segment; false if the node stops, the words of the log if it is damaged.
-    fn segment(&self, handle: &Handle, first: Position) -> Result<bool, String> {
+    fn segment(&self, first: Position) -> Result<bool, String> {
         let mut bytes = 0;
         let mut pace = |read: u64| {
             self.metrics.scrub_bytes.inc_by(read);
@@ -104,25 +110,25 @@ impl Scrub {
             }
             let pause = Duration::from_nanos(bytes * 1_000_000_000 / SCRUB_BYTES_PER_SECOND);
             bytes = 0;
-            self.wait(handle, pause) && self.give_way(handle)
+            self.wait(pause) && self.give_way()
         };
         self.log.verify_sealed(first, &mut pace).map_err(|error| error.to_string())
     }
 
     /// Waits while appends do, but not for ever; false if the node stops.
-    fn give_way(&self, handle: &Handle) -> bool {
+    fn give_way(&self) -> bool {
         let began = Instant::now();
         while self.appender.queued_bytes() > 0 && began.elapsed() < SCRUB_YIELD_MAX {
-            if !self.wait(handle, LOOK_EVERY) {
+            if !self.wait(LOOK_EVERY) {
                 return false;
             }
         }
         true
     }
 
-    /// Waits; false if the node stops meanwhile.
-    fn wait(&self, handle: &Handle, pause: Duration) -> bool {
-        let stop = self.lifecycle.stop();
-        handle.block_on(async { tokio::time::timeout(pause, stop.cancelled()).await.is_err() })
+    /// Waits, a little only; false if the node stops.
+    fn wait(&self, pause: Duration) -> bool {
+        thread::park_timeout(pause);
+        !self.lifecycle.stop().is_cancelled()
     }
 }

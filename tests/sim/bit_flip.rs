@@ -126,7 +126,7 @@ fn ask<T>(index: &Index, question: impl Fn(&Index) -> Result<T, IndexError>) -> 
         match question(index) {
             Ok(answer) => return answer,
             Err(IndexError::Damaged { .. }) => {
-                assert!(index.step().unwrap(), "damage that is met is repaired")
+                assert!(index.step().unwrap(), "damage that is met is repaired");
             }
             Err(error) => panic!("{error}"),
         }
@@ -135,6 +135,7 @@ fn ask<T>(index: &Index, question: impl Fn(&Index) -> Result<T, IndexError>) -> 
 }
 
 /// The bits of a file to try.
+#[expect(clippy::disallowed_methods, reason = "a campaign takes its size from the environment")]
 fn bits(bytes: &[u8]) -> Vec<u64> {
     let all = std::env::var("TEST_BITS").is_ok_and(|bits| bits == "all");
     let means_something = |at: usize| {

@@ -76,8 +76,9 @@ fn damage(disk: &SimDisk, segment: &str) -> u64 {
 fn numbers_kept(disk: &SimDisk) -> BTreeSet<u64> {
     let mut numbers = BTreeSet::new();
     for name in disk.list(Path::new(DIR)).unwrap() {
-        if name.ends_with(".log") || name.ends_with(".quarantine") {
-            let bytes = read_file(disk, &Path::new(DIR).join(name), 1 << 20).unwrap();
+        let path = Path::new(DIR).join(name);
+        if path.extension().is_some_and(|extension| extension == "log" || extension == "quarantine") {
+            let bytes = read_file(disk, &path, 1 << 20).unwrap();
             let text = String::from_utf8_lossy(&bytes);
             let found =
                 text.split("payload ").skip(1).filter_map(|rest| rest.get(..100)?.trim().parse().ok());
@@ -244,9 +245,7 @@ fn a_lost_mark_is_written_anew_or_not() {
         for slot in [4_096, 8_192] {
             disk.flip_bit(Path::new(&segment), slot * 8).unwrap();
         }
-        check_restored(&disk, |disk| {
-            repair(disk, |inspector, report| inspector.restore_marks(report)).map(drop)
-        });
+        check_restored(&disk, |disk| repair(disk, LogInspector::restore_marks).map(drop));
     }
 }
 
@@ -256,9 +255,7 @@ fn a_lost_header_is_written_anew_or_not() {
         let disk = node();
         let segment = segments(&disk)[number].clone();
         disk.flip_bit(Path::new(&segment), 40 * 8).unwrap();
-        check_restored(&disk, |disk| {
-            repair(disk, |inspector, report| inspector.restore_headers(report)).map(drop)
-        });
+        check_restored(&disk, |disk| repair(disk, LogInspector::restore_headers).map(drop));
     }
 }
 
@@ -269,7 +266,7 @@ fn damaged_offsets_are_made_anew() {
     disk.flip_bit(Path::new(&sidecar), 60 * 8).unwrap();
     let report = inspect(&disk);
     assert!(!report.is_damaged() && report.damage.len() == 1, "{report:?}");
-    repair(&disk, |inspector, report| inspector.rebuild_offsets(report)).unwrap();
+    repair(&disk, LogInspector::rebuild_offsets).unwrap();
     assert_eq!(inspect(&disk).damage, []);
 }
 
