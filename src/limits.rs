@@ -50,6 +50,12 @@ pub const LOG_HANDLES_MAX: usize = 64;
 pub const LOG_READ_BYTES_MAX: usize = 8 * MIB;
 /// Records that one read of the log's files covers.
 pub const LOG_READ_RECORDS_MAX: usize = 16_384;
+/// Bytes between two wanted records that are read with them, because one larger read is cheaper than two.
+pub const LOG_READ_GAP_BYTES: u64 = 4 * 1_024;
+/// Positions whose records' beginnings are looked up at once when some of them are wanted.
+pub const LOG_VISIT_POSITIONS: u64 = 1_024;
+/// Bytes of wanted records, and of what lies between them, that are read at once; one record may exceed it alone.
+pub const LOG_VISIT_BYTES_MAX: u64 = 256 * 1_024;
 /// Bytes of the log's manifest; it grows by 24 for every opening that wrote events.
 pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 
