@@ -72,6 +72,23 @@ pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 pub const READ_BATCH_EVENTS_MAX: usize = 1_000;
 /// Bytes of events in one message of a read or subscription; one event may exceed it alone.
 pub const READ_BATCH_BYTES_MAX: usize = MIB;
+/// Messages of one read or subscription that wait for its connection.
+pub const READ_AHEAD_MESSAGES: usize = 2;
+/// How long a message may wait for a reader that takes none, where the configuration says nothing.
+pub const READER_STALL_DEFAULT: Duration = Duration::from_secs(30);
+/// Newest events that are kept in memory for subscribers at the head.
+pub const RECENT_EVENTS_MAX: usize = 16_384;
+/// Bytes of the newest events that are kept in memory for subscribers at the head, in the form in which they are stored;
+/// the form in which they are sent takes as much again.
+pub const RECENT_BYTES_MAX: usize = 4 * MIB;
+/// Events of one group that is kept there; larger ones are read from the log.
+pub const RECENT_GROUP_EVENTS_MAX: usize = 4_096;
+/// New events that are held against the filters of subscribers under one hold of their lock.
+pub const LIVE_LOCK_EVENTS_MAX: usize = 256;
+/// Positions without a matching event after which a subscriber is told how far the log was looked at.
+pub const ADVANCE_POSITIONS: u64 = 10_000;
+/// How long such a stretch may stay untold.
+pub const ADVANCE_WAIT: Duration = Duration::from_secs(1);
 /// Types in one event filter.
 pub const FILTER_TYPES_MAX: usize = 64;
 /// Tags in one event filter.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::{Event, Position},
-    events::EventsError,
+    events::{EventsError, recent::Recent},
     follower::Head,
     index::Index,
     limits::MARK_IDLE_MAX,
@@ -34,6 +34,8 @@ pub struct Committer {
     writer: LogWriter,
     sources: Sources,
     head: Head,
+    /// Where readers at the head look first.
+    recent: Recent,
     metrics: Arc<Metrics>,
     /// A group was written since the mark was last synced alone.
     mark_pending: bool,
@@ -50,7 +52,13 @@ impl Committer {
         metrics: Arc<Metrics>,
     ) -> Result<Self, EventsError> {
         let sources = Sources::new(reader, index, clock)?;
-        Ok(Self { writer, sources, head, metrics, mark_pending: false })
+        Ok(Self { writer, sources, head, recent: Recent::default(), metrics, mark_pending: false })
+    }
+
+    /// The same, which shows its groups to the readers of `recent`.
+    #[must_use]
+    pub fn showing(self, recent: Recent) -> Self {
+        Self { recent, ..self }
     }
 
     /// Commits until the intake closes and is empty; then the last mark is durable.
@@ -118,6 +126,7 @@ impl Committer {
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.sources.index.apply(&group.events)?;
         self.sources.adopt(group);
+        self.recent.push(group.first(), payloads);
         self.head.advance(appended.last);
         self.metrics.observe_group(group.events.len());
         Ok(())

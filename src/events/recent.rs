@@ -25,7 +25,10 @@ use super::{
 use crate::{
     event::{Invalid, Position, RecordedEvent},
     index::Filter,
-    limits::{READ_BATCH_BYTES_MAX, READ_BATCH_EVENTS_MAX, RECENT_BYTES_MAX, RECENT_EVENTS_MAX},
+    limits::{
+        READ_BATCH_BYTES_MAX, READ_BATCH_EVENTS_MAX, RECENT_BYTES_MAX, RECENT_EVENTS_MAX,
+        RECENT_GROUP_EVENTS_MAX,
+    },
 };
 
 /// The newest groups. Clones share them.
@@ -40,7 +43,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Groups {
-    groups: VecDeque<Arc<Group>>,
+    kept: VecDeque<Arc<Group>>,
     events: usize,
     bytes: usize,
 }
@@ -82,16 +85,15 @@ impl Recent {
         if self.0.readers.load(Ordering::Relaxed) == 0 {
             return;
         }
+        if payloads.len() > RECENT_GROUP_EVENTS_MAX {
+            *self.lock() = Groups::default();
+            return;
+        }
         let bytes = payloads.iter().map(Bytes::len).sum();
-        let group = Arc::new(Group {
-            first,
-            payloads,
-            bytes,
-            decoded: OnceLock::new(),
-            framed: OnceLock::new(),
-        });
+        let group =
+            Arc::new(Group { first, payloads, bytes, decoded: OnceLock::new(), framed: OnceLock::new() });
         let mut groups = self.lock();
-        if groups.groups.back().is_some_and(|newest| newest.last().next() != first) {
+        if groups.kept.back().is_some_and(|newest| newest.last().next() != first) {
             *groups = Groups::default();
         }
         groups.push(group);
@@ -123,14 +125,14 @@ impl Recent {
     /// The groups that hold the events above `after` up to `upto`; `None`: some of them are not here.
     pub(super) fn between(&self, after: Position, upto: Position) -> Option<Vec<Arc<Group>>> {
         let groups = self.lock();
-        let newest = groups.groups.back()?;
-        let oldest = groups.groups.front()?;
+        let newest = groups.kept.back()?;
+        let oldest = groups.kept.front()?;
         if after.next() < oldest.first || upto > newest.last() {
             return None;
         }
-        let begin = groups.groups.partition_point(|group| group.last() <= after);
-        let end = groups.groups.partition_point(|group| group.first <= upto);
-        Some(groups.groups.range(begin..end.max(begin)).cloned().collect())
+        let begin = groups.kept.partition_point(|group| group.last() <= after);
+        let end = groups.kept.partition_point(|group| group.first <= upto);
+        Some(groups.kept.range(begin..end.max(begin)).cloned().collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Groups> {
@@ -151,9 +153,9 @@ impl Groups {
     fn push(&mut self, group: Arc<Group>) {
         self.events += group.payloads.len();
         self.bytes += group.bytes;
-        self.groups.push_back(group);
+        self.kept.push_back(group);
         while self.events > RECENT_EVENTS_MAX || self.bytes > RECENT_BYTES_MAX {
-            let Some(oldest) = self.groups.pop_front() else {
+            let Some(oldest) = self.kept.pop_front() else {
                 break;
             };
             self.events -= oldest.payloads.len();
@@ -173,8 +175,9 @@ impl Group {
         after: Position,
         upto: Position,
     ) -> Result<impl Iterator<Item = &RecordedEvent>, Invalid> {
-        let decode =
-            |(at, payload): (usize, &Bytes)| RecordedEvent::decode(self.first.plus(at as u64), payload.clone());
+        let decode = |(at, payload): (usize, &Bytes)| {
+            RecordedEvent::decode(self.first.plus(at as u64), payload.clone())
+        };
         let decoded = self.decoded.get_or_init(|| self.payloads.iter().enumerate().map(decode).collect());
         let events = decoded.as_ref().map_err(Clone::clone)?;
         Ok(events.iter().filter(move |event| event.position > after && event.position <= upto))
@@ -230,7 +233,7 @@ impl Picked {
             self.take(framed.bytes.clone(), group.payloads.len(), group.last());
             return Ok(());
         }
-        for event in group.events(after, upto)?.filter(|event| filter.matches(&event.event)) {
+        for event in group.events(after, upto)?.filter(|event| filter.matches(event)) {
             let at = (event.position.get() - group.first.get()) as usize;
             let begin = if at == 0 { 0 } else { framed.ends[at - 1] };
             self.take(framed.bytes.slice(begin..framed.ends[at]), 1, event.position);

@@ -46,6 +46,12 @@ pub struct WireEvents {
     pub count: usize,
 }
 
+/// Appends the public form of the stored event at `position`, framed.
+pub fn frame(position: Position, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
+    Stored::parse(position, payload)?.frame(position, out);
+    Ok(())
+}
+
 /// A payload that was walked over once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stored<'a> {
@@ -251,7 +257,8 @@ mod tests {
         payload.extend(1_000_000_002_i64.to_le_bytes());
         let time: &[u8] = &[4, 0x08, 1, 0x10, 2];
         let expected: Vec<u8> =
-            [&[0x0a, 21, 0x08, 0xac, 2, 0x1a, 1, b't', 0x32, 1, b'a', 0x4a][..], time, &[0x52], time].concat();
+            [&[0x0a, 21, 0x08, 0xac, 2, 0x1a, 1, b't', 0x32, 1, b'a', 0x4a][..], time, &[0x52], time]
+                .concat();
         check(&payload, Some(&expected));
     }
 

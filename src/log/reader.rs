@@ -113,7 +113,7 @@ impl Segment {
         if span.starts.is_sorted() && span.starts.last().is_none_or(|start| u64::from(*start) < span.end) {
             return Ok(base);
         }
-        let what = "the record offsets do not ascend".into();
+        let what = "the record offsets do not ascend".to_owned();
         Err(LogError::corrupt(&self.path, base, (first, Some(first)), what))
     }
 

@@ -10,7 +10,8 @@ use super::{LogError, LogReader, offsets::Starts, reader::Segment};
 use crate::{
     event::Position,
     limits::{
-        LOG_READ_BYTES_MAX, LOG_READ_GAP_BYTES, LOG_READ_RECORDS_MAX, LOG_VISIT_BYTES_MAX, LOG_VISIT_POSITIONS,
+        LOG_READ_BYTES_MAX, LOG_READ_GAP_BYTES, LOG_READ_RECORDS_MAX, LOG_VISIT_BYTES_MAX,
+        LOG_VISIT_POSITIONS,
     },
 };
 
