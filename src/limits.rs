@@ -59,6 +59,12 @@ pub const LOG_HANDLES_MAX: usize = 64;
 pub const LOG_READ_BYTES_MAX: usize = 8 * MIB;
 /// Records that one read of the log's files covers.
 pub const LOG_READ_RECORDS_MAX: usize = 16_384;
+/// Bytes between two wanted records that are read with them, because one larger read is cheaper than two.
+pub const LOG_READ_GAP_BYTES: u64 = 4 * 1_024;
+/// Positions whose records' beginnings are looked up at once when some of them are wanted.
+pub const LOG_VISIT_POSITIONS: u64 = 1_024;
+/// Bytes of wanted records, and of what lies between them, that are read at once; one record may exceed it alone.
+pub const LOG_VISIT_BYTES_MAX: u64 = 256 * 1_024;
 /// Bytes of the log's manifest; it grows by 24 for every opening that wrote events.
 pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 
@@ -66,6 +72,23 @@ pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 pub const READ_BATCH_EVENTS_MAX: usize = 1_000;
 /// Bytes of events in one message of a read or subscription; one event may exceed it alone.
 pub const READ_BATCH_BYTES_MAX: usize = MIB;
+/// Messages of one read or subscription that wait for its connection.
+pub const READ_AHEAD_MESSAGES: usize = 2;
+/// How long a message may wait for a reader that takes none, where the configuration says nothing.
+pub const READER_STALL_DEFAULT: Duration = Duration::from_secs(30);
+/// Newest events that are kept in memory for subscribers at the head.
+pub const RECENT_EVENTS_MAX: usize = 16_384;
+/// Bytes of the newest events that are kept in memory for subscribers at the head, in the form in which they are stored;
+/// the form in which they are sent takes as much again.
+pub const RECENT_BYTES_MAX: usize = 4 * MIB;
+/// Events of one group that is kept there; larger ones are read from the log.
+pub const RECENT_GROUP_EVENTS_MAX: usize = 4_096;
+/// New events that are held against the filters of subscribers under one hold of their lock.
+pub const LIVE_LOCK_EVENTS_MAX: usize = 256;
+/// Positions without a matching event after which a subscriber is told how far the log was looked at.
+pub const ADVANCE_POSITIONS: u64 = 10_000;
+/// How long such a stretch may stay untold.
+pub const ADVANCE_WAIT: Duration = Duration::from_secs(1);
 /// Types in one event filter.
 pub const FILTER_TYPES_MAX: usize = 64;
 /// Tags in one event filter.

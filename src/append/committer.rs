@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::{Event, Position},
-    events::EventsError,
+    events::{EventsError, recent::Recent},
     follower::Head,
     index::Index,
     limits::MARK_IDLE_MAX,
@@ -36,6 +36,8 @@ pub struct Committer {
     writer: LogWriter,
     sources: Sources,
     head: Head,
+    /// Where readers at the head look first.
+    recent: Recent,
     metrics: Arc<Metrics>,
     /// The payloads of a group in a row, and where each ends; kept to save allocations.
     payloads: Vec<u8>,
@@ -59,11 +61,18 @@ impl Committer {
             writer,
             sources,
             head,
+            recent: Recent::default(),
             metrics,
             payloads: Vec::new(),
             ends: Vec::new(),
             mark_pending: false,
         })
+    }
+
+    /// The same, which shows its groups to the readers of `recent`.
+    #[must_use]
+    pub fn showing(self, recent: Recent) -> Self {
+        Self { recent, ..self }
     }
 
     /// Commits until the intake closes and is empty; then the last mark is durable.
@@ -140,6 +149,7 @@ impl Committer {
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.sources.index.apply(&group.events)?;
         self.sources.adopt(group);
+        self.recent.push(group.first(), &payloads);
         self.head.advance(appended.last);
         self.metrics.observe_group(group.events.len());
         Ok(())
