@@ -11,11 +11,11 @@ use super::{
     names::StreamNames,
     offsets::Offsets,
     postings::Postings,
-    terms::{stream_key, system_key, tag_key, type_key},
+    terms::{source_key, stream_key, system_key, tag_key, type_key},
     writer::RunWriter,
 };
 use crate::{
-    event::{EventId, EventType, Position, RecordedEvent, Revision, StreamId, Tag},
+    event::{EventId, EventType, Position, RecordedEvent, Revision, Source, StreamId, Tag},
     index::Filter,
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Part {
     names: Arc<StreamNames>,
     types: Map<EventType, Offsets>,
     tags: Map<Tag, Offsets>,
+    /// Events that carry the position of a source.
+    sources: Map<Source, Offsets>,
     /// Events of the system's own.
     system: Vec<u32>,
 }
@@ -58,6 +60,7 @@ impl Part {
             names: Arc::default(),
             types: Map::default(),
             tags: Map::default(),
+            sources: Map::default(),
             system: Vec::new(),
         }
     }
@@ -96,6 +99,12 @@ impl Part {
             match self.tags.get_mut(tag.as_str()) {
                 Some(offsets) => offsets.push(offset),
                 None => self.tags.entry(tag.clone()).or_default().push(offset),
+            }
+        }
+        if let Some(tracking) = &recorded.tracking {
+            match self.sources.get_mut(tracking.source.as_str()) {
+                Some(offsets) => offsets.push(offset),
+                None => self.sources.entry(tracking.source.clone()).or_default().push(offset),
             }
         }
         if super::is_system(event) {
@@ -147,6 +156,9 @@ impl Part {
         for tag in &filter.tags {
             matcher.all.push(Postings::memory(self.tags.get(tag.as_str())?.as_slice()));
         }
+        if let Some(source) = &filter.source {
+            matcher.all.push(Postings::memory(self.sources.get(source.as_str())?.as_slice()));
+        }
         let offsets = filter.types.iter().filter_map(|event_type| self.types.get(event_type.as_str()));
         matcher.any.extend(offsets.map(|offsets| Postings::memory(offsets.as_slice())));
         if matcher.any.is_empty() && !filter.types.is_empty() {
@@ -184,12 +196,21 @@ impl Part {
         if !self.system.is_empty() {
             push(system_key(), 0, &self.system)?;
         }
+        let mut sources: Vec<_> = self.sources.iter().collect();
+        sources.sort_unstable_by_key(|(source, _)| *source);
+        for (source, offsets) in sources {
+            push(source_key(source), 0, offsets.as_slice())?;
+        }
         Ok(())
     }
 
     /// How many terms a run of it has.
     pub(super) fn terms(&self) -> usize {
-        self.streams.len() + self.types.len() + self.tags.len() + usize::from(!self.system.is_empty())
+        self.streams.len()
+            + self.types.len()
+            + self.tags.len()
+            + self.sources.len()
+            + usize::from(!self.system.is_empty())
     }
 
     /// The position of its first event.
