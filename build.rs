@@ -29,12 +29,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     raw_servers(descriptors, &out.join("raw"))
 }
 
-/// The servers once more, with reads and subscriptions that hand over events as bytes (`src/api/raw.rs`).
+/// The servers once more, with appends that take in texts as slices (`src/api/raw_append.rs`), and with reads and
+/// subscriptions that hand over events as bytes (`src/api/raw.rs`).
 fn raw_servers(descriptors: FileDescriptorSet, out: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(out)?;
     tonic_prost_build::configure()
         .build_client(false)
         .extern_path(".outrigger.v1", "crate::api::proto::v1")
+        .extern_path(".outrigger.v1.AppendRequest", "crate::api::raw_append::AppendRequest")
+        .extern_path(".outrigger.v1.AppendStreamRequest", "crate::api::raw_append::AppendStreamRequest")
         .extern_path(".outrigger.v1.ReadResponse", "crate::api::raw::ReadResponse")
         .extern_path(".outrigger.v1.SubscribeResponse", "crate::api::raw::SubscribeResponse")
         .out_dir(out)

@@ -30,6 +30,7 @@ use proto::v1::{
 };
 
 mod admin;
+mod append;
 mod convert;
 mod event_log;
 pub(crate) mod middleware;
@@ -38,6 +39,7 @@ mod projections;
 pub mod proto;
 mod query;
 pub(crate) mod raw;
+pub(crate) mod raw_append;
 mod read;
 mod resume;
 mod status;

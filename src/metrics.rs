@@ -14,6 +14,8 @@ pub struct Metrics {
     registry: Registry,
     /// Append requests, by how they ended.
     pub append_requests: IntCounterVec,
+    /// Those of them that ended well.
+    pub append_requests_ok: IntCounter,
     /// Events appended.
     pub appended_events: IntCounter,
     /// Groups written.
@@ -50,11 +52,11 @@ impl Metrics {
                     prometheus::exponential_buckets(0.000_05, 2.0, 16).expect("the bounds are positive"),
                 );
         let version = ["projection", "version"];
+        let append_requests =
+            add(&registry, counters("append_requests_total", "Append requests", &["outcome"]));
         Self {
-            append_requests: add(
-                &registry,
-                counters("append_requests_total", "Append requests", &["outcome"]),
-            ),
+            append_requests_ok: append_requests.with_label_values(&["ok"]),
+            append_requests,
             appended_events: add(&registry, counter("appended_events_total", "Events appended")),
             groups: add(&registry, counter("groups_total", "Groups written to the log")),
             group_seconds: add(&registry, Histogram::with_opts(seconds).expect("the name is valid")),

@@ -1,29 +1,23 @@
 //! The service `EventLog`: append, read, subscribe. Handlers convert, call and answer; they decide nothing.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
-    convert, outbox,
-    proto::{
-        raw_servers::event_log_server,
-        v1::{self, append_stream_response::Outcome},
-    },
-    raw, read,
+    append, convert, outbox,
+    proto::{raw_servers::event_log_server, v1},
+    raw, raw_append, read,
     status::Refusal,
     subscribe,
 };
 use crate::{
-    append::{Answer, AppendError, Appended, Appender},
+    append::Appender,
     clock::Clock,
     event::{EventId, Position},
     events::{Events, EventsError},
     index::StreamEntry,
     lifecycle::Lifecycle,
-    limits::APPEND_STREAM_IN_FLIGHT_MAX,
     metrics::Metrics,
 };
 
@@ -40,45 +34,22 @@ pub(crate) struct EventLog {
     pub(crate) reader_stall: Duration,
 }
 
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl event_log_server::EventLog for EventLog {
     async fn append(
         &self,
-        request: Request<v1::AppendRequest>,
+        request: Request<raw_append::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
-        let answer = match self.submit(request.into_inner()).await {
-            Ok(answer) => self.answer(answer.await),
-            Err(refusal) => Err(refusal),
-        };
-        self.count(answer.as_ref().err());
-        Ok(Response::new(answer?))
+        Ok(Response::new(append::one(self, request.into_inner()).await?))
     }
 
-    type AppendStreamStream = Responses<v1::AppendStreamResponse>;
+    type AppendStreamStream = append::Responses;
 
     async fn append_stream(
         &self,
-        request: Request<Streaming<v1::AppendStreamRequest>>,
+        request: Request<Streaming<raw_append::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
-        let (in_flight, answers) = mpsc::channel(APPEND_STREAM_IN_FLIGHT_MAX);
-        self.lifecycle.tasks().spawn(self.clone().take_in(request.into_inner(), in_flight));
-        let service = self.clone();
-        let respond = move |answer: InFlight| {
-            let service = service.clone();
-            async move {
-                let outcome = match answer? {
-                    Ok(answer) => service.answer(answer.await),
-                    Err(refusal) => Err(refusal),
-                };
-                service.count(outcome.as_ref().err());
-                let outcome =
-                    outcome.map_or_else(|refusal| Outcome::Failure(refusal.into()), Outcome::Appended);
-                Ok(v1::AppendStreamResponse { outcome: Some(outcome) })
-            }
-        };
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers).then(respond))))
+        Ok(Response::new(append::stream(self, request.into_inner())))
     }
 
     type ReadStream = outbox::Responses<raw::ReadResponse>;
@@ -185,77 +156,7 @@ impl event_log_server::EventLog for EventLog {
     }
 }
 
-/// One request of an append stream: a refusal, or an answer on its way; the outer error ends the stream.
-type InFlight = Result<Result<oneshot::Receiver<Answer>, Refusal>, Status>;
-
 impl EventLog {
-    async fn submit(&self, request: v1::AppendRequest) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        let mut request = convert::append_request(request, &*self.clock)?;
-        if request.reaches_back(self.events.head().get()) {
-            // A long look back is not the committer's work: everybody's appends wait for that.
-            let look_ahead = move |events: &Events| {
-                request.look_ahead(events.index(), events.head().get())?;
-                Ok(request)
-            };
-            request = self.blocking(look_ahead).await?;
-        }
-        Ok(self.appender.submit(request)?)
-    }
-
-    fn answer(
-        &self,
-        answer: Result<Answer, oneshot::error::RecvError>,
-    ) -> Result<v1::AppendResponse, Refusal> {
-        let gone = |_| Err(AppendError::OutcomeUnknown("the committer stopped".into()));
-        let appended: Appended = answer.unwrap_or_else(gone)?;
-        let event = |event: &crate::append::AppendedEvent| v1::AppendedEvent {
-            position: event.position.get(),
-            revision: event.revision.get(),
-            already_existed: event.already_existed,
-            id: bytes::Bytes::copy_from_slice(event.id.as_bytes()),
-        };
-        Ok(v1::AppendResponse {
-            events: appended.events.iter().map(event).collect(),
-            already_applied: appended.already_applied(),
-            token: Some(convert::token_out(self.events.token(appended.position))),
-        })
-    }
-
-    fn count(&self, refusal: Option<&Refusal>) {
-        let outcome = refusal.map_or("ok", Refusal::reason);
-        self.metrics.append_requests.with_label_values(&[outcome]).inc();
-    }
-
-    /// Submits what an append stream brings, in order, until it ends or the client is gone.
-    async fn take_in(
-        self,
-        mut requests: Streaming<v1::AppendStreamRequest>,
-        in_flight: mpsc::Sender<InFlight>,
-    ) {
-        loop {
-            let message = tokio::select! {
-                message = requests.message() => message,
-                () = self.lifecycle.stop().cancelled() => Err(subscribe::stopping().into()),
-            };
-            let next = match message {
-                Ok(Some(message)) => {
-                    let missing =
-                        || Refusal::field("MISSING_FIELD", "request", "expected a request, found none");
-                    match message.request.ok_or_else(missing) {
-                        Ok(request) => Ok(self.submit(request).await),
-                        Err(refusal) => Ok(Err(refusal)),
-                    }
-                }
-                Ok(None) => return,
-                Err(status) => Err(status),
-            };
-            let last = next.is_err();
-            if in_flight.send(next).await.is_err() || last {
-                return;
-            }
-        }
-    }
-
     /// Reads on a thread that may block.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,

@@ -86,25 +86,27 @@ impl Part {
         let stream = if let Some(stream) = self.streams.get_mut(event.stream.as_str()) {
             stream
         } else {
-            self.stream_order.push(event.stream.clone());
-            self.streams.entry(event.stream.clone()).or_default()
+            // What is kept here must not keep the whole message alive that it came in.
+            let stream = event.stream.detached();
+            self.stream_order.push(stream.clone());
+            self.streams.entry(stream).or_default()
         };
         stream.last_revision = recorded.revision.get();
         stream.offsets.push(offset);
         match self.types.get_mut(event.event_type.as_str()) {
             Some(offsets) => offsets.push(offset),
-            None => self.types.entry(event.event_type.clone()).or_default().push(offset),
+            None => self.types.entry(event.event_type.detached()).or_default().push(offset),
         }
         for tag in &event.tags {
             match self.tags.get_mut(tag.as_str()) {
                 Some(offsets) => offsets.push(offset),
-                None => self.tags.entry(tag.clone()).or_default().push(offset),
+                None => self.tags.entry(tag.detached()).or_default().push(offset),
             }
         }
         if let Some(tracking) = &recorded.tracking {
             match self.sources.get_mut(tracking.source.as_str()) {
                 Some(offsets) => offsets.push(offset),
-                None => self.sources.entry(tracking.source.clone()).or_default().push(offset),
+                None => self.sources.entry(tracking.source.detached()).or_default().push(offset),
             }
         }
         if super::is_system(event) {
