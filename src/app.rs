@@ -38,6 +38,7 @@ use crate::{
 };
 
 mod gauges;
+mod scrub;
 mod tokens;
 
 /// How often a node that is not ready yet looks whether it is.
@@ -133,6 +134,10 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
     let refresh =
         gauges::refresher(Arc::clone(&metrics), events.clone(), appender.clone(), Arc::clone(&projections));
+    if let Some(interval) = config.log.scrub {
+        let reader = events.log().clone();
+        scrub::start(interval, reader, appender.clone(), lifecycle.clone(), Arc::clone(&metrics));
+    }
     let pages = http::Pages { lifecycle: lifecycle.clone(), metrics: Arc::clone(&metrics), refresh };
     let context = api::Context {
         node: config.node.as_str().into(),

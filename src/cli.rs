@@ -24,7 +24,9 @@ use self::{
     offline::TestArgs,
     output::{Format, print_lines},
     read::{ReadArgs, StreamsArgs, SubscribeArgs},
+    repair::RepairArgs,
     serve::ServeArgs,
+    verify::VerifyArgs,
 };
 use crate::{
     config::{Config, Environment, Telemetry},
@@ -43,9 +45,11 @@ pub mod output;
 pub mod projection;
 pub mod read;
 pub mod render;
+pub mod repair;
 pub mod serve;
 pub mod settings;
 pub mod text;
+pub mod verify;
 
 /// A sidecar datastore: an event log, and documents projected from it, for one service.
 #[derive(Debug, Parser)]
@@ -115,6 +119,12 @@ enum Command {
     /// Measure a node, and what the machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Check a whole data directory, offline and without changing it
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(VerifyArgs),
+    /// Repair a damaged data directory, offline, by explicit flags only
+    #[command(after_help = repair::EXAMPLES)]
+    Repair(RepairArgs),
     /// Check or print the settings that `serve` would run with
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -249,6 +259,8 @@ impl Invocation {
                 wait_all_cores(bench::run(session, &BenchCommand::EchoServer))
             }
             Command::Bench(command) => wait(bench::run(session, &command)),
+            Command::Verify(args) => verify::run(&args, session.output),
+            Command::Repair(args) => repair::run(&args, session.output),
             Command::Config(ConfigCommand::Check(args)) => {
                 settings::check(crate::config::load(&args.flags(), &self.environment, &RealDisk))
             }

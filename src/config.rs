@@ -8,7 +8,10 @@ use std::{fmt, io, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
 use crate::{
     disk::{self, Disk},
-    limits::{CONFIG_BYTES_MAX, LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, READER_STALL_DEFAULT},
+    limits::{
+        CONFIG_BYTES_MAX, LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, READER_STALL_DEFAULT,
+        SCRUB_INTERVAL_DEFAULT,
+    },
 };
 
 mod environment;
@@ -82,6 +85,8 @@ pub struct Limits {
 pub struct Log {
     /// Appends are refused while the disk has less free than this many bytes.
     pub low_water_bytes: u64,
+    /// How often sealed segments are read and checked in the background; `None`: never.
+    pub scrub: Option<Duration>,
 }
 
 /// What the process says about itself on stderr.
@@ -111,7 +116,7 @@ impl Default for Config {
             http: Http { listen: SocketAddr::from(([0, 0, 0, 0], 7480)) },
             projections: Projections::default(),
             limits: Limits { memory_bytes: MEMORY_BYTES_DEFAULT, reader_stall: READER_STALL_DEFAULT },
-            log: Log { low_water_bytes: LOW_WATER_BYTES_DEFAULT },
+            log: Log { low_water_bytes: LOW_WATER_BYTES_DEFAULT, scrub: Some(SCRUB_INTERVAL_DEFAULT) },
             telemetry: Telemetry { log: "info".into(), log_format: LogFormat::Text },
             dev: false,
         }

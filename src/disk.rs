@@ -36,6 +36,9 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Takes the exclusive lock of a file, creating it, and writes `holder` into it. `WouldBlock` if another process
     /// holds it; its text is then the error's message. Released when the guard drops or the process ends.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockGuard>>;
+    /// Keeps others from taking the lock of a file, and changes nothing. `None` if there is no such file; `WouldBlock` if
+    /// another process holds it, as for `lock`.
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>>;
 }
 
 /// What an open file may be used for.

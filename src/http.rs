@@ -1,7 +1,7 @@
 //! The probes and the metrics page, and nothing else: what the kubelet and Prometheus reach from outside the pod.
 //!
-//! `/healthz`: the process runs. `/startupz`: the log is recovered. `/readyz`: everything is served; else 503 with the
-//! reason. `/metrics`: Prometheus text. Does not know what ready requires.
+//! `/healthz`: the process runs. `/startupz`: the log is recovered. `/readyz`: everything is served, with warnings behind
+//! it if there are any; else 503 with the reason. `/metrics`: Prometheus text. Does not know what ready requires.
 
 use std::sync::Arc;
 
@@ -57,7 +57,11 @@ async fn startup(State(pages): State<Pages>) -> impl IntoResponse {
 
 async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
     match pages.lifecycle.phase() {
-        Phase::Ready => (StatusCode::OK, "ready\n".to_owned()),
+        Phase::Ready => {
+            let warnings = pages.lifecycle.warnings();
+            let lines = warnings.iter().map(|warning| format!("warning: {warning}\n"));
+            (StatusCode::OK, std::iter::once("ready\n".to_owned()).chain(lines).collect())
+        }
         phase => unavailable(&phase),
     }
 }

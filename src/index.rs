@@ -42,6 +42,9 @@ mod sink;
 mod state;
 mod streams;
 mod terms;
+#[doc(hidden)]
+pub mod untrusted;
+mod verify;
 mod worker;
 mod writer;
 
@@ -51,6 +54,7 @@ mod tests;
 pub use error::IndexError;
 use state::State;
 pub use state::{IndexConfig, IndexStatus, LogView, Scan};
+pub use verify::{IndexVerified, IndexVerifier, RunState, RunVerified, remove_index};
 
 /// The index. Shared through `Arc`: one committer applies, any number of readers ask.
 #[derive(Debug)]

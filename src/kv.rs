@@ -21,6 +21,10 @@ use crate::{
     limits::SET_ASIDE_FILES_MAX,
 };
 
+mod overlay;
+
+pub use overlay::open_read_only;
+
 /// Why a redb file did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum KvError {

@@ -71,3 +71,4 @@ pub mod metrics;
 pub mod process;
 pub mod projection;
 pub mod telemetry;
+pub mod verify;

@@ -50,6 +50,7 @@ pub struct Lifecycle {
     started: Instant,
     stop: CancellationToken,
     failure: Arc<watch::Sender<Option<String>>>,
+    warnings: Arc<watch::Sender<Vec<String>>>,
     tasks: TaskTracker,
 }
 
@@ -62,6 +63,7 @@ impl Lifecycle {
             started: Instant::now(),
             stop: CancellationToken::new(),
             failure: Arc::new(watch::Sender::new(None)),
+            warnings: Arc::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -103,6 +105,16 @@ impl Lifecycle {
         let mut failure = self.failure.subscribe();
         let failed = failure.wait_for(Option::is_some).await;
         failed.ok().and_then(|reason| reason.clone()).unwrap_or_default()
+    }
+
+    /// What is wrong and does not keep the node from serving; replaces what was said before.
+    pub fn set_warnings(&self, warnings: Vec<String>) {
+        self.warnings.send_replace(warnings);
+    }
+
+    /// What is wrong and does not keep the node from serving.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.borrow().clone()
     }
 
     /// Seconds since the process started.

@@ -74,6 +74,29 @@ pub const LOG_VISIT_BYTES_MAX: u64 = 256 * 1_024;
 /// Bytes of the log's manifest; it grows by 24 for every opening that wrote events.
 pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 
+/// Damaged places of one kind that a verification lists; further ones are counted.
+pub const VERIFY_FINDINGS_MAX: usize = 1_000;
+/// Streams whose revisions a verification follows; those that come later are not checked for density.
+pub const VERIFY_STREAMS_MAX: usize = 2_000_000;
+
+/// Bytes of redb's page cache for a file that is verified.
+pub const VERIFY_CACHE_BYTES: usize = 16 * MIB;
+/// Bytes that redb's own recovery of a file may take in memory while the file is verified.
+pub const VERIFY_OVERLAY_BYTES_MAX: u64 = 256 * MIB as u64;
+
+/// How often all sealed segments are scrubbed where the configuration does not say.
+pub const SCRUB_INTERVAL_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long after the start of a node its first scrub begins at the latest.
+pub const SCRUB_DELAY_MAX: Duration = Duration::from_secs(60);
+/// Bytes a second that a scrub reads.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 8 * MIB as u64;
+/// Bytes that a scrub reads between two pauses; one group may exceed it.
+pub const SCRUB_CHUNK_BYTES: u64 = 256 * 1_024;
+/// How long a scrub waits at most, between two chunks, for appends that wait.
+pub const SCRUB_YIELD_MAX: Duration = Duration::from_secs(1);
+/// Damaged segments that a node lists in its health page; all of them are logged and counted.
+pub const SCRUB_WARNINGS_MAX: usize = 10;
+
 /// Events in one message of a read or subscription.
 pub const READ_BATCH_EVENTS_MAX: usize = 1_000;
 /// Bytes of events in one message of a read or subscription; one event may exceed it alone.

@@ -22,13 +22,17 @@ mod epochs;
 mod error;
 mod format;
 mod group;
+mod inspect;
 mod manifest;
 mod offsets;
 mod reader;
 mod recovery;
+mod repair;
 mod scan;
 mod segment;
 mod spare;
+#[doc(hidden)]
+pub mod untrusted;
 mod verify;
 mod visit;
 mod writer;
@@ -43,8 +47,10 @@ use writer::{Parts, preallocate_bytes};
 
 pub use epochs::{Epoch, EpochStart};
 pub use error::{Corruption, LogError};
+pub use inspect::{CutPoint, Damage, DamageKind, LogInspection, LogInspector, SegmentInfo, Stretch, Torn};
 pub use reader::LogReader;
 pub use recovery::{Cut, RecoveryReport};
+pub use repair::CutLog;
 pub use verify::Verified;
 pub use visit::Buffer;
 pub use writer::LogWriter;
@@ -124,6 +130,9 @@ pub fn open_sabotaged(
     created.map_err(LogError::io("create", directory.path()))?;
     let lock = lock(&directory, &config.node)?;
     let mut manifest = load_or_begin(&directory, clock, &config.node)?;
+    if repair::finish(&directory)? {
+        manifest = load_or_begin(&directory, clock, &config.node)?;
+    }
     let mut spare = Spare::find(&directory)?;
     let spare_bytes_min = preallocate_bytes(config.segment_bytes);
     let recovered = recovery::recover(&directory, &manifest, &mut spare, spare_bytes_min)?;
@@ -154,12 +163,23 @@ pub fn open_sabotaged(
 fn lock(directory: &Directory, node: &str) -> Result<Box<dyn LockGuard>, LogError> {
     let path = directory.lock();
     let holder = format!("process {} (node {node})", std::process::id());
-    directory.disk().lock(&path, &holder).map_err(|error| match error.kind() {
+    directory.disk().lock(&path, &holder).map_err(|error| refused(directory, error))
+}
+
+/// Why the lock on a directory could not be had.
+fn refused(directory: &Directory, error: io::Error) -> LogError {
+    match error.kind() {
         io::ErrorKind::WouldBlock => {
             LogError::Locked { dir: directory.path().to_owned(), holder: error.to_string() }
         }
-        _ => LogError::io("lock", &path)(error),
-    })
+        _ => LogError::io("lock", &directory.lock())(error),
+    }
+}
+
+/// Segments without a manifest.
+fn manifest_missing(directory: &Directory, segment: Position) -> LogError {
+    let what = format!("it is missing, but there are segments from position {segment} on");
+    LogError::corrupt(&directory.manifest(), 0, (Position::new(1), None), what)
 }
 
 /// The manifest of the directory's log. If there is none, there must be no segments, and a log begins here.
@@ -176,8 +196,7 @@ fn load_or_begin(directory: &Directory, clock: &dyn Clock, node: &str) -> Result
     }
     let first = Position::new(1);
     if let Some(segment) = directory.segments()?.first() {
-        let what = format!("it is missing, but there are segments from position {segment} on");
-        return Err(LogError::corrupt(&directory.manifest(), 0, (first, None), what));
+        return Err(manifest_missing(directory, *segment));
     }
     let manifest = Manifest {
         log_id: uuid::Builder::from_random_bytes(clock.random().to_le_bytes()).into_uuid(),

@@ -86,6 +86,22 @@ impl Meta {
         })
     }
 
+    /// Reads all of a file without changing it; gives how many definitions are deployed.
+    pub fn inspect(disk: &dyn Disk, path: &Path) -> Result<usize, MetaError> {
+        let meta = Self { database: kv::open_read_only(disk, path)?, set_aside: None };
+        let read = || -> Result<Option<u32>, KvError> {
+            let table = meta.database.begin_read()?.open_table(FORMAT)?;
+            Ok(table.get("format")?.map(|found| found.value()))
+        };
+        match read()? {
+            Some(FORMAT_VERSION) => {}
+            Some(found) => return Err(MetaError::NewerFormat { found }),
+            None => return Err(KvError::Damaged("it does not say its format".into()).into()),
+        }
+        meta.active()?;
+        Ok(meta.deployed()?.len())
+    }
+
     /// The damaged file that gave way when this one was opened.
     pub const fn set_aside(&self) -> Option<&SetAside> {
         self.set_aside.as_ref()

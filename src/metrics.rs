@@ -32,6 +32,14 @@ pub struct Metrics {
     pub subscriptions: IntGauge,
     /// How often a subscription at the head was woken.
     pub subscription_wakeups: IntCounter,
+    /// Bytes of sealed segments that were scrubbed.
+    pub scrub_bytes: IntCounter,
+    /// Scrubs that went through all sealed segments.
+    pub scrub_passes: IntCounter,
+    /// The position up to which the present scrub has come, or where the last one ended.
+    pub scrub_position: IntGauge,
+    /// Sealed segments that the last scrub found damaged.
+    pub scrub_damaged: IntGauge,
     /// Query calls, by method and gRPC code.
     pub queries: IntCounterVec,
     /// The last applied position, by projection and version.
@@ -71,6 +79,10 @@ impl Metrics {
                 &registry,
                 counter("subscription_wakeups_total", "How often a subscription at the head was woken"),
             ),
+            scrub_bytes: add(&registry, counter("scrub_bytes_total", "Bytes of sealed segments scrubbed")),
+            scrub_passes: add(&registry, counter("scrub_passes_total", "Scrubs of all sealed segments")),
+            scrub_position: add(&registry, gauge("scrub_position", "How far the scrub has come")),
+            scrub_damaged: add(&registry, gauge("scrub_damaged_segments", "Sealed segments found damaged")),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
             projection_position: add(
                 &registry,

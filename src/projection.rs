@@ -22,4 +22,5 @@ pub mod status;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod verify;
 pub mod watch_directory;

@@ -34,7 +34,7 @@ const fn key(name: &'static str, flag: Option<&'static str>, about: &'static str
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 12] = [
+pub const KEYS: [Key; 13] = [
     key("node", Some("--node"), "the node's name, a DNS label"),
     key("data_dir", Some("--data-dir"), "where the node keeps what it stores"),
     key("grpc.listen", Some("--grpc"), "address of the gRPC API"),
@@ -44,6 +44,7 @@ pub const KEYS: [Key; 12] = [
     key("limits.memory", None, "memory for caches, queues and builds"),
     key("limits.reader_stall", None, "how long a reader may take nothing before its call is ended"),
     key("log.low_water", None, "free disk space below which appends are refused"),
+    key("log.scrub", None, "how often sealed segments are checked: off, or an interval"),
     key("telemetry.log", None, "which log lines are written"),
     key("telemetry.log_format", None, "text or json"),
     key("dev", Some("--dev"), "rebuild a definition that is changed in place"),
@@ -82,7 +83,10 @@ impl Given {
                 }),
                 reader_stall: checked.or("limits.reader_stall", READER_STALL_DEFAULT, value::duration),
             },
-            log: Log { low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes) },
+            log: Log {
+                low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes),
+                scrub: checked.or("log.scrub", defaults.log.scrub, value::scrub),
+            },
             telemetry: Telemetry {
                 log: checked.or("telemetry.log", defaults.telemetry.log, value::log_filter),
                 log_format: checked.or(
@@ -136,6 +140,7 @@ fn default_text(name: &str) -> Option<String> {
         "limits.memory" => value::bytes_text(config.limits.memory_bytes),
         "limits.reader_stall" => value::duration_text(config.limits.reader_stall),
         "log.low_water" => value::bytes_text(config.log.low_water_bytes),
+        "log.scrub" => value::scrub_text(config.log.scrub),
         "telemetry.log" => config.telemetry.log,
         "telemetry.log_format" => "text".into(),
         "dev" => "false".into(),

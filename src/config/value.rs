@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 use super::LogFormat;
-use crate::event::Invalid;
+use crate::{event::Invalid, limits::SCRUB_INTERVAL_DEFAULT};
 
 const UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
@@ -20,7 +20,8 @@ const UNITS: [(&str, u64); 7] = [
 ];
 
 /// Units of durations in milliseconds; `ms` comes before the units that it ends with.
-const DURATIONS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const DURATIONS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// A DNS label: 1 to 63 of a-z, 0-9 and -, with no - at either end.
 pub fn dns_label(text: &str) -> Result<String, Invalid> {
@@ -81,7 +82,7 @@ pub fn bytes_text(count: u64) -> String {
     format!("{}{unit}", count / factor)
 }
 
-/// A duration above zero: a whole number with ms, s, m or h.
+/// A duration above zero: a whole number with ms, s, m, h or d.
 pub fn duration(text: &str) -> Result<Duration, Invalid> {
     let trimmed = text.trim();
     let unit = DURATIONS.iter().find_map(|(unit, ms)| Some((trimmed.strip_suffix(unit)?, *ms)));
@@ -98,6 +99,23 @@ pub fn duration_text(duration: Duration) -> String {
     let divides = |(_, ms): &&(&str, u64)| millis.is_multiple_of(*ms);
     let (unit, ms) = DURATIONS.iter().filter(divides).max_by_key(|(_, ms)| *ms).unwrap_or(&DURATIONS[0]);
     format!("{}{unit}", millis / ms)
+}
+
+/// How often to scrub: `off`, `on` for the default, or a duration.
+pub fn scrub(text: &str) -> Result<Option<Duration>, Invalid> {
+    // YAML reads some of these words as booleans.
+    match text.trim() {
+        "off" | "false" => return Ok(None),
+        "on" | "true" => return Ok(Some(SCRUB_INTERVAL_DEFAULT)),
+        _ => {}
+    }
+    let invalid = |_| Invalid(format!("expected off, on, or an interval such as 24h, found {text:?}"));
+    duration(text).map(Some).map_err(invalid)
+}
+
+/// As `scrub` reads it.
+pub fn scrub_text(interval: Option<Duration>) -> String {
+    interval.map_or_else(|| "off".into(), duration_text)
 }
 
 /// `true` or `false`.
@@ -177,6 +195,20 @@ mod tests {
             check(bytes(&bytes_text(count)), Ok(count));
         }
         assert_eq!(bytes_text(512 << 20), "512MiB");
+    }
+
+    #[test]
+    fn intervals_carry_units_and_read_back_as_they_print() {
+        check(scrub("off"), Ok(None));
+        check(scrub("false"), Ok(None));
+        check(scrub("on"), Ok(Some(SCRUB_INTERVAL_DEFAULT)));
+        for (text, seconds) in [("90s", 90), ("5m", 300), ("36h", 129_600), ("7d", 604_800)] {
+            check(scrub(text), Ok(Some(Duration::from_secs(seconds))));
+            assert_eq!(scrub_text(Some(Duration::from_secs(seconds))), text);
+        }
+        for bad in ["", "0h", "7", "h", "-1h", "999999999999999999d"] {
+            check(scrub(bad), Err("expected off, or an interval such as 24h"));
+        }
     }
 
     #[test]

@@ -85,23 +85,42 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockGuard>> {
         let mut options = fs::OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;
                 file.write_all_at(holder.as_bytes(), 0)?;
                 Ok(Box::new(RealLock { _file: file }))
             }
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // Whoever holds the lock may be writing its name just now; the refusal stands without it.
-                if (&mut file).take(HOLDER_BYTES_MAX).read_to_string(&mut text).is_err() || text.is_empty() {
-                    "another process".clone_into(&mut text);
-                }
-                Err(io::Error::new(io::ErrorKind::WouldBlock, text))
-            }
-            Err(fs::TryLockError::Error(error)) => Err(error),
+            Err(error) => Err(refusal(&file, error)),
         }
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        let file = match fs::OpenOptions::new().read(true).open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Err(error) => Err(refusal(&file, error)),
+        }
+    }
+}
+
+/// Why a lock could not be had, with the text of whoever holds it.
+fn refusal(mut file: &fs::File, error: fs::TryLockError) -> io::Error {
+    match error {
+        fs::TryLockError::WouldBlock => {
+            let mut text = String::new();
+            // Whoever holds the lock may be writing its name just now; the refusal stands without it.
+            if file.by_ref().take(HOLDER_BYTES_MAX).read_to_string(&mut text).is_err() || text.is_empty() {
+                "another process".clone_into(&mut text);
+            }
+            io::Error::new(io::ErrorKind::WouldBlock, text)
+        }
+        fs::TryLockError::Error(error) => error,
     }
 }
 
@@ -176,7 +195,12 @@ mod tests {
         let refused = RealDisk.lock(&path, "process 8").unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(refused.to_string(), "process 7");
+        assert_eq!(RealDisk.lock_shared(&path).unwrap_err().to_string(), "process 7");
         drop(guard);
+        let shared = RealDisk.lock_shared(&path).unwrap().unwrap();
+        assert!(RealDisk.lock(&path, "process 9").is_err());
+        drop(shared);
         drop(RealDisk.lock(&path, "process 9").unwrap());
+        assert!(RealDisk.lock_shared(&path.with_extension("none")).unwrap().is_none());
     }
 }

@@ -170,6 +170,11 @@ impl Disk for SimDisk {
         state.locks.insert(path.to_owned(), holder.to_owned());
         Ok(Box::new(SimLock { disk: self.clone(), path: path.to_owned() }))
     }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        // One holder at a time is enough for a simulation, and a lock leaves no file here.
+        Disk::lock(self, path, "a process that reads").map(Some)
+    }
 }
 
 #[derive(Debug)]

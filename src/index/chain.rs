@@ -63,7 +63,7 @@ pub(super) fn open_runs(
 
 /// The indices of the ranges to keep, in order of position, and the gaps between them: from the front, always the
 /// range that begins first and reaches farthest.
-fn choose(ranges: &[(u64, u64)], log_first: u64, head: u64) -> (Vec<usize>, Vec<(u64, u64)>) {
+pub(super) fn choose(ranges: &[(u64, u64)], log_first: u64, head: u64) -> (Vec<usize>, Vec<(u64, u64)>) {
     let usable = |at: &usize| ranges[*at].1 <= head;
     let start =
         (0..ranges.len()).filter(usable).map(|at| ranges[at].0).chain([log_first]).min().unwrap_or(log_first);

@@ -40,6 +40,10 @@ impl<'a> Postings<'a> {
                 Ok(Self::Memory(MemoryList { offsets: Cow::Owned(offsets), hint: 0 }))
             }
             &List::Blocks { offset, len } => {
+                let fits = offset.checked_add(len).is_some_and(|end| end <= run.header().file_len);
+                if len == 0 || !fits {
+                    return Err(run.damage("a posting list lies outside of the file".into()));
+                }
                 Ok(Self::Disk(DiskList { run, offset, len, first: term.first, last: term.last, block: None }))
             }
         }

@@ -28,9 +28,9 @@ pub(super) struct Run {
     header: Header,
     checksum_seed: u32,
     /// The first id of each block of ids.
-    id_fences: Vec<[u8; 16]>,
-    term_fences: Fences,
-    term_filter: KeyFilter,
+    pub(super) id_fences: Vec<[u8; 16]>,
+    pub(super) term_fences: Fences,
+    pub(super) term_filter: KeyFilter,
     damaged: AtomicBool,
 }
 
@@ -117,6 +117,10 @@ impl Run {
 
     /// Reads a block, its checksum included, and checks it.
     pub(super) fn read_block(&self, offset: u64, len: usize, block: &mut Vec<u8>) -> Result<(), IndexError> {
+        // A place comes from bytes that were read: it is bounded before anything is allocated by it.
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.header.file_len) {
+            return Err(self.damage(format!("a block at byte {offset} would reach beyond the file")));
+        }
         block.resize(len, 0);
         if let Err(error) = self.file.read_exact_at(block, offset) {
             return Err(self.damage(format!("the block at byte {offset} cannot be read: {error}")));

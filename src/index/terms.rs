@@ -235,7 +235,8 @@ impl Fences {
         low.saturating_sub(1)
     }
 
-    fn key(&self, number: usize) -> &[u8] {
+    /// The first key of a block.
+    pub(super) fn key(&self, number: usize) -> &[u8] {
         let start = number.checked_sub(1).map_or(0, |before| self.blocks[before].key_end as usize);
         &self.keys[start..self.blocks[number].key_end as usize]
     }

@@ -53,6 +53,11 @@ impl Directory {
         self.path.join("LOCK")
     }
 
+    /// What a repair has decided to do, from its commit point until it is done.
+    pub(crate) fn repair(&self) -> PathBuf {
+        self.path.join("repair")
+    }
+
     pub(crate) fn spare(&self) -> PathBuf {
         self.path.join("spare")
     }

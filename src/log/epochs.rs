@@ -49,6 +49,21 @@ impl EpochHistory {
         self.0[..behind].last().map(|start| start.epoch)
     }
 
+    /// The counter of the epoch that wrote this position; of one before the log's beginning, the first epoch's.
+    pub(crate) fn counter_at(&self, position: Position) -> u64 {
+        let first = self.0.first().map(|start| start.epoch);
+        self.at(position).or(first).map_or(0, |epoch| epoch.counter)
+    }
+
+    /// The history after everything from `first` on was cut: a new epoch stands there, with a counter that no other had.
+    pub(crate) fn cut(&self, random: u64, first: Position) -> Self {
+        let counter = self.newest().map_or(0, |newest| newest.epoch.counter) + 1;
+        let mut starts: Vec<EpochStart> = self.0.clone();
+        starts.retain(|start| start.first < first);
+        starts.push(EpochStart { epoch: Epoch { counter, random }, first });
+        Self(starts)
+    }
+
     /// Begins a new epoch at `first`, which is not below the newest one's.
     pub(crate) fn begin(&mut self, random: u64, first: Position) -> Epoch {
         let newest = self.newest().copied();
@@ -78,6 +93,9 @@ mod tests {
         let counters = |position| history.at(Position::new(position)).map(|epoch| epoch.counter);
         assert_eq!([0, 1, 4, 5, 99].map(counters), [None, Some(2), Some(2), Some(3), Some(3)]);
         assert_eq!(EpochHistory::new(history.starts().to_vec()), Some(history.clone()));
+        let cut = history.cut(44, Position::new(3));
+        let counters = |position| cut.at(Position::new(position)).map(|epoch| epoch.counter);
+        assert_eq!([1, 2, 3, 5, 99].map(counters), [Some(2), Some(2), Some(4), Some(4), Some(4)]);
         let mut backwards = history.starts().to_vec();
         backwards.reverse();
         assert_eq!(EpochHistory::new(backwards), None);

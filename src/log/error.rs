@@ -25,6 +25,12 @@ pub enum LogError {
         /// Whose log was asked for.
         expected: String,
     },
+    /// There is nothing to look at.
+    #[error("{} holds no log: name the data directory of a node, which has the folder log in it", dir.display())]
+    NoLog {
+        /// The log's directory.
+        dir: PathBuf,
+    },
     /// Another process has the log open.
     #[error("{} is in use by {holder}: stop that process, or name another data directory", dir.display())]
     Locked {
@@ -117,7 +123,11 @@ impl fmt::Display for Corruption {
             Some(_) => write!(f, "position {first} is affected")?,
             None => write!(f, "positions from {first} on may be affected")?,
         }
-        f.write_str(". Nothing was changed: keep this directory as it is, and put the file back from a copy")
+        f.write_str(
+            ". Nothing was changed: keep this directory as it is, and put the file back from a copy. `outrigger verify --data-dir DIR` \
+             lists all damage; `outrigger repair --data-dir DIR` says what can be done about it (--restore-mark, \
+             --restore-header, or --cut-from POSITION --lose COUNT)",
+        )
     }
 }
 

@@ -167,22 +167,25 @@ pub(crate) fn encode<P: AsRef<[u8]>>(
 }
 
 /// Checks the rest of a group whose header was read from its beginning, appends where its records begin, each plus
-/// `base`, and gives the chain behind it. After an error `starts` may have grown.
+/// `base`, and gives the chain behind it. Where the chain before it is not known, its own word is taken for the chain
+/// behind it. After an error `starts` may have grown.
 pub(crate) fn check(
     group: &[u8],
     header: &GroupHeader,
     seed: Seed,
-    before: &Chain,
+    before: Option<&Chain>,
     base: u64,
     starts: &mut Vec<u32>,
 ) -> Result<Chain, String> {
     let body_end = HEADER_BYTES + header.body_bytes as usize;
-    let mut link = Link::new(before, header.first, header.records);
+    let mut link = before.map(|before| Link::new(before, header.first, header.records));
     let mut at = HEADER_BYTES;
     for i in 0..header.records {
         let position = header.first.plus(u64::from(i));
         let payload = record(&group[at..body_end], seed, position)?;
-        link.add(&group[at + payload.start..at + payload.end]);
+        if let Some(link) = &mut link {
+            link.add(&group[at + payload.start..at + payload.end]);
+        }
         starts.push((base + at as u64) as u32);
         at += payload.end;
     }
@@ -192,8 +195,8 @@ pub(crate) fn check(
     if at != body_end || checksum != u32_at(trailer, 32) || trailer[36..40] != END_MAGIC {
         return Err("the checksum of a group's trailer does not match".into());
     }
-    let chain = link.finish();
-    if chain != bytes_at::<32>(trailer, 0) {
+    let chain = bytes_at::<32>(trailer, 0);
+    if link.is_some_and(|link| link.finish() != chain) {
         return Err("the chain does not continue: the group followed other records".into());
     }
     Ok(chain)
@@ -251,7 +254,7 @@ mod tests {
             return Err("length".into());
         }
         let mut starts = Vec::new();
-        let chain = check(group, &header, seed, &before().chain, 0, &mut starts)?;
+        let chain = check(group, &header, seed, Some(&before().chain), 0, &mut starts)?;
         Ok((header, starts, chain))
     }
 
@@ -306,7 +309,9 @@ mod tests {
     fn a_group_continues_one_chain_only() {
         let (group, ..) = encoded(&[Bytes::from_static(b"payload")]);
         let header = GroupHeader::decode(&group, seed()).unwrap();
-        let refused = check(&group, &header, seed(), &[6; 32], 0, &mut Vec::new()).unwrap_err();
+        let check = |before: Option<&Chain>| check(&group, &header, seed(), before, 0, &mut Vec::new());
+        let refused = check(Some(&[6; 32])).unwrap_err();
         assert!(refused.contains("the chain does not continue"), "{refused}");
+        assert_eq!(check(None), check(Some(&before().chain)));
     }
 }

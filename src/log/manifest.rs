@@ -56,7 +56,7 @@ impl Manifest {
         stored.map_err(|error| directory.refusal("write", &path, bytes.len() as u64, error))
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
@@ -72,6 +72,11 @@ impl Manifest {
         }
         out.extend(crc32c::crc32c(&out).to_le_bytes());
         out
+    }
+
+    /// The manifest with these bytes, if they are one of a known format.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::decode(bytes).ok()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Refused> {

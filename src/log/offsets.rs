@@ -147,6 +147,11 @@ impl Sidecar {
         (checksum == u32_at(&header, 40)).then(|| Self { end: u64_at(&header, 32), file, path, records })
     }
 
+    /// The beginnings of all records.
+    pub(crate) fn all(&self) -> Result<Starts, LogError> {
+        self.span(0, self.records as usize)
+    }
+
     fn span(&self, from: u64, count: usize) -> Result<Starts, LogError> {
         let more = usize::from(from + (count as u64) < self.records);
         let mut bytes = vec![0; (count + more) * ENTRY_BYTES];

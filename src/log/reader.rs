@@ -240,9 +240,7 @@ impl LogReader {
 
     /// The counter of the epoch that wrote this position; of one before the log's beginning, the first epoch's.
     pub fn epoch_at(&self, position: Position) -> u64 {
-        let epochs = &self.0.epochs;
-        let first = epochs.starts().first().map(|start| start.epoch);
-        epochs.at(position).or(first).map_or(0, |epoch| epoch.counter)
+        self.0.epochs.counter_at(position)
     }
 
     /// The payload at a position; `None` above the head and below the log's beginning.

@@ -84,24 +84,24 @@ pub(crate) struct Recovered {
 
 /// What the last segment looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Survey {
-    mark: Option<Mark>,
+pub(crate) struct Survey {
+    pub(crate) mark: Option<Mark>,
     /// Last position, chain and number of records at the mark's offset, if that is the edge of a group.
-    at_mark: Option<(Position, Chain, usize)>,
+    pub(crate) at_mark: Option<(Position, Chain, usize)>,
     /// Behind the last good group.
-    end: u64,
-    last: Position,
-    chain: Chain,
-    starts: Vec<u32>,
+    pub(crate) end: u64,
+    pub(crate) last: Position,
+    pub(crate) chain: Chain,
+    pub(crate) starts: Vec<u32>,
     /// Why the walk ended.
-    stop: String,
-    rest: Rest,
+    pub(crate) stop: String,
+    pub(crate) rest: Rest,
     /// The manifest knows that the log reached this far when it was last opened.
-    reached: Position,
+    pub(crate) reached: Position,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// Everything is vouched for by the mark.
     Clean,
     /// What lies above the mark is good but perhaps not durable; what lies behind is torn.
@@ -110,7 +110,7 @@ enum Verdict {
     Corrupt { offset: u64, first: Position, last: Option<Position>, what: String },
 }
 
-fn judge(survey: &Survey) -> Verdict {
+pub(crate) fn judge(survey: &Survey) -> Verdict {
     let (end, next) = (survey.end, survey.last.next());
     let corrupt =
         |offset, last: Option<Position>, what: String| Verdict::Corrupt { offset, first: next, last, what };

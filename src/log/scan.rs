@@ -5,11 +5,13 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::{
     LogError,
     epochs::EpochHistory,
-    format::{Chain, Seed},
-    group::{self, ALIGNMENT, GroupHeader, HEADER_BYTES},
+    format::{Chain, Seed, u32_at},
+    group::{self, ALIGNMENT, GroupHeader, HEADER_BYTES, RECORD_HEADER_BYTES},
     segment::HEAD_BYTES,
 };
 use crate::{disk::File, event::Position};
@@ -31,6 +33,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) chain: Chain,
     /// Where every record begins.
     pub(crate) starts: Vec<u32>,
+    /// Where the group that was passed last begins, its first position, and which of `starts` is its first.
+    passed: (u64, Position, usize),
 }
 
 /// A segment's file, what it is called in errors, and its checksums' seed.
@@ -61,15 +65,19 @@ pub(crate) enum Step {
 impl<'a> Walk<'a> {
     /// A walk from the beginning of a segment whose header gave `first` and `chain`.
     pub(crate) fn new(source: Source<'a>, epochs: &'a EpochHistory, first: Position, chain: Chain) -> Self {
-        Self {
-            source,
-            epochs,
-            window: Window::default(),
-            at: HEAD_BYTES,
-            next: first,
-            chain,
-            starts: Vec::new(),
-        }
+        Self::resuming(source, epochs, HEAD_BYTES, first, chain)
+    }
+
+    /// A walk from the edge of two groups on, where position and chain are known.
+    pub(crate) fn resuming(
+        source: Source<'a>,
+        epochs: &'a EpochHistory,
+        at: u64,
+        next: Position,
+        chain: Chain,
+    ) -> Self {
+        let passed = (at, next, 0);
+        Self { source, epochs, window: Window::default(), at, next, chain, starts: Vec::new(), passed }
     }
 
     /// Passes the next group if it is a good one.
@@ -104,8 +112,9 @@ impl<'a> Walk<'a> {
         }
         let bytes = self.window.bytes(&self.source, self.at, header.group_bytes())?;
         let known = self.starts.len();
-        match group::check(bytes, &header, self.source.seed, &self.chain, self.at, &mut self.starts) {
+        match group::check(bytes, &header, self.source.seed, Some(&self.chain), self.at, &mut self.starts) {
             Ok(chain) => {
+                self.passed = (self.at, header.first, known);
                 self.at += bytes.len() as u64;
                 self.next = header.last().next();
                 self.chain = chain;
@@ -117,6 +126,101 @@ impl<'a> Walk<'a> {
             }
         }
     }
+}
+
+impl Walk<'_> {
+    /// The records of the group that was passed last.
+    pub(crate) fn records(&mut self) -> Result<Vec<(Position, Bytes)>, LogError> {
+        let (at, first, from) = self.passed;
+        let group = Bytes::copy_from_slice(self.window.bytes(&self.source, at, (self.at - at) as usize)?);
+        Ok(payloads(&group, at, first, &self.starts[from..]))
+    }
+}
+
+/// The payloads of a checked group that lies at `at`.
+fn payloads(group: &Bytes, at: u64, first: Position, starts: &[u32]) -> Vec<(Position, Bytes)> {
+    let payload = |(i, start): (usize, &u32)| {
+        let header = (u64::from(*start) - at) as usize;
+        let from = header + RECORD_HEADER_BYTES;
+        (first.plus(i as u64), group.slice(from..from + u32_at(group, header) as usize))
+    };
+    starts.iter().enumerate().map(payload).collect()
+}
+
+/// A group that is good by itself, found behind damage.
+#[derive(Debug)]
+pub(crate) struct Island {
+    pub(crate) at: u64,
+    pub(crate) end: u64,
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+    /// The chain behind it, by its own word.
+    pub(crate) chain: Chain,
+    pub(crate) records: Vec<(Position, Bytes)>,
+}
+
+/// The first group at or behind `from` that is good by itself and holds only positions from `next` to `last`.
+pub(crate) fn island(
+    source: &Source<'_>,
+    epochs: &EpochHistory,
+    from: u64,
+    next: Position,
+    last: Option<Position>,
+) -> Result<Option<Island>, LogError> {
+    let mut window = Window::default();
+    let mut at = from;
+    while at + (HEADER_BYTES as u64) <= source.len {
+        let bytes = (source.len - at).min(WINDOW_BYTES) as usize;
+        let chunk = window.bytes(source, at, bytes)?;
+        let candidates = (0..bytes).step_by(ALIGNMENT).filter(|i| chunk[*i..].starts_with(&group::MAGIC));
+        let candidates: Vec<u64> = candidates.map(|i| at + i as u64).collect();
+        for candidate in candidates {
+            let found = lone_group(source, candidate)?;
+            if let Some(found) = found
+                && found.0.first >= next
+                && last.is_none_or(|last| found.0.last() <= last)
+                && epochs.at(found.0.first) == Some(found.0.epoch)
+            {
+                return Ok(Some(found.1));
+            }
+        }
+        at += bytes.next_multiple_of(ALIGNMENT) as u64;
+    }
+    Ok(None)
+}
+
+/// The group at `at`, if there is one that is good but for the chain before it, which is not known.
+fn lone_group(source: &Source<'_>, at: u64) -> Result<Option<(GroupHeader, Island)>, LogError> {
+    let left = source.len - at;
+    if left < HEADER_BYTES as u64 {
+        return Ok(None);
+    }
+    let read =
+        |bytes: &mut [u8]| source.file.read_exact_at(bytes, at).map_err(LogError::io("read", source.path));
+    let mut bytes = vec![0; HEADER_BYTES];
+    read(&mut bytes)?;
+    let Ok(header) = GroupHeader::decode(&bytes, source.seed) else {
+        return Ok(None);
+    };
+    if header.group_bytes() as u64 > left {
+        return Ok(None);
+    }
+    bytes.resize(header.group_bytes(), 0);
+    read(&mut bytes)?;
+    let mut starts = Vec::new();
+    let Ok(chain) = group::check(&bytes, &header, source.seed, None, at, &mut starts) else {
+        return Ok(None);
+    };
+    let group = Bytes::from(bytes);
+    let island = Island {
+        at,
+        end: at + group.len() as u64,
+        first: header.first,
+        last: header.last(),
+        chain,
+        records: payloads(&group, at, header.first, &starts),
+    };
+    Ok(Some((header, island)))
 }
 
 /// What lies behind the last good group.

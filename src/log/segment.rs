@@ -82,6 +82,19 @@ impl SegmentHeader {
     }
 }
 
+impl SegmentHeader {
+    /// Whether bytes decode, as they are or with their checksum set right.
+    pub(crate) fn untrusted(bytes: &[u8]) -> bool {
+        let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return false;
+        };
+        let mut sealed = *bytes;
+        let checksum = crc32c::crc32c(&sealed[..100]);
+        put(&mut sealed, 100, &checksum.to_le_bytes());
+        Self::decode(bytes).is_ok() || Self::decode(&sealed).is_ok()
+    }
+}
+
 enum Refused {
     Newer(u32),
     Damaged(&'static str),
@@ -147,6 +160,12 @@ impl Mark {
         file.write_all_at(&self.encode(seed, first), at).map_err(LogError::io("write", path))
     }
 
+    /// Writes the mark and nothing into the other slot. Durable with the file's next sync.
+    pub(crate) fn write_alone(&self, file: &dyn File, seed: Seed, first: Position) -> std::io::Result<()> {
+        file.write_all_at(&[0; MARK_BYTES], slot((self.sequence + 1) % 2))?;
+        file.write_all_at(&self.encode(seed, first), slot(self.sequence % 2))
+    }
+
     /// The newest mark of a segment; `None` if neither slot holds one.
     pub(crate) fn read(
         file: &dyn File,
@@ -189,6 +208,19 @@ impl Mark {
             last: position_at(bytes, 24),
             chain: bytes_at(bytes, 40),
         })
+    }
+}
+
+impl Mark {
+    /// Whether bytes decode, as they are or with their checksum set right.
+    pub(crate) fn untrusted(bytes: &[u8], seed: Seed, first: Position) -> bool {
+        let Some(bytes) = bytes.first_chunk::<MARK_BYTES>() else {
+            return false;
+        };
+        let mut sealed = *bytes;
+        let checksum = seed.checksum(&[&sealed[..76]]);
+        put(&mut sealed, 76, &checksum.to_le_bytes());
+        Self::decode(bytes, seed, first).is_some() || Self::decode(&sealed, seed, first).is_some()
     }
 }
 

@@ -185,22 +185,7 @@ impl Store {
         let Some(state) = read_state(&read, self.definition())? else {
             return Ok(None);
         };
-        let unfit = |reason: String| Err(KvError::Damaged(reason));
-        if state.log_id != log.log_id {
-            return unfit(format!("it follows the log {}, not {}", state.log_id, log.log_id));
-        }
-        if state.cursor > log.head {
-            return unfit(format!("its cursor {} is above the log's head {}", state.cursor, log.head));
-        }
-        if state.cursor > Position::ZERO && (log.epoch_at)(state.cursor) != state.epoch {
-            return unfit(format!(
-                "position {} was written by epoch {}, it followed epoch {}",
-                state.cursor,
-                (log.epoch_at)(state.cursor),
-                state.epoch
-            ));
-        }
-        Ok(Some(state))
+        check_fits(&state, log).map(|()| Some(state))
     }
 
     /// Puts the tables and the first state into an empty file.
@@ -217,6 +202,26 @@ impl Store {
         write.commit()?;
         Ok(state)
     }
+}
+
+/// Whether documents have seen the events of this log, and none but these.
+pub(super) fn check_fits(state: &State, log: &LogFacts<'_>) -> Result<(), KvError> {
+    let unfit = |reason: String| Err(KvError::Damaged(reason));
+    if state.log_id != log.log_id {
+        return unfit(format!("it follows the log {}, not {}", state.log_id, log.log_id));
+    }
+    if state.cursor > log.head {
+        return unfit(format!("its cursor {} is above the log's head {}", state.cursor, log.head));
+    }
+    if state.cursor > Position::ZERO && (log.epoch_at)(state.cursor) != state.epoch {
+        return unfit(format!(
+            "position {} was written by epoch {}, it followed epoch {}",
+            state.cursor,
+            (log.epoch_at)(state.cursor),
+            state.epoch
+        ));
+    }
+    Ok(())
 }
 
 /// One committed state of a version's documents.
@@ -301,6 +306,16 @@ pub(crate) fn write_state(
 }
 
 fn read_state(read: &ReadTransaction, definition: &Definition) -> Result<Option<State>, KvError> {
+    match any_state(read)? {
+        Some((_, hash)) if hash != *definition.hash() => {
+            Err(KvError::Damaged("it was built by another definition".into()))
+        }
+        found => Ok(found.map(|(state, _)| state)),
+    }
+}
+
+/// The state record and the hash of the definition that made it.
+pub(super) fn any_state(read: &ReadTransaction) -> Result<Option<(State, [u8; 32])>, KvError> {
     let table = match read.open_table(STATE) {
         Ok(table) => table,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -309,10 +324,5 @@ fn read_state(read: &ReadTransaction, definition: &Definition) -> Result<Option<
     let Some(record) = table.get(STATE_KEY)? else {
         return Ok(None);
     };
-    let (state, hash) = State::decode(record.value()).map_err(KvError::Damaged)?;
-    if hash == *definition.hash() {
-        Ok(Some(state))
-    } else {
-        Err(KvError::Damaged("it was built by another definition".into()))
-    }
+    State::decode(record.value()).map_err(KvError::Damaged).map(Some)
 }

@@ -21,3 +21,4 @@ mod startup;
 mod subscribe;
 mod support;
 mod tidy;
+mod verify;

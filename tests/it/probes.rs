@@ -9,7 +9,7 @@ use outrigger::api::proto::v1::event_log_client::EventLogClient;
 
 use crate::support::{Process, airport, append, event};
 
-fn get(addr: SocketAddr, path: &str) -> String {
+pub(crate) fn get(addr: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

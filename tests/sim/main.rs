@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as the tests do")]
 
 mod append_crash;
+mod bit_flip;
 mod log_crash;
 mod log_disk_full;
 mod log_format;
 mod log_open;
+mod log_repair;

@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["events"],
     &["append"],
     &["projection"],
+    &["verify"],
     &["api", "http"],
     &["config"],
     &["telemetry"],
