@@ -11,6 +11,7 @@ mod bad_input;
 mod bench;
 mod cli;
 mod cli_offline;
+mod conditions;
 mod durability;
 mod event_log;
 mod probes;
