@@ -51,11 +51,7 @@ fn commit(bencher: Bencher, disk: Arc<dyn Disk>, (requests, events): (usize, usi
     let mut committer = committer(writer);
     let (appender, intake): (Appender, Intake) = Appender::new(APPEND_QUEUE_BYTES_MAX);
     let mut source = Source::new();
-    let request = |source: &mut Source| Request {
-        events: source.events(events),
-        expectations: Vec::new(),
-        skip_existing: false,
-    };
+    let request = |source: &mut Source| Request::of(source.events(events));
     bencher
         .counter(ItemsCount::new(requests * events))
         .with_inputs(|| (0..requests).map(|_| request(&mut source)).collect::<Vec<_>>())
@@ -83,7 +79,7 @@ fn unsynced(bencher: Bencher, group: (usize, usize)) {
 fn log_unsynced(bencher: Bencher, records: usize) {
     let Room { mut writer, dir, .. } = open(Arc::new(Unsynced));
     let recorded = Source::new().recorded(0, records);
-    let payloads: Vec<_> = recorded.iter().map(|event| event.encode().into()).collect();
+    let payloads: Vec<bytes::Bytes> = recorded.iter().map(|event| event.encode().into()).collect();
     bencher.counter(ItemsCount::new(records)).bench_local(|| writer.append(&payloads).unwrap());
     drop(dir);
 }

@@ -1,7 +1,5 @@
 //! The judgement of requests against facts that are there already.
 
-use std::collections::HashMap;
-
 use divan::{Bencher, black_box, counter::ItemsCount};
 use outrigger::{
     append::{
@@ -19,9 +17,9 @@ const SIZES: [usize; 3] = [1, 100, 1_000];
 fn request(count: usize) -> (Request, Facts) {
     let events = Source::new().events(count);
     let head = StreamHead { revision: Revision::new(7), last_position: Position::new(70) };
-    let streams: HashMap<_, _> = events.iter().map(|event| (event.stream.clone(), head)).collect();
-    let facts = Facts { known: vec![None; count], streams };
-    (Request { events, expectations: Vec::new(), skip_existing: false }, facts)
+    let streams = events.iter().map(|event| (event.stream.clone(), head)).collect();
+    let facts = Facts { known: vec![None; count], streams, head: Position::new(100), ..Facts::default() };
+    (Request::of(events), facts)
 }
 
 #[divan::bench(args = SIZES)]

@@ -58,6 +58,7 @@ impl Source {
             revision: Revision::new(position),
             recorded_at_unix_nanos: 1_700_000_000_000_000_000,
             event,
+            tracking: None,
         };
         (after + 1..).zip(self.events(count)).map(recorded).collect()
     }
