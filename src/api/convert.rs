@@ -3,11 +3,11 @@
 //! Invariants: whatever passes here is valid by construction; nothing here reads or changes state. Does not know how
 //! a refusal travels (`api::status`).
 
-use std::collections::HashMap;
-
+use bytes::Bytes;
+use foldhash::{HashMap, HashMapExt as _};
 use prost_types::Timestamp;
 
-use super::{proto::v1, status::Refusal};
+use super::{proto::v1, raw_append, status::Refusal};
 use crate::{
     append::{Boundary, Expectation, Expected, Request},
     clock::Clock,
@@ -28,7 +28,10 @@ pub(crate) mod query;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// A request to append. Ids that are absent are generated here.
-pub(crate) fn append_request(request: v1::AppendRequest, clock: &dyn Clock) -> Result<Request, Refusal> {
+pub(crate) fn append_request(
+    request: raw_append::AppendRequest,
+    clock: &dyn Clock,
+) -> Result<Request, Refusal> {
     let count = request.events.len();
     if count == 0 {
         return Err(Refusal::field("EMPTY_REQUEST", "events", "expected 1 to 1,000 events, found none"));
@@ -37,17 +40,13 @@ pub(crate) fn append_request(request: v1::AppendRequest, clock: &dyn Clock) -> R
         return Err(Refusal::limit("events", REQUEST_EVENTS_MAX, count, "events"));
     }
     let mut events = Vec::with_capacity(count);
-    let mut ids: HashMap<EventId, usize> = HashMap::with_capacity(count);
     let mut bytes = 0;
     for (index, event) in request.events.into_iter().enumerate() {
-        let event = new_event(event, &format!("events[{index}]"), clock)?;
-        if let Some(first) = ids.insert(event.id, index) {
-            let what = format!("expected an id of its own, found the id of events[{first}], {}", event.id);
-            return Err(Refusal::field("REPEATED_ID", format!("events[{index}].id"), what));
-        }
+        let event = new_event(event, index, clock)?;
         bytes += event.size_bytes();
         events.push(event);
     }
+    check_ids(&events)?;
     if bytes > REQUEST_BYTES_MAX {
         return Err(Refusal::limit("events", REQUEST_BYTES_MAX, bytes, "bytes in all"));
     }
@@ -69,18 +68,32 @@ pub(crate) fn append_request(request: v1::AppendRequest, clock: &dyn Clock) -> R
     })
 }
 
-fn new_event(event: v1::NewEvent, field: &str, clock: &dyn Clock) -> Result<Event, Refusal> {
-    let invalid = |name: &str, reason: &'static str| {
-        let field = format!("{field}.{name}");
-        move |invalid: Invalid| Refusal::field(reason, field, invalid)
+/// No id may come twice in one request.
+fn check_ids(events: &[Event]) -> Result<(), Refusal> {
+    if events.len() == 1 {
+        return Ok(());
+    }
+    let mut ids: HashMap<EventId, usize> = HashMap::with_capacity(events.len());
+    for (index, event) in events.iter().enumerate() {
+        if let Some(first) = ids.insert(event.id, index) {
+            let what = format!("expected an id of its own, found the id of events[{first}], {}", event.id);
+            return Err(Refusal::field("REPEATED_ID", format!("events[{index}].id"), what));
+        }
+    }
+    Ok(())
+}
+
+fn new_event(event: raw_append::NewEvent, index: usize, clock: &dyn Clock) -> Result<Event, Refusal> {
+    let invalid = |name: &'static str, reason: &'static str| {
+        move |invalid: Invalid| Refusal::field(reason, format!("events[{index}].{name}"), invalid)
     };
     let size = event.r#type.len()
         + event.stream.len()
-        + event.tags.iter().map(String::len).sum::<usize>()
+        + event.tags.iter().map(Bytes::len).sum::<usize>()
         + event.data.len()
-        + event.metadata.as_ref().map_or(0, bytes::Bytes::len);
+        + event.metadata.as_ref().map_or(0, Bytes::len);
     if size > EVENT_BYTES_MAX {
-        return Err(Refusal::limit(field, EVENT_BYTES_MAX, size, "bytes"));
+        return Err(Refusal::limit(format!("events[{index}]"), EVENT_BYTES_MAX, size, "bytes"));
     }
     let id = match &event.id {
         Some(id) => EventId::from_slice(id).map_err(invalid("id", "INVALID_ID"))?,
@@ -95,31 +108,36 @@ fn new_event(event: v1::NewEvent, field: &str, clock: &dyn Clock) -> Result<Even
     }
     Ok(Event {
         id,
-        event_type: EventType::parse(&event.r#type).map_err(invalid("type", "INVALID_TYPE"))?,
-        stream: StreamId::parse(&event.stream).map_err(invalid("stream", "INVALID_STREAM"))?,
-        tags: tags(&event.tags, &format!("{field}.tags"), EVENT_TAGS_MAX)?,
+        event_type: EventType::parse_shared(event.r#type).map_err(invalid("type", "INVALID_TYPE"))?,
+        stream: StreamId::parse_shared(event.stream).map_err(invalid("stream", "INVALID_STREAM"))?,
+        tags: tags(event.tags, || format!("events[{index}].tags"), EVENT_TAGS_MAX)?,
         data: event.data,
         metadata: event.metadata,
-        time_unix_nanos: event.time.map(|time| unix_nanos(time, field)).transpose()?,
+        time_unix_nanos: event.time.map(|time| unix_nanos(time, index)).transpose()?,
     })
 }
 
-fn tags(texts: &[String], field: &str, count_max: usize) -> Result<Vec<Tag>, Refusal> {
+fn tags(texts: Vec<Bytes>, field: impl Fn() -> String, count_max: usize) -> Result<Vec<Tag>, Refusal> {
     if texts.len() > count_max {
-        return Err(Refusal::limit(field, count_max, texts.len(), "tags"));
+        return Err(Refusal::limit(field(), count_max, texts.len(), "tags"));
     }
     let mut tags = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        let invalid = |invalid| Refusal::field("INVALID_TAG", format!("{field}[{index}]"), invalid);
-        tags.push(Tag::parse(text).map_err(invalid)?);
+    for (index, text) in texts.into_iter().enumerate() {
+        let invalid = |invalid| Refusal::field("INVALID_TAG", format!("{}[{index}]", field()), invalid);
+        tags.push(Tag::parse_shared(text).map_err(invalid)?);
     }
     tags.sort_unstable();
     tags.dedup();
     Ok(tags)
 }
 
-fn unix_nanos(time: Timestamp, field: &str) -> Result<i64, Refusal> {
-    let field = || format!("{field}.time");
+/// Texts of the generated types, for `tags`.
+fn bytes_of(texts: Vec<String>) -> Vec<Bytes> {
+    texts.into_iter().map(Bytes::from).collect()
+}
+
+fn unix_nanos(time: Timestamp, index: usize) -> Result<i64, Refusal> {
+    let field = || format!("events[{index}].time");
     if !(0..NANOS_PER_SECOND).contains(&i64::from(time.nanos)) {
         let what = format!("expected nanos from 0 to 999999999, found {}", time.nanos);
         return Err(Refusal::field("INVALID_TIME", field(), what));
@@ -199,7 +217,7 @@ fn query(
         return Err(Refusal::limit(format!("{field}.items"), QUERY_ITEMS_MAX, query.items.len(), "items"));
     }
     let mut items = Vec::with_capacity(query.items.len());
-    for (index, item) in query.items.iter().enumerate() {
+    for (index, item) in query.items.into_iter().enumerate() {
         let field = format!("{field}.items[{index}]");
         if item.types.is_empty() && item.tags.is_empty() {
             let what = "expected at least one type or tag, found neither";
@@ -207,7 +225,7 @@ fn query(
         }
         items.push(QueryItem {
             types: types(&item.types, &format!("{field}.types"), parse)?,
-            tags: tags(&item.tags, &format!("{field}.tags"), FILTER_TAGS_MAX)?,
+            tags: tags(bytes_of(item.tags), || format!("{field}.tags"), FILTER_TAGS_MAX)?,
         });
     }
     Ok(items)
@@ -242,7 +260,7 @@ pub(crate) fn filter(filter: Option<v1::EventFilter>) -> Result<Filter, Refusal>
     Ok(Filter {
         stream: stream.transpose()?,
         types: types(&filter.types, "filter.types", EventType::parse_any)?,
-        tags: tags(&filter.tags, "filter.tags", FILTER_TAGS_MAX)?,
+        tags: tags(bytes_of(filter.tags), || "filter.tags".into(), FILTER_TAGS_MAX)?,
         include_system: filter.include_system,
         query: items.transpose()?.unwrap_or_default(),
         source: None,

@@ -7,8 +7,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::{
     Answer, AppendError, Appended, Intake, Request,
     decide::{Decision, Verdict, decide},
@@ -19,7 +17,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::{Event, Position},
-    events::EventsError,
+    events::{EventsError, recent::Recent},
     follower::Head,
     index::Index,
     limits::MARK_IDLE_MAX,
@@ -36,6 +34,8 @@ pub struct Committer {
     writer: LogWriter,
     sources: Sources,
     head: Head,
+    /// Where readers at the head look first.
+    recent: Recent,
     metrics: Arc<Metrics>,
     /// The payloads of a group in a row, and where each ends; kept to save allocations.
     payloads: Vec<u8>,
@@ -59,11 +59,18 @@ impl Committer {
             writer,
             sources,
             head,
+            recent: Recent::default(),
             metrics,
             payloads: Vec::new(),
             ends: Vec::new(),
             mark_pending: false,
         })
+    }
+
+    /// The same, which shows its groups to the readers of `recent`.
+    #[must_use]
+    pub fn showing(self, recent: Recent) -> Self {
+        Self { recent, ..self }
     }
 
     /// Commits until the intake closes and is empty; then the last mark is durable.
@@ -93,17 +100,20 @@ impl Committer {
     fn commit(&mut self, batch: Vec<Pending>) -> Result<bool, EventsError> {
         if let Some(reason) = self.sources.index.write_failure() {
             // The index holds a bounded number of parts that it could not write: no more until it can.
-            for pending in batch {
-                send(pending.reply, Err(AppendError::DiskFull(reason.clone())));
+            for Pending { requests, reply, .. } in batch {
+                reply.send(vec![Err(AppendError::DiskFull(reason.clone())); requests.len()]);
             }
             return Ok(false);
         }
         let mut group = Group::after(self.writer.head());
-        let judge = |pending: Pending| (pending.reply, judge(pending.request, &mut self.sources, &mut group));
+        let judge = |Pending { requests, reply, .. }: Pending| {
+            let judge = |request| judge(request, &mut self.sources, &mut group);
+            (reply, requests.into_iter().map(judge).collect::<Vec<_>>())
+        };
         let answers: Vec<_> = batch.into_iter().map(judge).collect();
         let Err(error) = self.write(&group) else {
-            for (reply, answer) in answers {
-                send(reply, answer);
+            for (reply, answers) in answers {
+                reply.send(answers);
             }
             return Ok(!group.events.is_empty());
         };
@@ -113,8 +123,8 @@ impl Committer {
         } else {
             AppendError::OutcomeUnknown(error.to_string())
         };
-        for (reply, _) in answers {
-            send(reply, Err(failure.clone()));
+        for (reply, answers) in answers {
+            reply.send(vec![Err(failure.clone()); answers.len()]);
         }
         if nothing_happened { Ok(false) } else { Err(error) }
     }
@@ -140,6 +150,7 @@ impl Committer {
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.sources.index.apply(&group.events)?;
         self.sources.adopt(group);
+        self.recent.push(group.first(), &payloads);
         self.head.advance(appended.last);
         self.metrics.observe_group(group.events.len());
         Ok(())
@@ -166,9 +177,4 @@ fn judge(request: Request, sources: &mut Sources, group: &mut Group) -> Answer {
     };
     let position = events.iter().map(|event| event.position).max().unwrap_or(Position::ZERO);
     Ok(Appended { events, position })
-}
-
-/// The receiver may be gone: its client gave up, and the events are durable all the same.
-fn send(reply: oneshot::Sender<Answer>, answer: Answer) {
-    drop(reply.send(answer));
 }

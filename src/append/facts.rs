@@ -123,7 +123,7 @@ impl Sources {
         if self.tracked.len() >= TRACKED_SOURCES_MAX {
             self.tracked.clear();
         }
-        self.tracked.insert(source, position);
+        self.tracked.insert(source.detached(), position);
     }
 }
 

@@ -54,6 +54,11 @@ impl Group {
         }
     }
 
+    /// The position of the first event.
+    pub(super) fn first(&self) -> Position {
+        self.after.next()
+    }
+
     /// The position of the last event; the log's last one if there is none.
     pub(super) fn last(&self) -> Position {
         self.after.plus(self.events.len() as u64)

@@ -31,23 +31,38 @@ impl Appender {
 
     /// Queues a request. The answer comes when it is durable or refused; a dropped receiver changes nothing.
     pub fn submit(&self, request: Request) -> Result<oneshot::Receiver<Answer>, AppendError> {
-        let bytes = request_bytes(&request);
         let (reply, answer) = oneshot::channel();
+        self.put(vec![request], Reply::One(reply))?;
+        Ok(answer)
+    }
+
+    /// Queues requests that are taken together, in order, and judged one by one: as `submit` for each, with less ado.
+    /// Together they must fit one group.
+    pub fn submit_all(&self, requests: Vec<Request>) -> Result<oneshot::Receiver<Vec<Answer>>, AppendError> {
+        let (reply, answers) = oneshot::channel();
+        self.put(requests, Reply::All(reply))?;
+        Ok(answers)
+    }
+
+    fn put(&self, requests: Vec<Request>, reply: Reply) -> Result<(), AppendError> {
+        let bytes = requests.iter().map(request_bytes).sum();
+        let count = requests.len();
         let mut state = self.0.lock();
         if state.closed {
             return Err(AppendError::Stopping);
         }
-        if state.bytes + bytes > self.0.bytes_max || state.waiting.len() >= APPEND_QUEUE_REQUESTS_MAX {
+        if state.bytes + bytes > self.0.bytes_max || state.requests + count > APPEND_QUEUE_REQUESTS_MAX {
             return Err(AppendError::QueueFull { bytes_max: self.0.bytes_max, queued_bytes: state.bytes });
         }
         state.bytes += bytes;
-        state.waiting.push_back(Pending { request, bytes, reply });
+        state.requests += count;
+        state.waiting.push_back(Pending { requests, bytes, reply });
         let was_empty = state.waiting.len() == 1;
         drop(state);
         if was_empty {
             self.0.changed.notify_one();
         }
-        Ok(answer)
+        Ok(())
     }
 
     /// Queues a request and waits for its answer.
@@ -103,6 +118,7 @@ impl Intake {
                 }
             }
         }
+        // What is too large for a group of its own (requests queued together, at most) is refused by the log.
         let mut taken_bytes = 0;
         let fits = |pending: &&Pending| {
             taken_bytes += pending.bytes;
@@ -111,6 +127,7 @@ impl Intake {
         let count = state.waiting.iter().take_while(fits).count().max(1);
         let batch: Vec<_> = state.waiting.drain(..count).collect();
         state.bytes -= batch.iter().map(|pending| pending.bytes).sum::<usize>();
+        state.requests -= batch.iter().map(|pending| pending.requests.len()).sum::<usize>();
         Taken::Batch(batch)
     }
 }
@@ -121,15 +138,36 @@ impl Drop for Intake {
         let mut state = self.0.lock();
         state.closed = true;
         state.waiting.clear();
+        (state.bytes, state.requests) = (0, 0);
     }
 }
 
-/// A request that waits for its group.
+/// Requests that wait for their group.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub(crate) request: Request,
+    /// In order; at least one.
+    pub(crate) requests: Vec<Request>,
     bytes: usize,
-    pub(crate) reply: oneshot::Sender<Answer>,
+    pub(crate) reply: Reply,
+}
+
+/// Who waits for the answers.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// The caller of one request.
+    One(oneshot::Sender<Answer>),
+    /// The caller of several.
+    All(oneshot::Sender<Vec<Answer>>),
+}
+
+impl Reply {
+    /// Hands the answers over. The receiver may be gone: its client gave up, and the events are durable all the same.
+    pub(crate) fn send(self, mut answers: Vec<Answer>) {
+        match self {
+            Self::One(reply) => drop(answers.pop().map(|answer| reply.send(answer))),
+            Self::All(reply) => drop(reply.send(answers)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -143,6 +181,7 @@ struct Queue {
 struct QueueState {
     waiting: VecDeque<Pending>,
     bytes: usize,
+    requests: usize,
     closed: bool,
 }
 

@@ -18,5 +18,6 @@ mod probes;
 mod projections;
 mod read_your_writes;
 mod startup;
+mod subscribe;
 mod support;
 mod tidy;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cli::{Session, error::CliError, error::reason},
-    limits::{APPEND_STREAM_IN_FLIGHT_MAX, MESSAGE_BYTES_MAX, REQUEST_EVENTS_MAX},
+    limits::{BENCH_IN_FLIGHT_MAX, MESSAGE_BYTES_MAX, REQUEST_EVENTS_MAX},
 };
 
 const PATH: &str = "/outrigger.v1.EventLog/Append";
@@ -45,7 +45,7 @@ pub struct BenchAppendArgs {
     #[arg(long)]
     pub stream: bool,
     /// Unanswered requests of an append stream at the most
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=APPEND_STREAM_IN_FLIGHT_MAX as i64))]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=BENCH_IN_FLIGHT_MAX as i64))]
     pub in_flight: u32,
     /// Append so many events and stop, instead of stopping after --seconds
     #[arg(long, value_name = "N")]
