@@ -59,6 +59,7 @@ fn appends_are_counted_whatever_the_shape() {
         &["append", "--writers", "3", "--batch", "20", "--size", "40"],
         &["append", "--writers", "2", "--stream", "--in-flight", "50"],
         &["append", "--writers", "5", "--batch", "3", "--conditional", "revision"],
+        &["append", "--writers", "5", "--batch", "3", "--conditional", "query"],
     ] {
         let report = check(&process, words);
         let head = report["head"].as_u64().unwrap();

@@ -16,14 +16,14 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{
     Request, Response, Status, Streaming,
     body::Body,
     client,
     codegen::http::{self, uri::PathAndQuery},
     server::{self, NamedService},
-    transport::Server,
+    transport::{Server, server::TcpIncoming},
 };
 
 use super::{
@@ -78,9 +78,8 @@ pub async fn serve() -> Result<(), CliError> {
     };
     Server::builder()
         .max_concurrent_streams(CONNECTION_STREAMS_MAX)
-        .tcp_nodelay(true)
         .add_service(Echo)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), end)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), end)
         .await
         .map_err(|error| failed(&error))
 }
