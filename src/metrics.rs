@@ -30,6 +30,8 @@ pub struct Metrics {
     pub subscriptions: IntGauge,
     /// Query calls, by method and gRPC code.
     pub queries: IntCounterVec,
+    /// Sizes of the index and what lookups of ids cost, by what is counted.
+    pub index: IntGaugeVec,
     /// The last applied position, by projection and version.
     pub projection_position: IntGaugeVec,
     /// Events between a version and the head, by projection and version.
@@ -64,6 +66,7 @@ impl Metrics {
             read_events: add(&registry, counter("read_events_total", "Events sent to readers")),
             subscriptions: add(&registry, gauge("subscriptions", "Open subscriptions")),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
+            index: add(&registry, gauges("index", "Sizes of the index, and lookups of ids", &["count"])),
             projection_position: add(
                 &registry,
                 gauges("projection_position", "Last applied position", &version),
