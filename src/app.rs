@@ -24,7 +24,7 @@ use crate::{
     events::{Events, EventsError},
     follower::Head,
     http,
-    index::{Index, IndexError},
+    index::{Index, IndexConfig, IndexError},
     lifecycle::{Lifecycle, Phase},
     limits::{DEFINITION_BYTES_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
     log::{self, LogConfig, LogError},
@@ -108,6 +108,7 @@ pub struct Running {
     appender: Appender,
     head: Head,
     committer: JoinHandle<()>,
+    index: Arc<Index>,
     projections: Arc<Registry>,
     definitions: WatchDirectory,
 }
@@ -126,7 +127,7 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         opened.map_err(|error| AppError::Thread(format!("opening the node did not end: {error}")))??
     };
     let Opened { disk, clock, committer, appender, intake, events, projections, definitions } = opened;
-    let head = events.head().clone();
+    let (head, index) = (events.head().clone(), Arc::clone(events.index()));
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
 
@@ -154,7 +155,17 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     serve_http(http, pages);
     lifecycle.tasks().spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
     tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, head = %head.get(), "serving");
-    Ok(Running { grpc_addr, http_addr, lifecycle, appender, head, committer, projections, definitions })
+    Ok(Running {
+        grpc_addr,
+        http_addr,
+        lifecycle,
+        appender,
+        head,
+        committer,
+        index,
+        projections,
+        definitions,
+    })
 }
 
 impl Running {
@@ -165,7 +176,7 @@ impl Running {
 
     /// Stops the node; afterwards everything it acknowledged is durable and nothing of it runs.
     pub async fn stop(self) -> Result<(), AppError> {
-        let Self { lifecycle, appender, head, committer, projections, definitions, .. } = self;
+        let Self { lifecycle, appender, head, committer, index, projections, definitions, .. } = self;
         let failure = lifecycle.failure();
         tracing::info!("stopping");
         lifecycle.set(Phase::Stopping);
@@ -180,6 +191,9 @@ impl Running {
             let joined = committer.join();
             head.close();
             projections.stop();
+            if let Err(error) = index.stop() {
+                tracing::warn!(%error, "the index could not be written; the next start reads its newest events from the log");
+            }
             joined
         });
         match drained.await {
@@ -219,7 +233,9 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
     };
     let log = log::open(Arc::clone(&disk), &*clock, log_config)?;
     tracing::info!(recovery = ?log.recovery, "the log is open");
-    let index = Arc::new(Index::open(Arc::clone(&disk), &dir.join("index"), &log.reader)?);
+    let index_config = IndexConfig::with_memory(config.limits.memory_bytes / 4);
+    let index = Index::open_configured(Arc::clone(&disk), &dir.join("index"), &log.reader, index_config)?;
+    let index = Arc::new(index);
     let head = Head::new(log.reader.head());
     let committer = Committer::new(
         log.writer,

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub scrub_damaged: IntGauge,
     /// Query calls, by method and gRPC code.
     pub queries: IntCounterVec,
+    /// Sizes of the index and what lookups of ids cost, by what is counted.
+    pub index: IntGaugeVec,
     /// The last applied position, by projection and version.
     pub projection_position: IntGaugeVec,
     /// Events between a version and the head, by projection and version.
@@ -84,6 +86,7 @@ impl Metrics {
             scrub_position: add(&registry, gauge("scrub_position", "How far the scrub has come")),
             scrub_damaged: add(&registry, gauge("scrub_damaged_segments", "Sealed segments found damaged")),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
+            index: add(&registry, gauges("index", "Sizes of the index, and lookups of ids", &["count"])),
             projection_position: add(
                 &registry,
                 gauges("projection_position", "Last applied position", &version),

@@ -119,6 +119,9 @@ impl Disk for Unsynced {
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn LockGuard>> {
         RealDisk.lock(path, holder)
     }
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        RealDisk.lock_shared(path)
+    }
 }
 
 impl File for UnsyncedFile {

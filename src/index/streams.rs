@@ -84,7 +84,7 @@ impl State {
 
     /// The first `limit` streams of the part that begins at `first`.
     fn list_part(&self, first: u64, wanted: Wanted<'_>, limit: usize) -> Option<Vec<(StreamId, StreamHead)>> {
-        let names = Arc::clone(part_at(&self.layers(), first)?.names());
+        let names = Arc::clone(part_at(&self.layers(), first)?.stream_names());
         let mut sorted = names.lock();
         let count = part_at(&self.layers(), first)?.stream_count();
         while sorted.len() < count {

@@ -368,7 +368,7 @@ impl Reading<'_> {
         } else {
             None
         };
-        Postings::of_term(run, term)?.for_each(|offset| {
+        let mut visit = |offset: u32| {
             if last >= Some(offset) || (count == 0 && offset != term.first) {
                 return Err(wrong("do not ascend from its first one"));
             }
@@ -376,7 +376,9 @@ impl Reading<'_> {
             let revision = revision_before.map_or(0, |before| before + count);
             sums.add(kind, key_hash, self.position(offset)?, revision);
             Ok(())
-        })?;
+        };
+        Postings::of_term(run, term)?
+            .for_each_piece(|piece| piece.iter().try_for_each(|offset| visit(*offset)))?;
         if count != u64::from(term.count) || last != Some(term.last) {
             return Err(wrong("are not as many as it says, or end elsewhere"));
         }

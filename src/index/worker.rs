@@ -118,7 +118,7 @@ impl State {
         let mut streams = part.streams().peekable();
         while streams.peek().is_some() {
             let mut heads = self.heads();
-            streams.by_ref().take(HEADS_PER_HOLD).for_each(|(stream, head)| heads.put(stream.clone(), head));
+            streams.by_ref().take(HEADS_PER_HOLD).for_each(|(stream, head)| heads.put(stream, head));
         }
         let part = self.change_layers(|layers| {
             layers.runs = layers.runs.iter().cloned().chain([run]).collect();

@@ -14,7 +14,7 @@ use super::{
     header::{Header, ID_ENTRY_BYTES, IDS_PER_BLOCK, Sections, run_name},
     postings::POSTING_HEADER_BYTES,
     sink::{Sink, write_file},
-    terms::{Fences, Kind, List, Term},
+    terms::{Entry, Fences, Kind},
 };
 use crate::disk::Disk;
 
@@ -56,6 +56,8 @@ pub(super) struct RunWriter<'a> {
     ids: Vec<u8>,
     id_fences: Vec<u8>,
     dictionary: Vec<u8>,
+    /// Room for the deltas of the list in the making.
+    deltas: Vec<u8>,
     first_key: Vec<u8>,
     term_fences: Fences,
     term_filter: KeyFilter,
@@ -72,6 +74,7 @@ impl<'a> RunWriter<'a> {
             ids: vec![0; CHECKSUM_BYTES],
             id_fences: Vec::new(),
             dictionary: vec![0; CHECKSUM_BYTES],
+            deltas: Vec::new(),
             first_key: Vec::new(),
             term_fences: Fences::default(),
             term_filter: KeyFilter::with_room_for(terms),
@@ -79,11 +82,11 @@ impl<'a> RunWriter<'a> {
     }
 
     /// Adds an id, behind all ids below it and before all terms.
-    pub(super) fn push_id(&mut self, id: &[u8; 16], offset: u32) -> Result<(), IndexError> {
+    pub(super) fn push_id(&mut self, id: u128, offset: u32) -> Result<(), IndexError> {
         if self.ids.len() == CHECKSUM_BYTES {
-            self.id_fences.extend_from_slice(id);
+            self.id_fences.extend_from_slice(&id.to_be_bytes());
         }
-        self.ids.extend_from_slice(id);
+        self.ids.extend_from_slice(&id.to_be_bytes());
         self.ids.extend_from_slice(&offset.to_le_bytes());
         self.header.ids += 1;
         if self.ids.len() == CHECKSUM_BYTES + IDS_PER_BLOCK * ID_ENTRY_BYTES {
@@ -92,28 +95,34 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    /// Adds a term behind all terms below it. `offsets` calls back with its offsets, ascending, at least one.
+    /// Adds a term behind all terms below it. `offsets` calls back with pieces of its offsets, ascending, at least one
+    /// offset in all; each piece comes with what is to be added to its offsets.
     pub(super) fn push_term(
         &mut self,
         key: &[u8],
         last_revision: u64,
-        offsets: impl FnOnce(&mut dyn FnMut(u32) -> Result<(), IndexError>) -> Result<(), IndexError>,
+        offsets: impl FnOnce(&mut dyn FnMut(u32, &[u32]) -> Result<(), IndexError>) -> Result<(), IndexError>,
     ) -> Result<(), IndexError> {
         self.flush_ids()?;
-        let mut list = ListWriter::default();
-        offsets(&mut |offset| list.push(offset, &mut self.sink))?;
-        let term = list.finish(key, last_revision, &mut self.sink)?;
+        let mut list = ListWriter { deltas: std::mem::take(&mut self.deltas), ..ListWriter::default() };
+        offsets(&mut |shift, offsets| {
+            offsets.iter().try_for_each(|offset| list.push(shift + offset, &mut self.sink))
+        })?;
+        let place = list.finish(&mut self.sink)?;
         if self.dictionary.len() + ENTRY_BYTES_MAX > BLOCK_BYTES {
             self.flush_dictionary()?;
         }
         if self.dictionary.len() == CHECKSUM_BYTES {
-            self.first_key = key.to_vec();
+            self.first_key.clear();
+            self.first_key.extend_from_slice(key);
         }
-        term.put(&mut self.dictionary);
+        list.put(key, last_revision, place, &mut self.dictionary);
+        list.deltas.clear();
+        self.deltas = list.deltas;
         self.term_filter.add(hash(self.hash_seed, key));
         self.header.terms += 1;
         if key[0] == Kind::System as u8 {
-            self.header.system_events += u64::from(term.count);
+            self.header.system_events += u64::from(list.count);
         }
         Ok(())
     }
@@ -182,23 +191,21 @@ impl ListWriter {
         Ok(())
     }
 
-    fn finish(mut self, key: &[u8], last_revision: u64, sink: &mut Sink<'_>) -> Result<Term, IndexError> {
+    /// Where the blocks are, if there are any; short lists stand in the dictionary.
+    fn finish(&mut self, sink: &mut Sink<'_>) -> Result<Option<(u64, u64)>, IndexError> {
         assert!(self.count > 0, "a term has a position");
-        let list = if self.start.is_none() && self.deltas.len() <= INLINE_BYTES_MAX {
-            List::Inline(std::mem::take(&mut self.deltas))
-        } else {
-            self.flush(0, sink)?;
-            let offset = self.start.unwrap_or_else(|| sink.offset());
-            List::Blocks { offset, len: sink.offset() - offset }
-        };
-        Ok(Term {
-            key: key.to_vec(),
-            count: self.count,
-            last_revision,
-            first: self.first,
-            last: self.last,
-            list,
-        })
+        if self.start.is_none() && self.deltas.len() <= INLINE_BYTES_MAX {
+            return Ok(None);
+        }
+        self.flush(0, sink)?;
+        let offset = self.start.unwrap_or_else(|| sink.offset());
+        Ok(Some((offset, sink.offset() - offset)))
+    }
+
+    /// Appends the list's entry to a dictionary block.
+    fn put(&self, key: &[u8], last_revision: u64, blocks: Option<(u64, u64)>, out: &mut Vec<u8>) {
+        let &Self { count, first, last, .. } = self;
+        Entry { key, count, last_revision, first, last, inline: &self.deltas, blocks }.put(out);
     }
 
     fn flush(&mut self, len_min: usize, sink: &mut Sink<'_>) -> Result<(), IndexError> {
@@ -207,7 +214,8 @@ impl ListWriter {
         block.extend_from_slice(&self.block_first.to_le_bytes());
         block.extend_from_slice(&self.last.to_le_bytes());
         block.extend_from_slice(&self.block_deltas.to_le_bytes());
-        block.append(&mut self.deltas);
+        block.extend_from_slice(&self.deltas);
+        self.deltas.clear();
         block.resize(block.len().max(len_min), 0);
         self.block_deltas = 0;
         sink.block(&mut block)

@@ -34,8 +34,8 @@ fn check_runs(index: &Index) {
         while let Some(term) = &cursor.term {
             let mut count = 0;
             let mut list = postings::Postings::of_term(run, term).unwrap();
-            list.for_each(|_| {
-                count += 1;
+            list.for_each_piece(|piece| {
+                count += piece.len() as u32;
                 Ok(())
             })
             .unwrap();
