@@ -124,6 +124,21 @@ fn metadata(status: &Status, key: &str) -> String {
     status.get_details_error_info().unwrap().metadata[key].clone()
 }
 
+async fn refused(
+    node: &Node,
+    after: Option<u64>,
+    token: Token,
+    code: Code,
+    reason: &str,
+    field: &str,
+) -> Status {
+    let read = v1::ReadRequest { after, after_token: Some(token.clone()), ..Default::default() };
+    let status = check_refused(node.log().read(read).await, code, reason, field);
+    let subscribe = v1::SubscribeRequest { after, after_token: Some(token), ..Default::default() };
+    check_refused(node.log().subscribe(subscribe).await, code, reason, field);
+    status
+}
+
 #[tokio::test]
 async fn a_token_that_is_not_of_this_history_is_refused() {
     let node = filled().await;
@@ -131,26 +146,19 @@ async fn a_token_that_is_not_of_this_history_is_refused() {
     let dir = node.stop().await;
     let node = Node::around(app::start(config(dir.path(), &[])).await.unwrap(), dir).await;
     node.log().append(append(vec![event("t", "s", "1")])).await.unwrap();
-    let refused = async |after: Option<u64>, token: Token, code: Code, reason: &str, field: &str| {
-        let read = v1::ReadRequest { after, after_token: Some(token.clone()), ..Default::default() };
-        let status = check_refused(node.log().read(read).await, code, reason, field);
-        let subscribe = v1::SubscribeRequest { after, after_token: Some(token), ..Default::default() };
-        check_refused(node.log().subscribe(subscribe).await, code, reason, field);
-        status
-    };
     let other = Token { log_id: Bytes::from(vec![7; 16]), ..head.clone() };
-    refused(None, other, Code::InvalidArgument, "TOKEN_OF_OTHER_LOG", "after_token").await;
+    refused(&node, None, other, Code::InvalidArgument, "TOKEN_OF_OTHER_LOG", "after_token").await;
     let short = Token { log_id: Bytes::from(vec![7; 15]), ..head.clone() };
-    refused(None, short, Code::InvalidArgument, "INVALID_TOKEN", "after_token.log_id").await;
-    refused(Some(1), head.clone(), Code::InvalidArgument, "CONTRADICTORY_START", "after_token").await;
+    refused(&node, None, short, Code::InvalidArgument, "INVALID_TOKEN", "after_token.log_id").await;
+    refused(&node, Some(1), head.clone(), Code::InvalidArgument, "CONTRADICTORY_START", "after_token").await;
     let lost = Token { position: 41, ..head.clone() };
-    let status = refused(None, lost, Code::Aborted, "STALE_EPOCH", "").await;
+    let status = refused(&node, None, lost, Code::Aborted, "STALE_EPOCH", "").await;
     assert_eq!(metadata(&status, "position"), "40");
     let never = Token { epoch: 9, ..head.clone() };
-    let status = refused(None, never, Code::Aborted, "STALE_EPOCH", "").await;
+    let status = refused(&node, None, never, Code::Aborted, "STALE_EPOCH", "").await;
     assert_eq!(metadata(&status, "position"), "0");
     let above = Token { epoch: 2, position: 42, ..head };
-    let status = refused(None, above, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after_token").await;
+    let status = refused(&node, None, above, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after_token").await;
     assert_eq!(metadata(&status, "head"), "41");
 }
 
@@ -173,8 +181,7 @@ async fn who_takes_nothing_is_told_where_it_was_and_holds_up_nobody() {
     let filter = Some(EventFilter { stream: Some("s".into()), ..Default::default() });
     let request = v1::ReadRequest { filter, after: Some(32), ..Default::default() };
     assert_eq!(crate::event_log::read(&node, request).await.len(), 50);
-    let ended = |metric: &str| node.metric(metric);
-    while ended("outrigger_subscriptions").await != 0 {
+    while node.metric("outrigger_subscriptions").await != 0 {
         tokio::task::yield_now().await;
     }
     let mut last = 0;
