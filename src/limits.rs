@@ -212,6 +212,10 @@ pub const DEFINITION_FILES_MAX: usize = 1_024;
 
 /// Streams (calls) that one gRPC connection may have open.
 pub const CONNECTION_STREAMS_MAX: u32 = 128;
+/// Bytes of one call that a client may send before the node has taken them in.
+pub const STREAM_WINDOW_BYTES: u32 = MIB as u32;
+/// Bytes of all calls of a connection that a client may send before the node has taken them in.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 * MIB as u32;
 /// How often a quiet gRPC connection is asked whether its other end is there.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the other end may take to say so.

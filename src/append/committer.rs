@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
@@ -28,6 +27,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// Bytes of the buffer for payloads that are kept between groups.
+const PAYLOAD_BYTES_KEPT: usize = 1 << 20;
+
 /// Owns the log for writing.
 #[derive(Debug)]
 pub struct Committer {
@@ -37,6 +39,9 @@ pub struct Committer {
     /// Where readers at the head look first.
     recent: Recent,
     metrics: Arc<Metrics>,
+    /// The payloads of a group in a row, and where each ends; kept to save allocations.
+    payloads: Vec<u8>,
+    ends: Vec<usize>,
     /// A group was written since the mark was last synced alone.
     mark_pending: bool,
 }
@@ -52,7 +57,16 @@ impl Committer {
         metrics: Arc<Metrics>,
     ) -> Result<Self, EventsError> {
         let sources = Sources::new(reader, index, clock)?;
-        Ok(Self { writer, sources, head, recent: Recent::default(), metrics, mark_pending: false })
+        Ok(Self {
+            writer,
+            sources,
+            head,
+            recent: Recent::default(),
+            metrics,
+            payloads: Vec::new(),
+            ends: Vec::new(),
+            mark_pending: false,
+        })
     }
 
     /// The same, which shows its groups to the readers of `recent`.
@@ -118,7 +132,16 @@ impl Committer {
         if group.events.is_empty() {
             return Ok(());
         }
-        let payloads: Vec<_> = group.events.iter().map(|event| Bytes::from(event.encode())).collect();
+        self.payloads.clear();
+        self.payloads.shrink_to(PAYLOAD_BYTES_KEPT);
+        self.ends.clear();
+        for event in &group.events {
+            event.encode_into(&mut self.payloads);
+            self.ends.push(self.payloads.len());
+        }
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let payloads: Vec<&[u8]> =
+            starts.zip(&self.ends).map(|(start, end)| &self.payloads[*start..*end]).collect();
         let appended = {
             let _timer = self.metrics.group_seconds.start_timer();
             self.writer.append(&payloads)?
@@ -126,7 +149,7 @@ impl Committer {
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.sources.index.apply(&group.events)?;
         self.sources.adopt(group);
-        self.recent.push(group.first(), payloads);
+        self.recent.push(group.first(), &self.payloads, &self.ends);
         self.head.advance(appended.last);
         self.metrics.observe_group(group.events.len());
         Ok(())

@@ -8,6 +8,7 @@
 
 mod airport;
 mod bad_input;
+mod bench;
 mod cli;
 mod cli_offline;
 mod conditions;

@@ -222,7 +222,7 @@ fn idle(number: usize) -> v1::SubscribeRequest {
         1 => filter.types = vec![name],
         2 => filter.tags = vec!["common".into(), name],
         _ => {
-            filter.query = Some(EventQuery { items: vec![item(&[&name], &["common"]), item(&[], &[&name])] })
+            filter.query = Some(EventQuery { items: vec![item(&[&name], &["common"]), item(&[], &[&name])] });
         }
     }
     v1::SubscribeRequest { filter: Some(filter), ..Default::default() }
@@ -266,7 +266,7 @@ async fn a_thousand_idle_subscriptions_sleep_through_the_appends_of_others() {
 #[tokio::test]
 async fn subscribers_at_the_head_get_what_they_want_and_nothing_else() {
     let node = Node::start(&[]).await;
-    let filters: Vec<(EventFilter, fn(u64) -> bool)> = vec![
+    let filters: [(EventFilter, fn(u64) -> bool); 5] = [
         (EventFilter::default(), |_| true),
         (EventFilter { types: vec!["even".into()], ..Default::default() }, |n| n % 2 == 0),
         (EventFilter { stream: Some("s1".into()), ..Default::default() }, |n| n % 4 == 1),
@@ -286,7 +286,7 @@ async fn subscribers_at_the_head_get_what_they_want_and_nothing_else() {
                 match next(&mut stream).await {
                     Content::Events(batch) => seen.extend(positions(&batch.events)),
                     Content::PositionAdvanced(at) => {
-                        assert!(at.position >= seen.last().copied().unwrap_or(0))
+                        assert!(at.position >= seen.last().copied().unwrap_or(0));
                     }
                     other => panic!("{other:?}"),
                 }
