@@ -12,6 +12,8 @@ use uuid::Uuid;
 use crate::limits::{SOURCE_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TYPE_BYTES_MAX};
 
 mod stored;
+#[cfg(test)]
+pub(crate) use stored::generated;
 
 /// An event's number in its node's log: dense, gapless, from 1. 0 means "before all events".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -100,6 +100,19 @@ pub const INDEX_RUN_EVENTS: u32 = 131_072;
 pub const INDEX_UNWRITTEN_PARTS_MAX: usize = 2;
 /// The same while run files cannot be written (a full disk, say); beyond it appends fail.
 pub const INDEX_FAILING_PARTS_MAX: usize = 8;
+/// Bytes of memory that the index shares out where it is told no other: a quarter of the memory's default.
+pub const INDEX_MEMORY_BYTES_DEFAULT: u64 = MEMORY_BYTES_DEFAULT / 4;
+/// Bytes that an event in the index's memory is reckoned to take; parts get smaller where memory is short.
+pub const INDEX_EVENT_BYTES: u64 = 128;
+/// The index's filter of ids has room for as many full parts at least.
+pub const INDEX_FILTER_PARTS_MIN: u64 = 8;
+/// Full parts that the stored filter of ids may lack, or a quarter of the log if that is more.
+pub const INDEX_FILTER_UNSTORED_PARTS_MIN: u64 = 4;
+/// At a clean stop, what the index has in memory is written if it is at least a full part divided by this; less is
+/// read from the log at the next start as fast.
+pub const INDEX_STOP_PART_SHARE: u32 = 32;
+/// How often long work at start says how far it has come.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Adjacent runs of one tier that become one run of the next.
 pub const INDEX_MERGE_FAN_IN: usize = 4;
 /// Events in one run file; runs that would exceed it together are not merged.

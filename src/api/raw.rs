@@ -182,7 +182,7 @@ mod tests {
         fn no_bytes_are_taken_for_an_event_that_prost_refuses(payload in vec(any::<u8>(), 0..40)) {
             let mut bytes = Vec::new();
             if wire::frame(Position::new(1), &payload, &mut bytes).is_ok() {
-                let stored = crate::event::stored::StoredEvent::decode(&*payload);
+                let stored = crate::event::generated::StoredEvent::decode(&*payload);
                 let read = v1::ReadResponse::decode(&*bytes);
                 prop_assert_eq!(stored.is_ok(), read.is_ok(), "{:?} {:?}", stored, read);
             }

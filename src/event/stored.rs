@@ -184,7 +184,7 @@ fn not_protobuf(error: prost::DecodeError) -> Invalid {
 
 #[cfg(test)]
 #[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, reason = "generated code")]
-mod generated {
+pub(crate) mod generated {
     include!(concat!(env!("OUT_DIR"), "/outrigger.storage.v1.rs"));
 }
 

@@ -199,10 +199,8 @@ impl Group {
         after: Position,
         upto: Position,
     ) -> Result<impl Iterator<Item = &RecordedEvent>, Invalid> {
-        let decode = |(at, payload): (usize, &Bytes)| {
-            RecordedEvent::decode(self.first.plus(at as u64), payload.clone())
-        };
-        let decoded = self.decoded.get_or_init(|| self.payloads.iter().enumerate().map(decode).collect());
+        let decode = |(position, payload)| RecordedEvent::decode(position, payload);
+        let decoded = self.decoded.get_or_init(|| self.records().map(decode).collect());
         let events = decoded.as_ref().map_err(Clone::clone)?;
         Ok(events.iter().filter(move |event| event.position > after && event.position <= upto))
     }

@@ -263,10 +263,13 @@ async fn a_thousand_idle_subscriptions_sleep_through_the_appends_of_others() {
     }
 }
 
+/// Whether the event with this number is wanted.
+type Wants = fn(u64) -> bool;
+
 #[tokio::test]
 async fn subscribers_at_the_head_get_what_they_want_and_nothing_else() {
     let node = Node::start(&[]).await;
-    let filters: [(EventFilter, fn(u64) -> bool); 5] = [
+    let filters: [(EventFilter, Wants); 5] = [
         (EventFilter::default(), |_| true),
         (EventFilter { types: vec!["even".into()], ..Default::default() }, |n| n % 2 == 0),
         (EventFilter { stream: Some("s1".into()), ..Default::default() }, |n| n % 4 == 1),
