@@ -150,7 +150,7 @@ impl Committer {
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.sources.index.apply(&group.events)?;
         self.sources.adopt(group);
-        self.recent.push(group.first(), &payloads);
+        self.recent.push(group.first(), &self.payloads, &self.ends);
         self.head.advance(appended.last);
         self.metrics.observe_group(group.events.len());
         Ok(())

@@ -273,7 +273,8 @@ mod tests {
     }
 
     fn push(recent: &Recent, first: u64, texts: &[(&str, &str, &str)]) -> Position {
-        let payloads = texts.iter().enumerate().map(|(at, (kind, stream, label))| {
+        let (mut payloads, mut ends) = (Vec::new(), Vec::new());
+        for (at, (kind, stream, label)) in texts.iter().enumerate() {
             let recorded = RecordedEvent {
                 position: Position::new(first + at as u64),
                 revision: Revision::new(1),
@@ -289,9 +290,10 @@ mod tests {
                     time_unix_nanos: None,
                 },
             };
-            Bytes::from(recorded.encode())
-        });
-        recent.push(Position::new(first), &payloads.collect::<Vec<_>>());
+            payloads.extend(recorded.encode());
+            ends.push(payloads.len());
+        }
+        recent.push(Position::new(first), &payloads, &ends);
         Position::new(first + texts.len() as u64 - 1)
     }
 

@@ -31,6 +31,9 @@ use crate::{
     },
 };
 
+/// Bytes that an event's public form has above its stored form, at the most.
+const FRAME_BYTES_MAX: usize = 64;
+
 /// The newest groups. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Recent(Arc<Inner>);
@@ -56,9 +59,10 @@ pub struct Reading(Recent);
 #[derive(Debug)]
 pub(super) struct Group {
     first: Position,
-    /// Payloads of their records.
-    payloads: Vec<Bytes>,
-    bytes: usize,
+    /// Payloads of their records in a row.
+    payloads: Bytes,
+    /// Where each payload ends.
+    ends: Vec<usize>,
     decoded: OnceLock<Result<Vec<RecordedEvent>, Invalid>>,
     framed: OnceLock<Result<Framed, Invalid>>,
 }
@@ -80,25 +84,23 @@ impl Recent {
         Reading(self.clone())
     }
 
-    /// Adds a group: the payloads of the records from `first` on, which are durable. They are
-    /// copied, unless nobody reads at the head.
-    pub fn push<P: AsRef<[u8]>>(&self, first: Position, payloads: &[P]) {
+    /// Adds a group that is durable: the payloads of the records from `first` on in a row, and where each ends. Costs
+    /// one copy, and nothing while nobody reads.
+    pub fn push(&self, first: Position, payloads: &[u8], ends: &[usize]) {
         if self.0.readers.load(Ordering::Relaxed) == 0 {
             return;
         }
-        if payloads.len() > RECENT_GROUP_EVENTS_MAX {
+        if ends.len() > RECENT_GROUP_EVENTS_MAX {
             *self.lock() = Groups::default();
             return;
         }
-        let bytes = payloads.iter().map(|payload| payload.as_ref().len()).sum();
-        let mut copies = BytesMut::with_capacity(bytes);
-        let mut copy = |payload: &P| {
-            copies.extend_from_slice(payload.as_ref());
-            copies.split().freeze()
-        };
-        let payloads = payloads.iter().map(&mut copy).collect();
-        let group =
-            Arc::new(Group { first, payloads, bytes, decoded: OnceLock::new(), framed: OnceLock::new() });
+        let group = Arc::new(Group {
+            first,
+            payloads: Bytes::copy_from_slice(payloads),
+            ends: ends.to_vec(),
+            decoded: OnceLock::new(),
+            framed: OnceLock::new(),
+        });
         let mut groups = self.lock();
         if groups.kept.back().is_some_and(|newest| newest.last().next() != first) {
             *groups = Groups::default();
@@ -158,22 +160,37 @@ impl Drop for Reading {
 
 impl Groups {
     fn push(&mut self, group: Arc<Group>) {
-        self.events += group.payloads.len();
-        self.bytes += group.bytes;
+        self.events += group.len();
+        self.bytes += group.payloads.len();
         self.kept.push_back(group);
         while self.events > RECENT_EVENTS_MAX || self.bytes > RECENT_BYTES_MAX {
             let Some(oldest) = self.kept.pop_front() else {
                 break;
             };
-            self.events -= oldest.payloads.len();
-            self.bytes -= oldest.bytes;
+            self.events -= oldest.len();
+            self.bytes -= oldest.payloads.len();
         }
     }
 }
 
 impl Group {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     fn last(&self) -> Position {
-        Position::new(self.first.get() + self.payloads.len() as u64 - 1)
+        Position::new(self.first.get() + self.len() as u64 - 1)
+    }
+
+    /// The payloads of its records, with their positions.
+    fn records(&self) -> impl Iterator<Item = (Position, Bytes)> {
+        let mut begin = 0;
+        let positions = (0..).map(|at| self.first.plus(at));
+        positions.zip(&self.ends).map(move |(position, end)| {
+            let payload = self.payloads.slice(begin..*end);
+            begin = *end;
+            (position, payload)
+        })
     }
 
     /// Its events above `after` up to `upto`.
@@ -182,10 +199,8 @@ impl Group {
         after: Position,
         upto: Position,
     ) -> Result<impl Iterator<Item = &RecordedEvent>, Invalid> {
-        let decode = |(at, payload): (usize, &Bytes)| {
-            RecordedEvent::decode(self.first.plus(at as u64), payload.clone())
-        };
-        let decoded = self.decoded.get_or_init(|| self.payloads.iter().enumerate().map(decode).collect());
+        let decode = |(position, payload)| RecordedEvent::decode(position, payload);
+        let decoded = self.decoded.get_or_init(|| self.records().map(decode).collect());
         let events = decoded.as_ref().map_err(Clone::clone)?;
         Ok(events.iter().filter(move |event| event.position > after && event.position <= upto))
     }
@@ -195,12 +210,11 @@ impl Group {
     }
 
     fn frame(&self) -> Result<Framed, Invalid> {
-        let mut bytes = Vec::with_capacity(self.bytes + 32 * self.payloads.len());
-        let mut ends = Vec::with_capacity(self.payloads.len());
+        let mut bytes = Vec::with_capacity(self.payloads.len() + FRAME_BYTES_MAX * self.len());
+        let mut ends = Vec::with_capacity(self.len());
         let mut has_system = false;
-        for (at, payload) in self.payloads.iter().enumerate() {
-            let position = self.first.plus(at as u64);
-            let stored = Stored::parse(position, payload)?;
+        for (position, payload) in self.records() {
+            let stored = Stored::parse(position, &payload)?;
             stored.frame(position, &mut bytes);
             ends.push(bytes.len());
             has_system |= stored.is_system();
@@ -234,10 +248,10 @@ impl Picked {
         let framed = group.framed()?;
         let whole = group.first > after
             && group.last() <= upto
-            && self.count + group.payloads.len() <= READ_BATCH_EVENTS_MAX
+            && self.count + group.len() <= READ_BATCH_EVENTS_MAX
             && self.bytes + framed.bytes.len() <= READ_BATCH_BYTES_MAX;
         if whole && filter.is_open() && (filter.include_system || !framed.has_system) {
-            self.take(framed.bytes.clone(), group.payloads.len(), group.last());
+            self.take(framed.bytes.clone(), group.len(), group.last());
             return Ok(());
         }
         for event in group.events(after, upto)?.filter(|event| filter.matches(event)) {

@@ -124,6 +124,21 @@ fn metadata(status: &Status, key: &str) -> String {
     status.get_details_error_info().unwrap().metadata[key].clone()
 }
 
+async fn refused(
+    node: &Node,
+    after: Option<u64>,
+    token: Token,
+    code: Code,
+    reason: &str,
+    field: &str,
+) -> Status {
+    let read = v1::ReadRequest { after, after_token: Some(token.clone()), ..Default::default() };
+    let status = check_refused(node.log().read(read).await, code, reason, field);
+    let subscribe = v1::SubscribeRequest { after, after_token: Some(token), ..Default::default() };
+    check_refused(node.log().subscribe(subscribe).await, code, reason, field);
+    status
+}
+
 #[tokio::test]
 async fn a_token_that_is_not_of_this_history_is_refused() {
     let node = filled().await;
@@ -131,26 +146,19 @@ async fn a_token_that_is_not_of_this_history_is_refused() {
     let dir = node.stop().await;
     let node = Node::around(app::start(config(dir.path(), &[])).await.unwrap(), dir).await;
     node.log().append(append(vec![event("t", "s", "1")])).await.unwrap();
-    let refused = async |after: Option<u64>, token: Token, code: Code, reason: &str, field: &str| {
-        let read = v1::ReadRequest { after, after_token: Some(token.clone()), ..Default::default() };
-        let status = check_refused(node.log().read(read).await, code, reason, field);
-        let subscribe = v1::SubscribeRequest { after, after_token: Some(token), ..Default::default() };
-        check_refused(node.log().subscribe(subscribe).await, code, reason, field);
-        status
-    };
     let other = Token { log_id: Bytes::from(vec![7; 16]), ..head.clone() };
-    refused(None, other, Code::InvalidArgument, "TOKEN_OF_OTHER_LOG", "after_token").await;
+    refused(&node, None, other, Code::InvalidArgument, "TOKEN_OF_OTHER_LOG", "after_token").await;
     let short = Token { log_id: Bytes::from(vec![7; 15]), ..head.clone() };
-    refused(None, short, Code::InvalidArgument, "INVALID_TOKEN", "after_token.log_id").await;
-    refused(Some(1), head.clone(), Code::InvalidArgument, "CONTRADICTORY_START", "after_token").await;
+    refused(&node, None, short, Code::InvalidArgument, "INVALID_TOKEN", "after_token.log_id").await;
+    refused(&node, Some(1), head.clone(), Code::InvalidArgument, "CONTRADICTORY_START", "after_token").await;
     let lost = Token { position: 41, ..head.clone() };
-    let status = refused(None, lost, Code::Aborted, "STALE_EPOCH", "").await;
+    let status = refused(&node, None, lost, Code::Aborted, "STALE_EPOCH", "").await;
     assert_eq!(metadata(&status, "position"), "40");
     let never = Token { epoch: 9, ..head.clone() };
-    let status = refused(None, never, Code::Aborted, "STALE_EPOCH", "").await;
+    let status = refused(&node, None, never, Code::Aborted, "STALE_EPOCH", "").await;
     assert_eq!(metadata(&status, "position"), "0");
     let above = Token { epoch: 2, position: 42, ..head };
-    let status = refused(None, above, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after_token").await;
+    let status = refused(&node, None, above, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after_token").await;
     assert_eq!(metadata(&status, "head"), "41");
 }
 
@@ -214,7 +222,7 @@ fn idle(number: usize) -> v1::SubscribeRequest {
         1 => filter.types = vec![name],
         2 => filter.tags = vec!["common".into(), name],
         _ => {
-            filter.query = Some(EventQuery { items: vec![item(&[&name], &["common"]), item(&[], &[&name])] })
+            filter.query = Some(EventQuery { items: vec![item(&[&name], &["common"]), item(&[], &[&name])] });
         }
     }
     v1::SubscribeRequest { filter: Some(filter), ..Default::default() }
@@ -255,10 +263,13 @@ async fn a_thousand_idle_subscriptions_sleep_through_the_appends_of_others() {
     }
 }
 
+/// Whether the event with this number is wanted.
+type Wants = fn(u64) -> bool;
+
 #[tokio::test]
 async fn subscribers_at_the_head_get_what_they_want_and_nothing_else() {
     let node = Node::start(&[]).await;
-    let filters: Vec<(EventFilter, fn(u64) -> bool)> = vec![
+    let filters: [(EventFilter, Wants); 5] = [
         (EventFilter::default(), |_| true),
         (EventFilter { types: vec!["even".into()], ..Default::default() }, |n| n % 2 == 0),
         (EventFilter { stream: Some("s1".into()), ..Default::default() }, |n| n % 4 == 1),
@@ -278,7 +289,7 @@ async fn subscribers_at_the_head_get_what_they_want_and_nothing_else() {
                 match next(&mut stream).await {
                     Content::Events(batch) => seen.extend(positions(&batch.events)),
                     Content::PositionAdvanced(at) => {
-                        assert!(at.position >= seen.last().copied().unwrap_or(0))
+                        assert!(at.position >= seen.last().copied().unwrap_or(0));
                     }
                     other => panic!("{other:?}"),
                 }
