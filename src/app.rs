@@ -17,17 +17,14 @@ use tokio::net::TcpListener;
 
 use crate::{
     api,
-    append::{
-        Appender, Intake,
-        committer::{Committer, CommitterError},
-    },
+    append::{Appender, Intake, committer::Committer},
     clock::{Clock, SystemClock},
     config::Config,
     disk::{self, Disk, real::RealDisk},
-    events::Events,
+    events::{Events, EventsError},
     follower::Head,
     http,
-    index::{Index, IndexError},
+    index::{Index, IndexConfig, IndexError},
     lifecycle::{Lifecycle, Phase},
     limits::{DEFINITION_BYTES_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
     log::{self, LogConfig, LogError},
@@ -79,7 +76,7 @@ pub enum AppError {
     Index(#[from] IndexError),
     /// The committer cannot start.
     #[error(transparent)]
-    Committer(#[from] CommitterError),
+    Committer(#[from] EventsError),
     /// What the node knows beside its log cannot be opened.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -111,6 +108,7 @@ pub struct Running {
     appender: Appender,
     head: Head,
     committer: JoinHandle<()>,
+    index: Arc<Index>,
     projections: Arc<Registry>,
     definitions: WatchDirectory,
 }
@@ -129,7 +127,7 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         opened.map_err(|error| AppError::Thread(format!("opening the node did not end: {error}")))??
     };
     let Opened { disk, clock, committer, appender, intake, events, projections, definitions } = opened;
-    let head = events.head().clone();
+    let (head, index) = (events.head().clone(), Arc::clone(events.index()));
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
 
@@ -151,12 +149,23 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         lifecycle: lifecycle.clone(),
         metrics,
         tokens,
+        reader_stall: config.limits.reader_stall,
     };
     api::serve(grpc, context);
     serve_http(http, pages);
     lifecycle.tasks().spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
     tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, head = %head.get(), "serving");
-    Ok(Running { grpc_addr, http_addr, lifecycle, appender, head, committer, projections, definitions })
+    Ok(Running {
+        grpc_addr,
+        http_addr,
+        lifecycle,
+        appender,
+        head,
+        committer,
+        index,
+        projections,
+        definitions,
+    })
 }
 
 impl Running {
@@ -167,7 +176,7 @@ impl Running {
 
     /// Stops the node; afterwards everything it acknowledged is durable and nothing of it runs.
     pub async fn stop(self) -> Result<(), AppError> {
-        let Self { lifecycle, appender, head, committer, projections, definitions, .. } = self;
+        let Self { lifecycle, appender, head, committer, index, projections, definitions, .. } = self;
         let failure = lifecycle.failure();
         tracing::info!("stopping");
         lifecycle.set(Phase::Stopping);
@@ -182,6 +191,9 @@ impl Running {
             let joined = committer.join();
             head.close();
             projections.stop();
+            if let Err(error) = index.stop() {
+                tracing::warn!(%error, "the index could not be written; the next start reads its newest events from the log");
+            }
             joined
         });
         match drained.await {
@@ -221,7 +233,9 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
     };
     let log = log::open(Arc::clone(&disk), &*clock, log_config)?;
     tracing::info!(recovery = ?log.recovery, "the log is open");
-    let index = Arc::new(Index::open(Arc::clone(&disk), &dir.join("index"), &log.reader)?);
+    let index_config = IndexConfig::with_memory(config.limits.memory_bytes / 4);
+    let index = Index::open_configured(Arc::clone(&disk), &dir.join("index"), &log.reader, index_config)?;
+    let index = Arc::new(index);
     let head = Head::new(log.reader.head());
     let committer = Committer::new(
         log.writer,
@@ -245,6 +259,7 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         .map_err(AppError::Watch)?;
     let (appender, intake) = Appender::new((config.limits.memory_bytes / 8) as usize);
     let events = Events::new(log.reader, index, head);
+    let committer = committer.showing(events.recent().clone());
     Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
 }
 

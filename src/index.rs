@@ -15,25 +15,33 @@ use std::{path::Path, sync::Arc, thread::JoinHandle};
 
 use crate::{
     disk::Disk,
-    event::{Event, EventId, EventType, Position, RecordedEvent, Revision, StreamId, Tag},
+    event::{Event, EventId, EventType, Position, RecordedEvent, Revision, Source, StreamId, Tag},
     limits::{INDEX_SCAN_BYTES_MAX, INDEX_SCAN_EVENTS_MAX},
     log::LogReader,
 };
 
 mod chain;
 mod codec;
+mod cover;
 mod error;
 mod filter;
 mod find;
 mod header;
 mod heads;
+mod ids;
+mod lists;
 mod matcher;
 mod merge;
+mod names;
 mod part;
 mod postings;
+mod progress;
+mod query;
 mod run;
+mod sink;
 mod state;
 mod streams;
+mod table;
 mod terms;
 #[doc(hidden)]
 pub mod untrusted;
@@ -75,6 +83,22 @@ pub struct StreamEntry {
     pub head: StreamHead,
 }
 
+/// One alternative of a query; an event meets it by both of what is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueryItem {
+    /// Events of any of these types; none stands for all types.
+    pub types: Vec<EventType>,
+    /// Events that have all of these tags.
+    pub tags: Vec<Tag>,
+}
+
+impl QueryItem {
+    fn matches(&self, event: &Event) -> bool {
+        (self.types.is_empty() || self.types.contains(&event.event_type))
+            && self.tags.iter().all(|tag| event.tags.contains(tag))
+    }
+}
+
 /// Which events are asked for: those that meet every field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -86,15 +110,32 @@ pub struct Filter {
     pub tags: Vec<Tag>,
     /// Whether the system's own events (`$...`) are asked for too.
     pub include_system: bool,
+    /// Events that meet any of these; none stands for all events.
+    pub query: Vec<QueryItem>,
+    /// Events that carry the position of this source.
+    pub source: Option<Source>,
 }
 
 impl Filter {
     /// Whether an event is one of those asked for.
-    pub fn matches(&self, event: &Event) -> bool {
+    pub fn matches(&self, recorded: &RecordedEvent) -> bool {
+        let event = &recorded.event;
+        let source = recorded.tracking.as_ref().map(|tracking| &tracking.source);
         self.stream.as_ref().is_none_or(|stream| *stream == event.stream)
             && (self.types.is_empty() || self.types.contains(&event.event_type))
             && self.tags.iter().all(|tag| event.tags.contains(tag))
             && (self.include_system || !is_system(event))
+            && (self.query.is_empty() || self.query.iter().any(|item| item.matches(event)))
+            && (self.source.is_none() || self.source.as_ref() == source)
+    }
+
+    /// Whether it asks for nothing but a stretch of the log.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_none()
+            && self.types.is_empty()
+            && self.tags.is_empty()
+            && self.query.is_empty()
+            && self.source.is_none()
     }
 }
 
@@ -214,6 +255,12 @@ impl Index {
     /// background thread does the same; only one of them works at a time.
     pub fn step(&self) -> Result<bool, IndexError> {
         self.state.step()
+    }
+
+    /// Writes what is only in memory, so that the next start need not read it from the log, and ends the background
+    /// work. Nothing may be applied afterwards; reads go on. Whatever fails here costs the next start time, no more.
+    pub fn stop(&self) -> Result<(), IndexError> {
+        self.state.stop()
     }
 
     /// Why parts cannot be written at present, if so. While it says something, appends should be refused: the index

@@ -42,7 +42,8 @@
 //!
 //! Words and seams: [`limits`], [`event`], [`json`], [`clock`], [`disk`]. Ground state: [`log`], [`index`],
 //! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`kv`], [`meta`], [`projection`]. Edges: [`api`],
-//! [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`] and [`telemetry`] beside them.
+//! [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`process`] and [`telemetry`]
+//! beside them.
 //!
 //! Deliberately absent: a cluster protocol, a query language beyond the expressions, any state outside the data
 //! directory, global variables.
@@ -67,6 +68,7 @@ pub mod limits;
 pub mod log;
 pub mod meta;
 pub mod metrics;
+pub mod process;
 pub mod projection;
 pub mod telemetry;
 pub mod verify;

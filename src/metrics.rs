@@ -14,6 +14,8 @@ pub struct Metrics {
     registry: Registry,
     /// Append requests, by how they ended.
     pub append_requests: IntCounterVec,
+    /// Those of them that ended well.
+    pub append_requests_ok: IntCounter,
     /// Events appended.
     pub appended_events: IntCounter,
     /// Groups written.
@@ -28,6 +30,8 @@ pub struct Metrics {
     pub read_events: IntCounter,
     /// Subscriptions that are open.
     pub subscriptions: IntGauge,
+    /// How often a subscription at the head was woken.
+    pub subscription_wakeups: IntCounter,
     /// Bytes of sealed segments that were scrubbed.
     pub scrub_bytes: IntCounter,
     /// Scrubs that went through all sealed segments.
@@ -38,6 +42,8 @@ pub struct Metrics {
     pub scrub_damaged: IntGauge,
     /// Query calls, by method and gRPC code.
     pub queries: IntCounterVec,
+    /// Sizes of the index and what lookups of ids cost, by what is counted.
+    pub index: IntGaugeVec,
     /// The last applied position, by projection and version.
     pub projection_position: IntGaugeVec,
     /// Events between a version and the head, by projection and version.
@@ -56,11 +62,11 @@ impl Metrics {
                     prometheus::exponential_buckets(0.000_05, 2.0, 16).expect("the bounds are positive"),
                 );
         let version = ["projection", "version"];
+        let append_requests =
+            add(&registry, counters("append_requests_total", "Append requests", &["outcome"]));
         Self {
-            append_requests: add(
-                &registry,
-                counters("append_requests_total", "Append requests", &["outcome"]),
-            ),
+            append_requests_ok: append_requests.with_label_values(&["ok"]),
+            append_requests,
             appended_events: add(&registry, counter("appended_events_total", "Events appended")),
             groups: add(&registry, counter("groups_total", "Groups written to the log")),
             group_seconds: add(&registry, Histogram::with_opts(seconds).expect("the name is valid")),
@@ -71,11 +77,16 @@ impl Metrics {
             head_position: add(&registry, gauge("head_position", "The last durable position")),
             read_events: add(&registry, counter("read_events_total", "Events sent to readers")),
             subscriptions: add(&registry, gauge("subscriptions", "Open subscriptions")),
+            subscription_wakeups: add(
+                &registry,
+                counter("subscription_wakeups_total", "How often a subscription at the head was woken"),
+            ),
             scrub_bytes: add(&registry, counter("scrub_bytes_total", "Bytes of sealed segments scrubbed")),
             scrub_passes: add(&registry, counter("scrub_passes_total", "Scrubs of all sealed segments")),
             scrub_position: add(&registry, gauge("scrub_position", "How far the scrub has come")),
             scrub_damaged: add(&registry, gauge("scrub_damaged_segments", "Sealed segments found damaged")),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
+            index: add(&registry, gauges("index", "Sizes of the index, and lookups of ids", &["count"])),
             projection_position: add(
                 &registry,
                 gauges("projection_position", "Last applied position", &version),

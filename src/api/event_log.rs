@@ -1,30 +1,25 @@
 //! The service `EventLog`: append, read, subscribe. Handlers convert, call and answer; they decide nothing.
 
-use std::{pin::Pin, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
-    convert,
-    proto::v1::{self, append_stream_response::Outcome, event_log_server},
+    append, convert, outbox,
+    proto::{raw_servers::event_log_server, v1},
+    raw, raw_append, read,
     status::Refusal,
     subscribe,
 };
 use crate::{
-    append::{Answer, AppendError, Appended, Appender},
+    append::Appender,
     clock::Clock,
     event::{EventId, Position},
-    events::{Events, EventsError, Page, PageRequest},
-    index::{Direction, Filter, StreamEntry},
+    events::{Events, EventsError},
+    index::StreamEntry,
     lifecycle::Lifecycle,
-    limits::{APPEND_STREAM_IN_FLIGHT_MAX, READ_BATCH_BYTES_MAX, READ_BATCH_EVENTS_MAX},
     metrics::Metrics,
 };
-
-/// Messages that wait for a reader's connection.
-const READ_AHEAD_MESSAGES: usize = 2;
 
 /// What the service needs.
 #[derive(Debug, Clone)]
@@ -35,89 +30,41 @@ pub(crate) struct EventLog {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,
+    /// How long a message may wait for a reader that takes none.
+    pub(crate) reader_stall: Duration,
 }
-
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl event_log_server::EventLog for EventLog {
     async fn append(
         &self,
-        request: Request<v1::AppendRequest>,
+        request: Request<raw_append::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
-        let answer = match self.submit(request.into_inner()) {
-            Ok(answer) => self.answer(answer.await),
-            Err(refusal) => Err(refusal),
-        };
-        self.count(answer.as_ref().err());
-        Ok(Response::new(answer?))
+        Ok(Response::new(append::one(self, request.into_inner()).await?))
     }
 
-    type AppendStreamStream = Responses<v1::AppendStreamResponse>;
+    type AppendStreamStream = append::Responses;
 
     async fn append_stream(
         &self,
-        request: Request<Streaming<v1::AppendStreamRequest>>,
+        request: Request<Streaming<raw_append::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
-        let (in_flight, answers) = mpsc::channel(APPEND_STREAM_IN_FLIGHT_MAX);
-        self.lifecycle.tasks().spawn(self.clone().take_in(request.into_inner(), in_flight));
-        let service = self.clone();
-        let respond = move |answer: InFlight| {
-            let service = service.clone();
-            async move {
-                let outcome = match answer? {
-                    Ok(answer) => service.answer(answer.await),
-                    Err(refusal) => Err(refusal),
-                };
-                service.count(outcome.as_ref().err());
-                let outcome =
-                    outcome.map_or_else(|refusal| Outcome::Failure(refusal.into()), Outcome::Appended);
-                Ok(v1::AppendStreamResponse { outcome: Some(outcome) })
-            }
-        };
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers).then(respond))))
+        Ok(Response::new(append::stream(self, request.into_inner())))
     }
 
-    type ReadStream = Responses<v1::ReadResponse>;
+    type ReadStream = outbox::Responses<raw::ReadResponse>;
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let request = request.into_inner();
-        let head = self.events.head().get();
-        let read = Read {
-            filter: convert::filter(request.filter)?,
-            direction: if request.backwards { Direction::Backward } else { Direction::Forward },
-            left: match request.limit {
-                Some(0) => {
-                    return Err(
-                        Refusal::field("INVALID_LIMIT", "limit", "expected at least 1, found 0").into()
-                    );
-                }
-                limit => limit.unwrap_or(u64::MAX),
-            },
-            cursor: match after(request.after, head)? {
-                Some(after) => after,
-                None if request.backwards => head.next(),
-                None => Position::ZERO,
-            },
-            head,
-        };
-        let (messages, responses) = mpsc::channel(READ_AHEAD_MESSAGES);
-        self.lifecycle.tasks().spawn(self.clone().read_all(read, messages));
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(read::start(self.clone(), request.into_inner()).await?))
     }
 
-    type SubscribeStream = Responses<v1::SubscribeResponse>;
+    type SubscribeStream = outbox::Responses<raw::SubscribeResponse>;
 
     async fn subscribe(
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let request = request.into_inner();
-        let filter = convert::filter(request.filter)?;
-        let after = after(request.after, self.events.head().get())?.unwrap_or(Position::ZERO);
-        let (messages, responses) = mpsc::channel(READ_AHEAD_MESSAGES);
-        self.lifecycle.tasks().spawn(subscribe::run(self.clone(), filter, after, messages));
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(subscribe::start(self.clone(), request.into_inner())?))
     }
 
     async fn get_event(
@@ -167,9 +114,13 @@ impl event_log_server::EventLog for EventLog {
 
     async fn get_tracking(
         &self,
-        _request: Request<v1::GetTrackingRequest>,
+        request: Request<v1::GetTrackingRequest>,
     ) -> Result<Response<v1::GetTrackingResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let source = convert::source(&request.into_inner().source, "source")?;
+        let stored = self.blocking(move |events| events.tracking(&source)).await?;
+        let (source_position, stored_at) =
+            stored.map_or((0, 0), |(tracking, position)| (tracking.position, position.get()));
+        Ok(Response::new(v1::GetTrackingResponse { source_position, stored_at }))
     }
 
     async fn list_streams(
@@ -205,125 +156,9 @@ impl event_log_server::EventLog for EventLog {
     }
 }
 
-/// One request of an append stream: a refusal, or an answer on its way; the outer error ends the stream.
-type InFlight = Result<Result<oneshot::Receiver<Answer>, Refusal>, Status>;
-
-/// A read on its way.
-struct Read {
-    filter: Filter,
-    direction: Direction,
-    left: u64,
-    cursor: Position,
-    head: Position,
-}
-
 impl EventLog {
-    fn submit(&self, request: v1::AppendRequest) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        Ok(self.appender.submit(convert::append_request(request, &*self.clock)?)?)
-    }
-
-    fn answer(
-        &self,
-        answer: Result<Answer, oneshot::error::RecvError>,
-    ) -> Result<v1::AppendResponse, Refusal> {
-        let gone = |_| Err(AppendError::OutcomeUnknown("the committer stopped".into()));
-        let appended: Appended = answer.unwrap_or_else(gone)?;
-        let event = |event: &crate::append::AppendedEvent| v1::AppendedEvent {
-            position: event.position.get(),
-            revision: event.revision.get(),
-            already_existed: event.already_existed,
-            id: bytes::Bytes::copy_from_slice(event.id.as_bytes()),
-        };
-        Ok(v1::AppendResponse {
-            events: appended.events.iter().map(event).collect(),
-            already_applied: appended.already_applied(),
-            token: Some(convert::token_out(self.events.token(appended.position))),
-        })
-    }
-
-    fn count(&self, refusal: Option<&Refusal>) {
-        let outcome = refusal.map_or("ok", Refusal::reason);
-        self.metrics.append_requests.with_label_values(&[outcome]).inc();
-    }
-
-    /// Submits what an append stream brings, in order, until it ends or the client is gone.
-    async fn take_in(
-        self,
-        mut requests: Streaming<v1::AppendStreamRequest>,
-        in_flight: mpsc::Sender<InFlight>,
-    ) {
-        loop {
-            let message = tokio::select! {
-                message = requests.message() => message,
-                () = self.lifecycle.stop().cancelled() => Err(subscribe::stopping().into()),
-            };
-            let next = match message {
-                Ok(Some(message)) => {
-                    let missing =
-                        || Refusal::field("MISSING_FIELD", "request", "expected a request, found none");
-                    Ok(message.request.ok_or_else(missing).and_then(|request| self.submit(request)))
-                }
-                Ok(None) => return,
-                Err(status) => Err(status),
-            };
-            let last = next.is_err();
-            if in_flight.send(next).await.is_err() || last {
-                return;
-            }
-        }
-    }
-
-    /// Sends a read's pages until it is at its end or the client is gone.
-    async fn read_all(self, mut read: Read, messages: mpsc::Sender<Result<v1::ReadResponse, Status>>) {
-        let mut sent = false;
-        while !read.at_end() {
-            let events_max =
-                usize::try_from(read.left).map_or(READ_BATCH_EVENTS_MAX, |n| n.min(READ_BATCH_EVENTS_MAX));
-            let page = self.page(&read.filter, read.direction, read.cursor, read.head, events_max).await;
-            let message = page.map(|page| {
-                read.cursor = page.scanned_to;
-                read.left -= page.events.len() as u64;
-                page.events
-            });
-            let message = match message {
-                Ok(events) if events.is_empty() => continue,
-                Ok(events) => Ok(self.read_response(events, read.head)),
-                Err(refusal) => Err(Status::from(refusal)),
-            };
-            sent = true;
-            let last = message.is_err();
-            if messages.send(message).await.is_err() || last {
-                return;
-            }
-        }
-        if !sent {
-            drop(messages.send(Ok(self.read_response(Vec::new(), read.head))).await);
-        }
-    }
-
-    fn read_response(&self, events: Vec<crate::event::RecordedEvent>, head: Position) -> v1::ReadResponse {
-        self.metrics.read_events.inc_by(events.len() as u64);
-        v1::ReadResponse { events: events.into_iter().map(convert::event).collect(), head: head.get() }
-    }
-
-    /// One page, read on a thread that may block.
-    pub(crate) async fn page(
-        &self,
-        filter: &Filter,
-        direction: Direction,
-        from: Position,
-        upto: Position,
-        events_max: usize,
-    ) -> Result<Page, Refusal> {
-        let filter = filter.clone();
-        let bytes_max = READ_BATCH_BYTES_MAX;
-        self.blocking(move |events| {
-            events.page(PageRequest { filter: &filter, direction, from, upto, events_max, bytes_max })
-        })
-        .await
-    }
-
-    async fn blocking<T: Send + 'static>(
+    /// Reads on a thread that may block.
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Events) -> Result<T, EventsError> + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -335,28 +170,6 @@ impl EventLog {
                 Err(Refusal::new(Code::Internal, "INTERNAL", format!("a read did not end: {error}")))
             }
         }
-    }
-}
-
-impl Read {
-    fn at_end(&self) -> bool {
-        self.left == 0
-            || match self.direction {
-                Direction::Forward => self.cursor >= self.head,
-                Direction::Backward => self.cursor <= Position::new(1),
-            }
-    }
-}
-
-/// A position to start from: not above the head.
-fn after(after: Option<u64>, head: Position) -> Result<Option<Position>, Refusal> {
-    match after.map(Position::new) {
-        Some(after) if after > head => {
-            let what = format!("expected at most the head {head}, found {after}");
-            let refusal = Refusal::field("AFTER_BEYOND_HEAD", "after", what).code(Code::OutOfRange);
-            Err(refusal.with("head", head).with("actual", after))
-        }
-        after => Ok(after),
     }
 }
 

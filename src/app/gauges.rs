@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{append::Appender, events::Events, metrics::Metrics, projection::registry::Registry};
+use crate::{
+    append::Appender, events::Events, index::IndexStatus, metrics::Metrics, projection::registry::Registry,
+};
 
 /// Sets every gauge from its owner.
 pub(super) fn refresher(
@@ -14,6 +16,7 @@ pub(super) fn refresher(
     Arc::new(move || {
         metrics.head_position.set(events.head().get().get() as i64);
         metrics.append_queue_bytes.set(appender.queued_bytes() as i64);
+        set_index(&metrics, &events.index().status());
         metrics.projection_state.reset();
         for status in projections.list() {
             let version = status.version.to_string();
@@ -23,4 +26,24 @@ pub(super) fn refresher(
             metrics.projection_state.with_label_values(&[labels[0], labels[1], status.state.as_str()]).set(1);
         }
     })
+}
+
+fn set_index(metrics: &Metrics, status: &IndexStatus) {
+    let filter_bits = status.filter_bytes * 8;
+    let counts = [
+        ("runs", status.runs as u64),
+        ("run_bytes", status.run_bytes),
+        ("resident_bytes", status.resident_bytes as u64),
+        ("unwritten_parts", status.unwritten_parts as u64),
+        ("active_events", status.active_events.into()),
+        ("cached_heads", status.cached_heads as u64),
+        ("filter_bytes", status.filter_bytes),
+        ("filter_bits_per_id", filter_bits.checked_div(status.filter_ids).unwrap_or(filter_bits)),
+        ("filter_lookups", status.filter_lookups),
+        ("filter_probes", status.filter_probes),
+        ("filter_passes", status.filter_passes),
+    ];
+    for (name, count) in counts {
+        metrics.index.with_label_values(&[name]).set(count as i64);
+    }
 }

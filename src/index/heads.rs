@@ -38,7 +38,7 @@ impl HeadCache {
     /// Adds what a lookup in the runs up to `upto` found, unless a newer run has come since.
     pub(super) fn learn(&mut self, upto: u64, stream: &StreamId, head: StreamHead) {
         if upto == self.upto {
-            self.put(stream.clone(), head);
+            self.put(stream.detached(), head);
         }
     }
 

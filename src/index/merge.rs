@@ -48,9 +48,8 @@ pub(super) fn merge(
 ) -> Result<PathBuf, IndexError> {
     let (first, last) = (runs[0].first(), runs[runs.len() - 1].last());
     assert!(runs.windows(2).all(|pair| pair[0].last() + 1 == pair[1].first()), "merged runs are adjacent");
-    let ids = runs.iter().map(|run| run.header().ids).sum();
     let terms = runs.iter().map(|run| run.header().terms).sum();
-    write_run(disk, dir, RunSize { log_id, first, last, ids, terms }, |writer| {
+    write_run(disk, dir, RunSize { log_id, first, last, terms }, |writer| {
         merge_ids(runs, first, writer, &mut pause)?;
         merge_terms(runs, first, writer, &mut pause)
     })
@@ -64,17 +63,18 @@ fn merge_ids(
 ) -> Result<(), IndexError> {
     let mut cursors: Vec<IdCursor<'_>> = Vec::with_capacity(runs.len());
     for run in runs {
-        let mut cursor =
-            IdCursor { run, shift: (run.first() - first) as u32, block: 0, entries: Vec::new(), at: 0 };
+        let shift = (run.first() - first) as u32;
+        let mut cursor = IdCursor { run, shift, block: 0, entries: Vec::new(), at: 0, current: None };
         cursor.fill()?;
         cursors.push(cursor);
     }
-    while let Some((id, cursor)) =
-        cursors.iter_mut().filter_map(|cursor| Some((cursor.id()?, cursor))).min_by_key(|(id, _)| *id)
+    while let Some(cursor) =
+        cursors.iter_mut().filter(|cursor| cursor.current.is_some()).min_by_key(|cursor| cursor.current)
     {
-        writer.push_id(&id, cursor.offset())?;
-        cursor.at += 1;
-        if cursor.at == cursor.entries.as_chunks::<ID_ENTRY_BYTES>().0.len() {
+        if let Some((id, offset)) = cursor.current {
+            writer.push_id(id, cursor.shift + offset)?;
+        }
+        if !cursor.advance() {
             cursor.fill()?;
             pause()?;
         }
@@ -91,21 +91,24 @@ struct IdCursor<'a> {
     block: usize,
     entries: Vec<u8>,
     at: usize,
+    /// The id at which the cursor stands, and its offset.
+    current: Option<(u128, u32)>,
 }
 
 impl IdCursor<'_> {
-    fn entry(&self) -> Option<([u8; 16], u32)> {
-        self.entries.as_chunks::<ID_ENTRY_BYTES>().0.get(self.at).map(id_entry)
+    /// Moves on; false at the end of the block.
+    fn advance(&mut self) -> bool {
+        self.at += 1;
+        self.look()
     }
 
-    fn id(&self) -> Option<[u8; 16]> {
-        self.entry().map(|(id, _)| id)
+    fn look(&mut self) -> bool {
+        let entry = self.entries.as_chunks::<ID_ENTRY_BYTES>().0.get(self.at).map(id_entry);
+        self.current = entry.map(|(id, offset)| (u128::from_be_bytes(id), offset));
+        self.current.is_some()
     }
 
-    fn offset(&self) -> u32 {
-        self.shift + self.entry().expect("the cursor stands at an id").1
-    }
-
+    /// Stands at the first id of the next block, if there is one.
     fn fill(&mut self) -> Result<(), IndexError> {
         self.at = 0;
         self.entries.clear();
@@ -113,6 +116,7 @@ impl IdCursor<'_> {
             self.run.read_id_block(self.block, &mut self.entries)?;
             self.block += 1;
         }
+        self.look();
         Ok(())
     }
 }
@@ -145,12 +149,13 @@ fn merge_terms(
         writer.push_term(&key, last_revision, |push| {
             for (run, term) in holders() {
                 let shift = (run.first() - first) as u32;
-                Postings::of_term(run, term)?.for_each(|offset| {
-                    offsets += 1;
-                    if offsets % PAUSE_OFFSETS == 0 {
+                Postings::of_term(run, term)?.for_each_piece(|piece| {
+                    offsets += piece.len();
+                    if offsets >= PAUSE_OFFSETS {
+                        offsets = 0;
                         pause()?;
                     }
-                    push(shift + offset)
+                    push(shift, piece)
                 })?;
             }
             Ok(())

@@ -3,17 +3,19 @@
 //! Invariants: positions are dense from `first`; offsets count from it and ascend in every list. Does not know files,
 //! nor who holds it under which lock.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::{
     IndexError, StreamHead,
     matcher::Matcher,
+    names::StreamNames,
     postings::Postings,
-    terms::{stream_key, system_key, tag_key, type_key},
+    table::{Entry, IdTable, NameTable},
+    terms::{Kind, system_key, term_key},
     writer::RunWriter,
 };
 use crate::{
-    event::{EventId, EventType, Position, RecordedEvent, Revision, StreamId, Tag},
+    event::{EventId, Position, RecordedEvent, Revision, StreamId},
     index::Filter,
 };
 
@@ -22,32 +24,41 @@ use crate::{
 pub(super) struct Part {
     first: u64,
     count: u32,
-    ids: HashMap<EventId, u32>,
-    streams: HashMap<StreamId, StreamOffsets>,
-    types: HashMap<EventType, Vec<u32>>,
-    tags: HashMap<Tag, Vec<u32>>,
+    ids: IdTable,
+    streams: NameTable,
+    /// The streams in order of name, for listing.
+    stream_names: Arc<StreamNames>,
+    types: NameTable,
+    tags: NameTable,
+    /// Events that carry the position of a source.
+    sources: NameTable,
     /// Events of the system's own.
     system: Vec<u32>,
 }
 
-#[derive(Debug, Default)]
-struct StreamOffsets {
-    last_revision: u64,
-    offsets: Vec<u32>,
-}
-
 impl Part {
-    /// An empty part that begins at this position. Its ids have their room from the beginning, since growing in the
-    /// middle would hold up the committer.
+    /// An empty part that begins at this position.
     pub(super) fn starting_at(first: u64, events_max: u32) -> Self {
         Self {
             first,
             count: 0,
-            ids: HashMap::with_capacity(events_max as usize),
-            streams: HashMap::new(),
-            types: HashMap::new(),
-            tags: HashMap::new(),
+            ids: IdTable::with_capacity(events_max as usize),
+            streams: NameTable::default(),
+            stream_names: Arc::default(),
+            types: NameTable::default(),
+            tags: NameTable::default(),
+            sources: NameTable::default(),
             system: Vec::new(),
+        }
+    }
+
+    /// An empty part behind this one, with room for as many names: growing would hold up the committer.
+    pub(super) fn next(&self, events_max: u32) -> Self {
+        Self {
+            streams: self.streams.alike(),
+            types: self.types.alike(),
+            tags: self.tags.alike(),
+            ..Self::starting_at(self.end(), events_max)
         }
     }
 
@@ -58,23 +69,15 @@ impl Part {
         let offset = self.count;
         let event = &recorded.event;
         self.count += 1;
-        self.ids.entry(event.id).or_insert(offset);
-        let stream = match self.streams.get_mut(event.stream.as_str()) {
-            Some(stream) => stream,
-            None => self.streams.entry(event.stream.clone()).or_default(),
-        };
+        self.ids.push(event.id);
+        let stream = self.streams.add(event.stream.as_str(), offset);
         stream.last_revision = recorded.revision.get();
-        stream.offsets.push(offset);
-        match self.types.get_mut(event.event_type.as_str()) {
-            Some(offsets) => offsets.push(offset),
-            None => drop(self.types.insert(event.event_type.clone(), vec![offset])),
-        }
+        self.types.add(event.event_type.as_str(), offset);
         for tag in &event.tags {
-            match self.tags.get_mut(tag.as_str()) {
-                Some(offsets) if offsets.last() == Some(&offset) => {}
-                Some(offsets) => offsets.push(offset),
-                None => drop(self.tags.insert(tag.clone(), vec![offset])),
-            }
+            self.tags.add(tag.as_str(), offset);
+        }
+        if let Some(tracking) = &recorded.tracking {
+            self.sources.add(tracking.source.as_str(), offset);
         }
         if super::is_system(event) {
             self.system.push(offset);
@@ -83,7 +86,7 @@ impl Part {
 
     /// The position of the event with this id.
     pub(super) fn position_of(&self, id: &EventId) -> Option<u64> {
-        self.ids.get(id).map(|offset| self.first + u64::from(*offset))
+        self.ids.offset_of(id).map(|offset| self.first + u64::from(offset))
     }
 
     /// The newest event of a stream.
@@ -91,22 +94,45 @@ impl Part {
         self.streams.get(stream.as_str()).map(|found| self.head(found))
     }
 
-    /// All streams with their newest events, in no order.
-    pub(super) fn streams(&self) -> impl Iterator<Item = (&StreamId, StreamHead)> {
-        self.streams.iter().map(|(stream, found)| (stream, self.head(found)))
+    /// How many streams have events here.
+    pub(super) fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Up to `limit` streams in the order of their first events, but for the first `behind`.
+    pub(super) fn names_behind(&self, behind: usize, limit: usize) -> Vec<StreamId> {
+        self.streams.names().skip(behind).take(limit).map(stream_id).collect()
+    }
+
+    /// Where its streams are sorted by those who list them.
+    pub(super) fn stream_names(&self) -> &Arc<StreamNames> {
+        &self.stream_names
+    }
+
+    /// All ids, in the order of their events.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &EventId> {
+        self.ids.iter()
+    }
+
+    /// All streams with their newest events, in the order of their first ones.
+    pub(super) fn streams(&self) -> impl Iterator<Item = (StreamId, StreamHead)> {
+        self.streams.iter().map(|(name, found)| (stream_id(name), self.head(found)))
     }
 
     /// What finds the events of a filter; `None` if there can be none.
     pub(super) fn matcher<'a>(&'a self, filter: &Filter) -> Option<Matcher<'a>> {
         let mut matcher = Matcher::default();
         if let Some(stream) = &filter.stream {
-            matcher.all.push(Postings::memory(&self.streams.get(stream.as_str())?.offsets));
+            matcher.all.push(Postings::memory(self.streams.offsets_of(stream.as_str())?));
         }
         for tag in &filter.tags {
-            matcher.all.push(Postings::memory(self.tags.get(tag.as_str())?));
+            matcher.all.push(Postings::memory(self.tags.offsets_of(tag.as_str())?));
         }
-        let offsets = filter.types.iter().filter_map(|event_type| self.types.get(event_type.as_str()));
-        matcher.any.extend(offsets.map(|offsets| Postings::memory(offsets)));
+        if let Some(source) = &filter.source {
+            matcher.all.push(Postings::memory(self.sources.offsets_of(source.as_str())?));
+        }
+        let offsets = filter.types.iter().filter_map(|event_type| self.types.offsets_of(event_type.as_str()));
+        matcher.any.extend(offsets.map(Postings::memory));
         if matcher.any.is_empty() && !filter.types.is_empty() {
             return None;
         }
@@ -118,36 +144,25 @@ impl Part {
 
     /// Writes all of it to a run.
     pub(super) fn write_to(&self, writer: &mut RunWriter<'_>) -> Result<(), IndexError> {
-        let mut ids: Vec<_> = self.ids.iter().map(|(id, offset)| (id.as_bytes(), *offset)).collect();
-        ids.sort_unstable();
-        ids.into_iter().try_for_each(|(id, offset)| writer.push_id(id, offset))?;
-        let mut push = |key: Vec<u8>, last_revision: u64, offsets: &[u32]| {
-            writer.push_term(&key, last_revision, |push| offsets.iter().try_for_each(|offset| push(*offset)))
-        };
-        let mut streams: Vec<_> = self.streams.iter().collect();
-        streams.sort_unstable_by_key(|(stream, _)| *stream);
-        for (stream, found) in streams {
-            push(stream_key(stream), found.last_revision, &found.offsets)?;
+        for (id, offset) in self.ids.sorted() {
+            writer.push_id(id, offset)?;
         }
-        let mut types: Vec<_> = self.types.iter().collect();
-        types.sort_unstable();
-        for (event_type, offsets) in types {
-            push(type_key(event_type), 0, offsets)?;
-        }
-        let mut tags: Vec<_> = self.tags.iter().collect();
-        tags.sort_unstable();
-        for (tag, offsets) in tags {
-            push(tag_key(tag), 0, offsets)?;
-        }
+        write_names(writer, Kind::Stream, &self.streams)?;
+        write_names(writer, Kind::Type, &self.types)?;
+        write_names(writer, Kind::Tag, &self.tags)?;
         if !self.system.is_empty() {
-            push(system_key(), 0, &self.system)?;
+            writer.push_term(&system_key(), 0, |push| push(0, &self.system))?;
         }
-        Ok(())
+        write_names(writer, Kind::Source, &self.sources)
     }
 
     /// How many terms a run of it has.
     pub(super) fn terms(&self) -> usize {
-        self.streams.len() + self.types.len() + self.tags.len() + usize::from(!self.system.is_empty())
+        self.streams.len()
+            + self.types.len()
+            + self.tags.len()
+            + self.sources.len()
+            + usize::from(!self.system.is_empty())
     }
 
     /// The position of its first event.
@@ -165,11 +180,22 @@ impl Part {
         self.count
     }
 
-    fn head(&self, stream: &StreamOffsets) -> StreamHead {
-        let last = stream.offsets.last().copied().expect("a stream here has an event");
+    fn head(&self, stream: &Entry) -> StreamHead {
         StreamHead {
             revision: Revision::new(stream.last_revision),
-            last_position: Position::new(self.first + u64::from(last)),
+            last_position: Position::new(self.first + u64::from(stream.last())),
         }
     }
+}
+
+fn write_names(writer: &mut RunWriter<'_>, kind: Kind, names: &NameTable) -> Result<(), IndexError> {
+    for (name, entry) in names.sorted() {
+        let key = term_key(kind, name);
+        writer.push_term(&key, entry.last_revision, |push| push(0, names.offsets(entry)))?;
+    }
+    Ok(())
+}
+
+fn stream_id(name: &str) -> StreamId {
+    StreamId::parse_any(name).expect("a stream's name came from a stream")
 }

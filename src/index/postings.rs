@@ -57,16 +57,16 @@ impl<'a> Postings<'a> {
         }
     }
 
-    /// Calls `visit` with every offset, ascending.
-    pub(super) fn for_each(
+    /// Calls `visit` with pieces of the list, ascending.
+    pub(super) fn for_each_piece(
         &mut self,
-        mut visit: impl FnMut(u32) -> Result<(), IndexError>,
+        mut visit: impl FnMut(&[u32]) -> Result<(), IndexError>,
     ) -> Result<(), IndexError> {
         match self {
-            Self::Memory(list) => list.offsets.iter().try_for_each(|offset| visit(*offset)),
+            Self::Memory(list) => visit(&list.offsets),
             Self::Disk(list) => {
                 for number in 0..list.blocks() {
-                    list.decoded(number)?.offsets.iter().try_for_each(|offset| visit(*offset))?;
+                    visit(&list.decoded(number)?.offsets)?;
                 }
                 Ok(())
             }

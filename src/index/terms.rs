@@ -4,7 +4,7 @@
 //! A dictionary block is its checksum and entries in order of key; entries never cross blocks. Does not read files.
 
 use super::codec::{CHECKSUM_BYTES, Fields, put_varint};
-use crate::event::{EventType, StreamId, Tag};
+use crate::event::{EventType, Source, StreamId, Tag};
 
 /// What a term names. The number orders the dictionary and is part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Tag = 3,
     /// One term without a name: all events of the system's own.
     System = 4,
+    /// A source whose position some events carry.
+    Source = 5,
 }
 
 /// A term's key: its kind and its name. Keys order the dictionary.
@@ -38,6 +40,11 @@ pub(super) fn type_key(event_type: &EventType) -> Vec<u8> {
 /// The key of a tag.
 pub(super) fn tag_key(tag: &Tag) -> Vec<u8> {
     term_key(Kind::Tag, tag.as_str())
+}
+
+/// The key of a tracked source.
+pub(super) fn source_key(source: &Source) -> Vec<u8> {
+    term_key(Kind::Source, source.as_str())
 }
 
 /// The key of the system's own events.
@@ -70,29 +77,6 @@ pub(super) enum List {
 }
 
 impl Term {
-    /// Appends the entry to a dictionary block.
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.key.len() as u64);
-        out.extend_from_slice(&self.key);
-        put_varint(out, u64::from(self.count));
-        put_varint(out, self.last_revision);
-        put_varint(out, u64::from(self.first));
-        if self.count > 1 {
-            put_varint(out, u64::from(self.last - self.first));
-        }
-        match &self.list {
-            _ if self.count <= 2 => {}
-            List::Inline(deltas) => {
-                put_varint(out, (deltas.len() as u64) << 1);
-                out.extend_from_slice(deltas);
-            }
-            List::Blocks { offset, len } => {
-                put_varint(out, (offset << 1) | 1);
-                put_varint(out, *len);
-            }
-        }
-    }
-
     /// The offsets of an inline list.
     pub(super) fn inline_offsets(&self, deltas: &[u8]) -> Option<Vec<u32>> {
         match self.count {
@@ -118,18 +102,42 @@ pub(super) fn decode_deltas(mut deltas: Fields<'_>, count: usize, offsets: &mut 
     Some(())
 }
 
-/// An entry where it lies in its block.
-struct Entry<'a> {
-    key: &'a [u8],
-    count: u32,
-    last_revision: u64,
-    first: u32,
-    last: u32,
-    inline: &'a [u8],
-    blocks: Option<(u64, u64)>,
+/// An entry where it lies in its block. Its parts are as in `Term`; there are blocks, or else deltas in the entry.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) count: u32,
+    pub(super) last_revision: u64,
+    pub(super) first: u32,
+    pub(super) last: u32,
+    pub(super) inline: &'a [u8],
+    pub(super) blocks: Option<(u64, u64)>,
 }
 
 impl<'a> Entry<'a> {
+    /// Appends the entry to a dictionary block.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.key.len() as u64);
+        out.extend_from_slice(self.key);
+        put_varint(out, u64::from(self.count));
+        put_varint(out, self.last_revision);
+        put_varint(out, u64::from(self.first));
+        if self.count > 1 {
+            put_varint(out, u64::from(self.last - self.first));
+        }
+        match self.blocks {
+            _ if self.count <= 2 => {}
+            None => {
+                put_varint(out, (self.inline.len() as u64) << 1);
+                out.extend_from_slice(self.inline);
+            }
+            Some((offset, len)) => {
+                put_varint(out, (offset << 1) | 1);
+                put_varint(out, len);
+            }
+        }
+    }
+
     fn take(fields: &mut Fields<'a>) -> Option<Self> {
         let key_len = fields.varint()? as usize;
         let key = fields.bytes(key_len)?;
@@ -292,7 +300,13 @@ mod tests {
         let terms = [term("a", &[7]), term("b", &[7, 8]), term("bb", &[1, 9, 300, 70_000]), blocks];
         let mut block = vec![0; CHECKSUM_BYTES];
         for term in &terms {
-            term.put(&mut block);
+            let &Term { count, last_revision, first, last, .. } = term;
+            let (inline, place) = match &term.list {
+                List::Inline(deltas) => (&deltas[..], None),
+                List::Blocks { offset, len } => (&[][..], Some((*offset, *len))),
+            };
+            Entry { key: &term.key, count, last_revision, first, last, inline, blocks: place }
+                .put(&mut block);
         }
         let mut at = 0;
         for term in &terms {

@@ -74,12 +74,7 @@ pub fn run(bytes: &[u8]) -> bool {
         }
     }
     let sections = &mut header.sections;
-    for section in [
-        &mut sections.id_fences,
-        &mut sections.id_filter,
-        &mut sections.term_fences,
-        &mut sections.term_filter,
-    ] {
+    for section in [&mut sections.id_fences, &mut sections.term_fences, &mut sections.term_filter] {
         let from = section.offset.min(bytes.len() as u64) as usize;
         section.offset = from as u64;
         section.len = section.len.min((bytes.len() - from) as u64);

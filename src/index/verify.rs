@@ -16,13 +16,14 @@ use super::{
     IndexError, chain,
     codec::{hash, hash_seed},
     header::{ID_ENTRY_BYTES, parse_run_name},
+    ids::{FILTER_NAME, IdFilter},
     is_system,
     postings::Postings,
     run::{Run, id_entry},
-    terms::{Kind, Term, entry_from, stream_key, system_key, tag_key, type_key},
+    terms::{Kind, Term, entry_from, source_key, stream_key, system_key, tag_key, type_key},
 };
 use crate::{
-    disk::Disk,
+    disk::{Access, Disk},
     event::{Position, RecordedEvent},
 };
 
@@ -34,13 +35,14 @@ const SUMS: usize = 8;
 pub struct IndexVerifier {
     seed: u64,
     runs: Vec<Checked>,
+    filter: Option<CheckedFilter>,
     strangers: Vec<PathBuf>,
 }
 
 /// How the comparison ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IndexVerified {
-    /// In order of position.
+    /// The filter of ids, and the runs in order of position.
     pub runs: Vec<RunVerified>,
     /// Positions between runs that no run covers.
     pub gaps: Vec<(Position, Position)>,
@@ -48,7 +50,7 @@ pub struct IndexVerified {
     pub strangers: Vec<PathBuf>,
 }
 
-/// One run.
+/// One run, or the filter of ids, which covers a stretch of the log as a run does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunVerified {
     /// Its file.
@@ -90,6 +92,49 @@ struct Checked {
     events: u64,
 }
 
+/// The file of the filter of ids.
+#[derive(Debug)]
+struct CheckedFilter {
+    path: PathBuf,
+    said: Result<IdFilter, String>,
+    /// An event that it should know and does not.
+    unknown: Option<Position>,
+}
+
+impl CheckedFilter {
+    fn read(disk: &dyn Disk, dir: &Path, log_id: Uuid) -> Self {
+        // A filter takes about the bytes of its file; a header that says more is damaged.
+        let file = disk.open(&dir.join(FILTER_NAME), Access::Read).and_then(|file| file.len());
+        let said = match IdFilter::load(disk, dir, log_id, file.unwrap_or(0)) {
+            Ok(Some(filter)) => Ok(filter),
+            Ok(None) => Err("it is not one of this log".into()),
+            Err(IndexError::Damaged { what, .. }) => Err(what),
+            Err(error) => Err(error.to_string()),
+        };
+        Self { path: dir.join(FILTER_NAME), said, unknown: None }
+    }
+
+    fn add(&mut self, seed: u64, recorded: &RecordedEvent) {
+        let position = recorded.position.get();
+        if let Ok(filter) = &self.said
+            && (filter.first()..=filter.upto()).contains(&position)
+            && !filter.may_contain(hash(seed, recorded.event.id.as_bytes()), &mut 0)
+        {
+            self.unknown.get_or_insert(recorded.position);
+        }
+    }
+
+    fn finish(self) -> RunVerified {
+        let (first, last) = self.said.as_ref().map_or((0, 0), |filter| (filter.first(), filter.upto()));
+        let state = match (self.said, self.unknown) {
+            (Err(what), _) => RunState::Damaged(what),
+            (Ok(_), Some(at)) => RunState::Damaged(format!("it does not know the id at position {at}")),
+            (Ok(_), None) => RunState::Sound,
+        };
+        RunVerified { path: self.path, first: Position::new(first), last: Position::new(last), state }
+    }
+}
+
 impl Sums {
     fn add(&mut self, kind: u8, key_hash: u64, position: u64, revision: u64) {
         let pair = hash(key_hash ^ revision, &position.to_le_bytes());
@@ -99,7 +144,8 @@ impl Sums {
 
     /// In words, what differs.
     fn difference(&self, other: &Self) -> Option<String> {
-        let names = ["ids", "streams or their revisions", "types", "tags", "system events"];
+        let names =
+            ["ids", "streams or their revisions", "types", "tags", "system events", "tracked sources"];
         let at = (0..SUMS).find(|at| self.0[*at] != other.0[*at])?;
         let name = names.get(at).copied().unwrap_or("terms");
         Some(format!("its {name} are not those of the log"))
@@ -114,7 +160,8 @@ impl IndexVerifier {
         log_id: Uuid,
         read: &mut dyn FnMut(u64),
     ) -> Result<Self, IndexError> {
-        let mut verifier = Self { seed: hash_seed(log_id), runs: Vec::new(), strangers: Vec::new() };
+        let mut verifier =
+            Self { seed: hash_seed(log_id), runs: Vec::new(), filter: None, strangers: Vec::new() };
         let names = match disk.list(dir) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(verifier),
@@ -122,6 +169,10 @@ impl IndexVerifier {
         };
         for name in names {
             let path = dir.join(&name);
+            if name == FILTER_NAME {
+                verifier.filter = Some(CheckedFilter::read(disk, dir, log_id));
+                continue;
+            }
             let Some((first, last)) = parse_run_name(&name) else {
                 verifier.strangers.push(path);
                 continue;
@@ -135,6 +186,9 @@ impl IndexVerifier {
     /// Takes note of an event of the log. Events come in order of position; some may be missing.
     pub fn add(&mut self, recorded: &RecordedEvent) {
         let position = recorded.position.get();
+        if let Some(filter) = &mut self.filter {
+            filter.add(self.seed, recorded);
+        }
         let covers = |run: &&mut Checked| (run.first..=run.last).contains(&position);
         let mut sums = None;
         for run in self.runs.iter_mut().filter(covers) {
@@ -148,7 +202,8 @@ impl IndexVerifier {
 
     /// Whether every run is as it was written, whatever the log says.
     pub(super) fn is_whole(&self) -> bool {
-        self.runs.iter().all(|run| run.said.is_ok())
+        let filter_is_whole = self.filter.as_ref().is_none_or(|filter| filter.said.is_ok());
+        filter_is_whole && self.runs.iter().all(|run| run.said.is_ok())
     }
 
     /// Compares, after the last event. The log begins at `first` and ends at `head`.
@@ -159,6 +214,7 @@ impl IndexVerifier {
         let (used, gaps) = chain::choose(&ranges, first.get(), head.get());
         let used: Vec<(u64, u64)> = used.into_iter().map(|at| ranges[at]).collect();
         verified.gaps = gaps.into_iter().map(|(a, b)| (Position::new(a), Position::new(b))).collect();
+        verified.runs.extend(self.filter.map(CheckedFilter::finish));
         for run in self.runs {
             let is_used = used.contains(&(run.first, run.last));
             let state = match &run.said {
@@ -234,6 +290,9 @@ fn sums_of(seed: u64, recorded: &RecordedEvent) -> Sums {
     if is_system(event) {
         add(&system_key(), 0);
     }
+    if let Some(tracking) = &recorded.tracking {
+        add(&source_key(&tracking.source), 0);
+    }
     sums
 }
 
@@ -253,7 +312,7 @@ impl Reading<'_> {
                 let (id, offset) = id_entry(entry);
                 let key_hash = hash(self.seed, &id);
                 let in_place = before < Some(id) && (at > 0 || run.id_fences[block] == id);
-                if !in_place || !run.id_filter.may_contain(key_hash) {
+                if !in_place {
                     return Err(
                         run.damage(format!("id {} cannot be found by a lookup", Uuid::from_bytes(id)))
                     );
@@ -309,7 +368,7 @@ impl Reading<'_> {
         } else {
             None
         };
-        Postings::of_term(run, term)?.for_each(|offset| {
+        let mut visit = |offset: u32| {
             if last >= Some(offset) || (count == 0 && offset != term.first) {
                 return Err(wrong("do not ascend from its first one"));
             }
@@ -317,7 +376,9 @@ impl Reading<'_> {
             let revision = revision_before.map_or(0, |before| before + count);
             sums.add(kind, key_hash, self.position(offset)?, revision);
             Ok(())
-        })?;
+        };
+        Postings::of_term(run, term)?
+            .for_each_piece(|piece| piece.iter().try_for_each(|offset| visit(*offset)))?;
         if count != u64::from(term.count) || last != Some(term.last) {
             return Err(wrong("are not as many as it says, or end elsewhere"));
         }

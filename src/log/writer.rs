@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
@@ -99,7 +98,7 @@ impl LogWriter {
 
     /// Appends one group and returns when it is durable; it can then be read. After `DiskFull` and `GroupSize` nothing
     /// has happened. After any other error the outcome is unknown, and all later appends are refused.
-    pub fn append(&mut self, payloads: &[Bytes]) -> Result<Appended, LogError> {
+    pub fn append<P: AsRef<[u8]>>(&mut self, payloads: &[P]) -> Result<Appended, LogError> {
         check_size(payloads)?;
         self.guarded(|writer| writer.append_group(payloads))
     }
@@ -154,7 +153,7 @@ impl LogWriter {
         result
     }
 
-    fn append_group(&mut self, payloads: &[Bytes]) -> Result<Appended, LogError> {
+    fn append_group<P: AsRef<[u8]>>(&mut self, payloads: &[P]) -> Result<Appended, LogError> {
         self.reserve(group::bytes_of(payloads) as u64)?;
         let first = self.head.next();
         let before = Before { first, epoch: self.epoch, synced_upto: self.head, chain: self.chain };
@@ -279,8 +278,8 @@ pub(super) fn preallocate_bytes(segment_bytes: u64) -> u64 {
     LOG_PREALLOCATE_BYTES.min(segment_bytes)
 }
 
-fn check_size(payloads: &[Bytes]) -> Result<(), LogError> {
-    let bytes: usize = payloads.iter().map(Bytes::len).sum();
+fn check_size<P: AsRef<[u8]>>(payloads: &[P]) -> Result<(), LogError> {
+    let bytes: usize = payloads.iter().map(|payload| payload.as_ref().len()).sum();
     if payloads.is_empty() || payloads.len() > GROUP_RECORDS_MAX || bytes > GROUP_BYTES_MAX {
         return Err(LogError::GroupSize {
             records: payloads.len(),

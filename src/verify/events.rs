@@ -114,6 +114,7 @@ mod tests {
                 metadata: None,
                 time_unix_nanos: None,
             },
+            tracking: None,
         }
     }
 

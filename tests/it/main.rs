@@ -8,14 +8,17 @@
 
 mod airport;
 mod bad_input;
+mod bench;
 mod cli;
 mod cli_offline;
+mod conditions;
 mod durability;
 mod event_log;
 mod probes;
 mod projections;
 mod read_your_writes;
 mod startup;
+mod subscribe;
 mod support;
 mod tidy;
 mod verify;

@@ -35,7 +35,7 @@ fn opened(disk: &SimDisk, seed: u64) -> Result<Opened, LogError> {
 }
 
 fn index(disk: &SimDisk, log: &Opened) -> Result<Index, IndexError> {
-    let config = IndexConfig { run_events: RUN_EVENTS, background: false };
+    let config = IndexConfig { run_events: RUN_EVENTS, background: false, ..IndexConfig::default() };
     Index::open_configured(Arc::new(disk.clone()), &dir().index(), &log.reader, config)
 }
 
@@ -57,6 +57,7 @@ fn event(number: u64) -> RecordedEvent {
             metadata: None,
             time_unix_nanos: None,
         },
+        tracking: None,
     }
 }
 
@@ -109,7 +110,7 @@ fn check_found(index: &Index, expected: &RecordedEvent) {
     let tags = Filter { tags: event.tags.clone(), include_system: true, ..Filter::default() };
     for filter in [stream, types, tags] {
         let matching: Vec<Position> =
-            (1..=EVENTS).filter(|n| filter.matches(&self::event(*n).event)).map(Position::new).collect();
+            (1..=EVENTS).filter(|n| filter.matches(&self::event(*n))).map(Position::new).collect();
         let found = ask(index, |index| {
             index.find(&filter, Direction::Forward, Position::ZERO, Position::new(EVENTS), usize::MAX)
         });
