@@ -1,7 +1,7 @@
 //! Keeps the filter of ids right: completes it at start, grows it, stores it.
 //!
-//! Invariant: the filter in use has the ids of all runs in use; a run's ids are in it before the run is used. A filter
-//! that has got too small is made anew from the ids in the runs while the old one goes on; runs that come meanwhile
+//! Invariant: the filter in use has the ids and streams of all runs in use, before they are used. A filter that has got
+//! too small is made anew from what the runs hold while the old one goes on; runs that come meanwhile
 //! follow. The file may lag behind: what it does not cover is read from the runs at start. Only the background work, or
 //! the opening before it, calls anything here.
 
@@ -17,9 +17,14 @@ use super::{
     ids::{FILTER_NAME, IdFilter},
     part::Part,
     progress::Progress,
+    run::{Run, TermCursor},
     state::State,
+    terms::{Kind, term_key},
 };
 use crate::limits::{INDEX_FILTER_PARTS_MIN, INDEX_FILTER_UNSTORED_PARTS_MIN};
+
+/// Streams that enter the filter between two pauses.
+const STREAMS_PER_PAUSE: usize = 256;
 
 impl State {
     /// Brings the filter of ids in place for the runs in use: from its file as far as that goes, else from the runs.
@@ -70,11 +75,12 @@ impl State {
         Ok(())
     }
 
-    /// Adds the ids of a part that is about to become a run.
+    /// Adds the ids and streams of a part that is about to become a run.
     pub(super) fn cover_part(&self, part: &Part) {
         let ids = Arc::clone(&self.layers().ids);
         part.ids().for_each(|id| ids.add(hash(self.hash_seed, id.as_bytes())));
-        ids.cover(part.end() - 1, part.count().into());
+        let keys = part.stream_keys().filter(|key| ids.add_new(hash(self.hash_seed, key))).count();
+        ids.cover(part.end() - 1, u64::from(part.count()) + keys as u64);
     }
 
     /// Grows or stores the filter if it is time to; false if it is not.
@@ -137,7 +143,7 @@ impl State {
         IdFilter::new(first, keys.saturating_add(keys / 2).max(keys_min), self.config.filter_bytes_max())
     }
 
-    /// Adds the ids of all runs behind what the filter covers. `pause` is told how far it came, after every block of ids;
+    /// Adds the ids and streams of all runs behind what the filter covers. `pause` is told how far it came, after every block of ids;
     /// runs that it adds follow in their turn.
     pub(super) fn cover_runs(
         &self,
@@ -157,8 +163,31 @@ impl State {
                 }
                 pause(run.first() + run.events() * number as u64 / run.id_blocks() as u64)?;
             }
-            ids.cover(run.last(), run.header().ids);
+            let streams = self.cover_streams(ids, run, || pause(run.last()))?;
+            ids.cover(run.last(), run.header().ids + streams);
         }
+    }
+
+    /// Adds the streams of a run and says how many of them are new.
+    fn cover_streams(
+        &self,
+        ids: &IdFilter,
+        run: &Run,
+        mut pause: impl FnMut() -> Result<(), IndexError>,
+    ) -> Result<u64, IndexError> {
+        let mut added = 0;
+        let mut cursor = TermCursor::seek(run, &term_key(Kind::Stream, ""))?;
+        let mut left = STREAMS_PER_PAUSE;
+        while let Some(term) = cursor.term.as_ref().filter(|term| term.key[0] == Kind::Stream as u8) {
+            added += u64::from(ids.add_new(hash(self.hash_seed, &term.key)));
+            left -= 1;
+            if left == 0 {
+                left = STREAMS_PER_PAUSE;
+                pause()?;
+            }
+            cursor.advance()?;
+        }
+        Ok(added)
     }
 
     /// The first position of the runs, and the last; where there are none, what lies before the first part.

@@ -9,20 +9,23 @@ use std::collections::HashMap;
 use super::StreamHead;
 use crate::event::StreamId;
 
+/// Keyed by the process's own randomness, so that names cannot be chosen to collide.
+type Map = HashMap<StreamId, StreamHead, foldhash::fast::RandomState>;
+
 /// Heads of streams that were asked for or written lately.
 #[derive(Debug)]
 pub(super) struct HeadCache {
     /// The end of the runs that the entries speak of.
     upto: u64,
     entries_max: usize,
-    young: HashMap<StreamId, StreamHead>,
-    old: HashMap<StreamId, StreamHead>,
+    young: Map,
+    old: Map,
 }
 
 impl HeadCache {
     /// An empty cache for runs that end at `upto`.
     pub(super) fn new(upto: u64, entries_max: usize) -> Self {
-        Self { upto, entries_max, young: HashMap::new(), old: HashMap::new() }
+        Self { upto, entries_max, young: Map::default(), old: Map::default() }
     }
 
     /// The head of a stream, if it is here.

@@ -1,7 +1,7 @@
-//! The resident filter over the ids of all runs, and the file that keeps it over a restart.
+//! The resident filter over the ids and streams of all runs, and the file that keeps it over a restart.
 //!
-//! One filter answers for the whole log, so an absent id costs one probe whatever the log's size. Owns the filter's
-//! size and the form of its file. Invariants: the id of every event from `first` to `upto` passes; the filter takes at
+//! One filter answers for the whole log, so an absent id, or a new stream, costs one probe whatever the log's size. Owns the filter's
+//! size and the form of its file. Invariants: id and stream of every event from `first` to `upto` pass; the filter takes at
 //! most the bytes it is given, with fewer bits a key where that is not enough. Adding is the background work's alone.
 //! Does not know runs.
 //!
@@ -36,11 +36,11 @@ const HEADER_USED_BYTES: usize = 8 + 4 + 4 + 16 + 4 * 8 + 4;
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECE_BLOCKS: usize = PIECE_BYTES / FILTER_BLOCK_BYTES;
 
-/// The ids of a stretch of the log, approximately.
+/// The ids and streams of a stretch of the log, approximately: its keys.
 #[derive(Debug)]
 pub(super) struct IdFilter {
     filter: KeyFilter,
-    /// The position of the first event whose id is here.
+    /// The position of the first event whose keys are here.
     first: u64,
     /// The position of the last one.
     upto: AtomicU64,
@@ -58,7 +58,7 @@ struct FilterHeader {
 }
 
 impl IdFilter {
-    /// An empty filter that begins at this position, with room for `keys` ids, or as many as `bytes_max` allow.
+    /// An empty filter that begins at this position, with room for `keys` keys, or as many as `bytes_max` allow.
     pub(super) fn new(first: u64, keys: u64, bytes_max: u64) -> Self {
         let blocks = KeyFilter::blocks_for(keys).min(blocks_max(bytes_max));
         Self {
@@ -69,40 +69,49 @@ impl IdFilter {
         }
     }
 
-    /// Adds the id with this hash.
+    /// Adds the key with this hash.
     pub(super) fn add(&self, hash: u64) {
         self.filter.add(hash);
     }
 
-    /// From now on it has the ids of all events up to this position, of which `keys` were added just now.
+    /// Adds the key with this hash; false if it is here already, as far as one can see.
+    pub(super) fn add_new(&self, hash: u64) -> bool {
+        let is_new = !self.filter.may_contain(hash);
+        if is_new {
+            self.filter.add(hash);
+        }
+        is_new
+    }
+
+    /// From now on it has the keys of all events up to this position, of which `keys` were added just now.
     pub(super) fn cover(&self, upto: u64, keys: u64) {
         self.keys.fetch_add(keys, Ordering::Relaxed);
         self.upto.fetch_max(upto, Ordering::Relaxed);
     }
 
-    /// False only if no event from the first position to the last has the id with this hash. Counts its probes.
+    /// False only if no event from the first position to the last has the id or stream with this hash. Counts its probes.
     #[inline]
     pub(super) fn may_contain(&self, hash: u64, probes: &mut u64) -> bool {
         *probes += 1;
         self.filter.may_contain(hash)
     }
 
-    /// The position of the first event whose id is here.
+    /// The position of the first event whose keys are here.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
 
-    /// The position of the last event whose id is here.
+    /// The position of the last event whose keys are here.
     pub(super) fn upto(&self) -> u64 {
         self.upto.load(Ordering::Relaxed)
     }
 
-    /// How many ids were added.
+    /// How many keys were added.
     pub(super) fn keys(&self) -> u64 {
         self.keys.load(Ordering::Relaxed)
     }
 
-    /// Whether it holds more ids than it was made for.
+    /// Whether it holds more keys than it was made for.
     pub(super) fn is_over_full(&self) -> bool {
         self.keys() > self.filter.room()
     }

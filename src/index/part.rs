@@ -114,6 +114,11 @@ impl Part {
         self.ids.iter()
     }
 
+    /// The keys of all streams, in the order of their first events.
+    pub(super) fn stream_keys(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.streams.names().map(|name| term_key(Kind::Stream, name))
+    }
+
     /// All streams with their newest events, in the order of their first ones.
     pub(super) fn streams(&self) -> impl Iterator<Item = (StreamId, StreamHead)> {
         self.streams.iter().map(|(name, found)| (stream_id(name), self.head(found)))

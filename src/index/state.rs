@@ -112,10 +112,10 @@ pub struct IndexStatus {
     pub active_events: u32,
     /// Heads of streams in the cache.
     pub cached_heads: usize,
-    /// Bytes of the filter of ids in memory.
+    /// Bytes of the filter of ids and streams in memory.
     pub filter_bytes: u64,
-    /// Ids in the filter.
-    pub filter_ids: u64,
+    /// Ids and streams in the filter.
+    pub filter_keys: u64,
     /// Ids that were looked for and are in no part in memory.
     pub filter_lookups: u64,
     /// Probes of the filter for them.
@@ -157,7 +157,7 @@ struct Lookups {
 #[derive(Debug)]
 pub(super) struct Layers {
     pub(super) runs: Arc<[Arc<Run>]>,
-    /// The ids of all runs.
+    /// The ids and streams of all runs.
     pub(super) ids: Arc<IdFilter>,
     pub(super) frozen: Vec<Arc<Part>>,
     pub(super) active: Part,
@@ -296,22 +296,25 @@ impl State {
     }
 
     pub(super) fn stream_head(&self, stream: &StreamId) -> Result<Option<StreamHead>, IndexError> {
-        let runs = {
+        let (runs, ids) = {
             let layers = self.layers();
             let parts = std::iter::once(&layers.active).chain(layers.frozen.iter().rev().map(|part| &**part));
             if let Some(head) = parts.into_iter().find_map(|part| part.stream_head(stream)) {
                 return Ok(Some(head));
             }
-            Arc::clone(&layers.runs)
+            (Arc::clone(&layers.runs), Arc::clone(&layers.ids))
         };
         if runs.is_empty() {
+            return Ok(None);
+        }
+        let key = stream_key(stream);
+        let hash = hash(self.hash_seed, &key);
+        if !ids.may_contain(hash, &mut 0) {
             return Ok(None);
         }
         if let Some(head) = self.heads().get(stream) {
             return Ok(Some(head));
         }
-        let key = stream_key(stream);
-        let hash = hash(self.hash_seed, &key);
         for run in runs.iter().rev() {
             if let Some(term) = run.term(&key, hash)? {
                 let head = StreamHead {
@@ -339,7 +342,7 @@ impl State {
             active_events,
             cached_heads: self.heads().len(),
             filter_bytes: ids.size_bytes(),
-            filter_ids: ids.keys(),
+            filter_keys: ids.keys(),
             filter_lookups: self.lookups.ids.load(Ordering::Relaxed),
             filter_probes: self.lookups.probes.load(Ordering::Relaxed),
             filter_passes: self.lookups.passes.load(Ordering::Relaxed),

@@ -105,6 +105,37 @@ fn retried<T>(mut attempt: impl FnMut() -> Result<T, IndexError>) -> T {
 }
 
 #[test]
+fn a_rebuild_that_was_killed_goes_on_where_runs_are_written() {
+    let log = full_log();
+    let disk = SimDisk::new(1);
+    drop(open(&disk, &log, 4).unwrap());
+    let operations = disk.operations();
+    let mut went_on = 0;
+    for operation in 0..operations {
+        let disk = SimDisk::new(operation);
+        disk.crash_at(operation);
+        drop(open(&disk, &log, 4));
+        assert!(disk.is_crashed(), "operation {operation} is reached");
+        let survivor = disk.kill(0);
+        let written = survivor.list(&dir()).unwrap_or_default();
+        let written =
+            written.iter().filter_map(|name| header::parse_run_name(name)).max_by_key(|range| range.1);
+        let written = written.map_or(0, |(_, last)| last);
+        went_on += u64::from(written > 0);
+        let mut view = log.view();
+        let scan = view.scan;
+        view.scan = Box::new(move |after, upto| {
+            assert!(after.get() >= written, "events up to {written} are read again from {after} on");
+            scan(after, upto)
+        });
+        let config = IndexConfig { run_events: 4, background: false, ..IndexConfig::default() };
+        let index = Index::open_with(Arc::new(survivor.clone()), &dir(), view, config).unwrap();
+        check_all(&index, &log);
+    }
+    assert!(went_on > operations / 2, "{went_on} of {operations} kills came after a run was written");
+}
+
+#[test]
 fn a_disk_that_stays_full_bounds_memory_and_says_so() {
     let log = full_log();
     let disk = SimDisk::new(1);

@@ -57,7 +57,7 @@ fn an_absent_id_costs_few_probes_at_any_size_and_after_a_restart() {
     let lookups = 60 * 2 * 200 + 20 * 200;
     assert!(passes * 20 < lookups, "{passes} of {lookups} absent ids were looked for in runs");
     let status = index.status();
-    assert!(status.filter_bytes * 8 <= status.filter_ids * 16, "between 10 and 15 bits an id: {status:?}");
+    assert!(status.filter_bytes * 8 <= status.filter_keys * 16, "between 10 and 15 bits an id: {status:?}");
 }
 
 #[test]
