@@ -23,7 +23,7 @@ use self::{
     load::progress::say,
     offline::TestArgs,
     output::{Format, print_lines},
-    read::{ReadArgs, StreamsArgs, SubscribeArgs},
+    read::{ReadArgs, StreamsArgs, SubscribeArgs, TrackingArgs},
     repair::RepairArgs,
     serve::ServeArgs,
     verify::VerifyArgs,
@@ -107,6 +107,9 @@ enum Command {
     /// List the streams of the log
     #[command(after_help = read::STREAMS_EXAMPLES)]
     Streams(StreamsArgs),
+    /// How far a consumer has come in a source
+    #[command(after_help = read::TRACKING_EXAMPLES)]
+    Tracking(TrackingArgs),
     /// Print one document of a projection
     #[command(after_help = documents::GET_EXAMPLES)]
     Get(GetArgs),
@@ -248,6 +251,7 @@ impl Invocation {
             Command::Read(args) => wait(read::read(session, &args)),
             Command::Subscribe(args) => wait(read::subscribe(session, &args)),
             Command::Streams(args) => wait(read::streams(session, &args)),
+            Command::Tracking(args) => wait(read::tracking(session, &args)),
             Command::Get(args) => wait(documents::get(session, &args)),
             Command::List(args) => wait(documents::list(session, &args)),
             Command::Projection(ProjectionCommand::List) => wait(projection::list(session)),

@@ -1,4 +1,4 @@
-//! `outrigger read`, `subscribe` and `streams`: what the log holds.
+//! `outrigger read`, `subscribe`, `streams` and `tracking`: what the log holds.
 //!
 //! Events are printed as they come, so memory does not grow with what is read.
 
@@ -10,12 +10,14 @@ use super::{
     error::CliError,
     output::{Align, Format, Out, table},
     render,
-    text::{compact, time_text, to_line},
+    text::{compact, parse_token, time_text, to_line},
 };
 use crate::api::proto::v1::{
-    Event, EventFilter, ListStreamsRequest, ReadRequest, StreamInfo, SubscribeRequest, SubscribeResponse,
-    subscribe_response::Content,
+    Event, EventFilter, EventQuery, EventQueryItem, GetTrackingRequest, ListStreamsRequest, ReadRequest,
+    StreamInfo, SubscribeRequest, SubscribeResponse, Token, subscribe_response::Content,
 };
+
+mod query;
 
 /// Which events.
 #[derive(Debug, Args)]
@@ -29,6 +31,9 @@ pub struct FilterArgs {
     /// Only events with this tag; may be repeated, then all of them
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
+    /// Only events that match this query, `types=T,T;tags=T,T`; may be repeated, then any of them
+    #[arg(long = "query", value_name = "QUERY", value_parser = query::parse)]
+    pub queries: Vec<EventQueryItem>,
     /// Also the system's own events (types that begin with $)
     #[arg(long)]
     pub system: bool,
@@ -41,7 +46,7 @@ impl FilterArgs {
             types: self.types.clone(),
             tags: self.tags.clone(),
             include_system: self.system,
-            query: None,
+            query: (!self.queries.is_empty()).then(|| EventQuery { items: self.queries.clone() }),
         }
     }
 }
@@ -52,6 +57,9 @@ pub struct ReadArgs {
     /// Start after this position; backwards, below it
     #[arg(long, value_name = "POSITION")]
     pub after: Option<u64>,
+    /// Start after the position of this token, as `append` prints it
+    #[arg(long, value_name = "TOKEN", value_parser = parse_token, conflicts_with = "after")]
+    pub after_token: Option<Token>,
     /// At most this many events
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
@@ -68,7 +76,8 @@ pub const READ_EXAMPLES: &str = "\
 Examples:
   outrigger read --limit 10
   outrigger read --backwards --limit 5 --type flight.cancelled
-  outrigger read --tag origin:JFK --tag carrier:B6 --output json | jq .data";
+  outrigger read --tag origin:JFK --tag carrier:B6 --output json | jq .data
+  outrigger read --query 'types=flight.departed;tags=origin:JFK' --query 'types=flight.cancelled'";
 
 /// What `subscribe` takes.
 #[derive(Debug, Args)]
@@ -76,6 +85,9 @@ pub struct SubscribeArgs {
     /// Start after this position [default: from the beginning]
     #[arg(long, value_name = "POSITION")]
     pub after: Option<u64>,
+    /// Start after the position of this token, as `append` prints it
+    #[arg(long, value_name = "TOKEN", value_parser = parse_token, conflicts_with = "after")]
+    pub after_token: Option<Token>,
     /// Which events.
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -109,6 +121,38 @@ Examples:
   outrigger streams
   outrigger streams --prefix flight-UA --limit 1000 --output json";
 
+/// What `tracking` takes.
+#[derive(Debug, Args)]
+pub struct TrackingArgs {
+    /// The consumer's name for the source, as its appends name it
+    pub source: String,
+}
+
+/// Shown below the help of `tracking`.
+pub const TRACKING_EXAMPLES: &str = "\
+Examples:
+  outrigger tracking payments
+  outrigger tracking payments --output json";
+
+/// Runs `tracking`.
+pub async fn tracking(session: &Session, args: &TrackingArgs) -> Result<(), CliError> {
+    let mut client = session.node.event_log().await?;
+    let request = GetTrackingRequest { source: args.source.clone() };
+    let answer = client.get_tracking(request).await?.into_inner();
+    let mut out = Out::standard();
+    match (session.output, answer.stored_at) {
+        (Format::Json, _) => {
+            let fields = [("source_position", answer.source_position), ("stored_at", answer.stored_at)];
+            out.line(&to_line(&std::collections::BTreeMap::from(fields)))?;
+        }
+        (Format::Table, 0) => out.line("nothing is stored under this name")?,
+        (Format::Table, at) => {
+            out.line(&format!("position {}, stored at position {at}", answer.source_position))?;
+        }
+    }
+    out.flush()
+}
+
 /// Runs `read`.
 pub async fn read(session: &Session, args: &ReadArgs) -> Result<(), CliError> {
     let mut client = session.node.event_log().await?;
@@ -117,7 +161,7 @@ pub async fn read(session: &Session, args: &ReadArgs) -> Result<(), CliError> {
         limit: args.limit,
         backwards: args.backwards,
         filter: Some(args.filter.filter()),
-        after_token: None,
+        after_token: args.after_token.clone(),
     };
     let mut batches = client.read(request).await?.into_inner();
     let mut out = Out::standard();

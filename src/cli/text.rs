@@ -162,6 +162,14 @@ pub fn token_text(token: &v1::Token) -> String {
     format!("{}:{}:{}", hex(&token.log_id), token.epoch, token.position)
 }
 
+/// A token as `append` prints it.
+pub fn parse_token(text: &str) -> Result<v1::Token, Invalid> {
+    match parse_at_least(text) {
+        Ok(AtLeast::Token(token)) => Ok(token),
+        _ => Err(Invalid(format!("expected a token as append prints it, found {text:?}"))),
+    }
+}
+
 /// What `--at-least` names.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AtLeast {

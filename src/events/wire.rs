@@ -34,6 +34,8 @@ const FRAME_KEY: u8 = 1 << 3 | DELIMITED as u8;
 const POSITION_KEY: u8 = 1 << 3 | VARINT as u8;
 const TIME_KEY: u8 = 9 << 3 | DELIMITED as u8;
 const RECORDED_AT_KEY: u8 = 10 << 3 | DELIMITED as u8;
+/// Copied fields of an event whose places are kept; an event with more tags is walked over again.
+const KEYS: usize = 16;
 /// What moves a key up by one field number.
 const KEY_STEP: u8 = 1 << 3;
 
@@ -58,6 +60,11 @@ pub(super) struct Stored<'a> {
     payload: &'a [u8],
     /// Bytes of the fields that are copied.
     copied: usize,
+    /// Where the first of these fields begin, and how many they are.
+    keys: [u32; KEYS],
+    fields: usize,
+    /// The copied fields are the first bytes of the payload, as this node writes them.
+    is_in_a_row: bool,
     time_unix_nanos: Option<i64>,
     recorded_at_unix_nanos: i64,
     is_system: bool,
@@ -69,8 +76,16 @@ impl<'a> Stored<'a> {
         let damaged = || {
             Invalid(format!("record at position {position}: expected a stored event, found something else"))
         };
-        let mut stored =
-            Self { payload, copied: 0, time_unix_nanos: None, recorded_at_unix_nanos: 0, is_system: false };
+        let mut stored = Self {
+            payload,
+            copied: 0,
+            keys: [0; KEYS],
+            fields: 0,
+            is_in_a_row: true,
+            time_unix_nanos: None,
+            recorded_at_unix_nanos: 0,
+            is_system: false,
+        };
         let (mut is_system_type, mut is_system_stream) = (false, false);
         let mut rest = payload;
         while !rest.is_empty() {
@@ -91,7 +106,15 @@ impl<'a> Stored<'a> {
                 STORED_STREAM => is_system_stream = field.value.starts_with(b"$"),
                 _ => {}
             }
-            stored.copied += if field.is_copied() { field.bytes.len() } else { 0 };
+            if field.is_copied() {
+                if let Some(key) = stored.keys.get_mut(stored.fields) {
+                    *key = stored.copied as u32;
+                }
+                stored.fields += 1;
+                stored.copied += field.bytes.len();
+                // Nothing else may stand before it.
+                stored.is_in_a_row &= stored.copied + rest.len() == payload.len();
+            }
         }
         stored.is_system = is_system_type || is_system_stream;
         Ok(stored)
@@ -100,6 +123,25 @@ impl<'a> Stored<'a> {
     /// Whether it is one of the system's own events.
     pub(super) fn is_system(&self) -> bool {
         self.is_system
+    }
+
+    /// Appends the fields that move up by one number.
+    fn copy_fields(&self, out: &mut Vec<u8>) {
+        if self.is_in_a_row && self.fields <= KEYS {
+            let begin = out.len();
+            out.extend_from_slice(&self.payload[..self.copied]);
+            for key in &self.keys[..self.fields] {
+                out[begin + *key as usize] += KEY_STEP;
+            }
+            return;
+        }
+        let mut rest = self.payload;
+        while let Some(field) = Field::next(&mut rest) {
+            if field.is_copied() {
+                out.push(field.bytes[0] + KEY_STEP);
+                out.extend_from_slice(&field.bytes[1..]);
+            }
+        }
     }
 
     /// Appends the event, framed.
@@ -115,13 +157,7 @@ impl<'a> Stored<'a> {
             out.push(POSITION_KEY);
             put_varint(out, position.get());
         }
-        let mut rest = self.payload;
-        while let Some(field) = Field::next(&mut rest) {
-            if field.is_copied() {
-                out.push(field.bytes[0] + KEY_STEP);
-                out.extend_from_slice(&field.bytes[1..]);
-            }
-        }
+        self.copy_fields(out);
         for (key, time) in [(TIME_KEY, time), (RECORDED_AT_KEY, recorded_at)] {
             out.push(key);
             out.push(time.len() as u8);
@@ -142,6 +178,7 @@ struct Field<'a> {
 
 impl<'a> Field<'a> {
     /// Takes the next field off; `None` at the end, and where there is none.
+    #[inline]
     fn next(rest: &mut &'a [u8]) -> Option<Self> {
         let all = *rest;
         let mut at = 0;
@@ -209,7 +246,17 @@ impl Time {
     }
 }
 
+#[inline]
 fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let first = *bytes.get(*at)?;
+    if first < 0x80 {
+        *at += 1;
+        return Some(u64::from(first));
+    }
+    long_varint(bytes, at)
+}
+
+fn long_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let byte = *bytes.get(*at)?;
@@ -259,6 +306,21 @@ mod tests {
         let expected: Vec<u8> =
             [&[0x0a, 21, 0x08, 0xac, 2, 0x1a, 1, b't', 0x32, 1, b'a', 0x4a][..], time, &[0x52], time]
                 .concat();
+        check(&payload, Some(&expected));
+    }
+
+    #[test]
+    fn fields_may_come_in_any_order_and_number() {
+        // The time of recording in front, then more tags than places are kept for.
+        let mut payload = vec![0x49];
+        payload.extend(1_000_000_002_i64.to_le_bytes());
+        let mut expected = vec![0x0a, 83, 0x08, 0xac, 2];
+        for _ in 0..22 {
+            payload.extend([0x2a, 1, b'a']);
+            expected.extend([0x32, 1, b'a']);
+        }
+        let time = [4, 0x08, 1, 0x10, 2];
+        expected.extend([&[0x4a][..], &time, &[0x52], &time].concat());
         check(&payload, Some(&expected));
     }
 

@@ -42,7 +42,7 @@ impl LogReader {
         buffer: &mut Buffer,
         mut each: impl FnMut(Position, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (shared, head) = (self.shared(), self.head());
+        let (shared, seed, head) = (self.shared(), self.shared().seed(), self.head());
         let upto = upto.min(head);
         let mut next = after.next().max(self.first_position());
         let (mut bytes_left, mut records_left) = (bytes_max, records_max);
@@ -63,7 +63,7 @@ impl LogReader {
             let bytes = buffer.load(&segment, base, span.end)?;
             for start in &span.starts {
                 let record = &bytes[(u64::from(*start) - base) as usize..];
-                let payload = segment.record(shared.seed(), next, record, *start)?;
+                let payload = segment.record(seed, next, record, *start)?;
                 each(next, &record[payload])?;
                 next = next.next();
             }
@@ -82,7 +82,7 @@ impl LogReader {
         buffer: &mut Buffer,
         mut each: impl FnMut(Position, &[u8]) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
-        let (shared, head) = (self.shared(), self.head());
+        let (shared, seed, head) = (self.shared(), self.shared().seed(), self.head());
         let mut left = positions;
         while let Some(first) = left.first() {
             let (segment, last) = shared.locate(*first, head)?;
@@ -105,7 +105,7 @@ impl LogReader {
                 for position in cluster {
                     let start = begin_of(*position, low, &span);
                     let record = &bytes[(start - base) as usize..];
-                    let payload = segment.record(shared.seed(), *position, record, start as u32)?;
+                    let payload = segment.record(seed, *position, record, start as u32)?;
                     if each(*position, &record[payload])?.is_break() {
                         return Ok(());
                     }

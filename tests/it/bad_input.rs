@@ -345,6 +345,32 @@ fn expected(stream: &str) -> ExpectedRevision {
 }
 
 #[tokio::test]
+async fn reads_and_subscriptions_that_make_no_sense_are_refused() {
+    let node = Node::start(&[]).await;
+    node.log().append(append(vec![event("t", "s", "1")])).await.unwrap();
+    let check_filter = async |reason: &str, field: &str, filter: v1::EventFilter| {
+        let read = v1::ReadRequest { filter: Some(filter.clone()), ..Default::default() };
+        check_refused(node.log().read(read).await, INVALID, reason, field);
+        let subscribe = v1::SubscribeRequest { filter: Some(filter), ..Default::default() };
+        check_refused(node.log().subscribe(subscribe).await, INVALID, reason, field);
+    };
+    let query = |query: Option<v1::EventQuery>| v1::EventFilter { query, ..Default::default() };
+    let tags = |tags: Vec<String>| v1::EventFilter { tags, ..Default::default() };
+    check_filter("EMPTY_QUERY", "filter.query.items", query(Some(v1::EventQuery::default()))).await;
+    let item = "filter.query.items[0]";
+    check_filter("EMPTY_QUERY_ITEM", item, query(unless(&[], &[], None).query)).await;
+    let long = "x".repeat(257);
+    check_filter("INVALID_TAG", &format!("{item}.tags[0]"), query(unless(&[], &[&long], None).query)).await;
+    check_filter("LIMIT_EXCEEDED", &format!("{item}.tags"), query(unless(&[], &["a"; 33], None).query)).await;
+    check_filter("INVALID_TAG", "filter.tags[0]", tags(vec![long])).await;
+    check_filter("LIMIT_EXCEEDED", "filter.tags", tags(vec!["a".into(); 33])).await;
+    let read = v1::ReadRequest { after: Some(2), ..Default::default() };
+    check_refused(node.log().read(read).await, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after");
+    let subscribe = v1::SubscribeRequest { after: Some(2), ..Default::default() };
+    check_refused(node.log().subscribe(subscribe).await, Code::OutOfRange, "AFTER_BEYOND_HEAD", "after");
+}
+
+#[tokio::test]
 async fn tracking_that_makes_no_sense_is_refused() {
     let node = Node::start(&[]).await;
     let tracking = |source: &str, position| Some(v1::Tracking { source: source.into(), position });

@@ -105,6 +105,29 @@ async fn reads_go_both_ways_with_limits_and_filters() {
     check(filter(Some("s1"), &["odd"], &["mod5:1"]), &|n| n % 4 == 1 && n % 5 == 1).await;
     check(filter(None, &["never"], &[]), &|_| false).await;
     check(filter(Some("s1"), &["even"], &[]), &|_| false).await;
+    let query = |items: &[(&[&str], &[&str])], rest: EventFilter| {
+        let list = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        let item =
+            |(types, tags): &(&[&str], &[&str])| v1::EventQueryItem { types: list(types), tags: list(tags) };
+        let query = Some(v1::EventQuery { items: items.iter().map(item).collect() });
+        Some(EventFilter { query, ..rest })
+    };
+    let either: &[(&[&str], &[&str])] =
+        &[(&["odd"], &["mod5:1"]), (&[], &["mod3:0", "mod5:0"]), (&["even"], &["mod5:4"])];
+    let in_either = |n: u32| (n % 2 == 1 && n % 5 == 1) || n % 15 == 0 || (n % 2 == 0 && n % 5 == 4);
+    check(query(either, EventFilter::default()), &in_either).await;
+    let in_stream = EventFilter { stream: Some("s1".into()), include_system: true, ..Default::default() };
+    check(query(either, in_stream), &|n| n % 4 == 1 && in_either(n)).await;
+    let limited = v1::ReadRequest {
+        filter: query(either, EventFilter::default()),
+        limit: Some(3),
+        ..Default::default()
+    };
+    let expected: Vec<u64> = (1..=40).filter(|n| in_either(*n as u32)).collect();
+    assert_eq!(positions(&read(&node, limited.clone()).await), expected[..3]);
+    let backwards = v1::ReadRequest { backwards: true, ..limited };
+    let last: Vec<u64> = expected.into_iter().rev().take(3).collect();
+    assert_eq!(positions(&read(&node, backwards).await), last);
 }
 
 #[tokio::test]
