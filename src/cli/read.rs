@@ -131,7 +131,8 @@ pub async fn read(session: &Session, args: &ReadArgs) -> Result<(), CliError> {
 /// Runs `subscribe` until it is interrupted.
 pub async fn subscribe(session: &Session, args: &SubscribeArgs) -> Result<(), CliError> {
     let mut client = session.node.event_log().await?;
-    let request = SubscribeRequest { after: args.after, filter: Some(args.filter.filter()), after_token: None };
+    let request =
+        SubscribeRequest { after: args.after, filter: Some(args.filter.filter()), after_token: None };
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.map_err(|error| CliError::failed(format!("cannot listen for Ctrl-C: {error}")))

@@ -274,8 +274,11 @@ async fn a_load_survives_a_kill_of_the_node() {
     let some: String = (1..=5_000).map(|number| line(number, "a")).collect();
     input.write_all(some.as_bytes()).unwrap();
     let mut log = EventLogClient::new(connect(addr).await);
-    let mut events =
-        log.subscribe(v1::SubscribeRequest { after: Some(0), ..Default::default() }).await.unwrap().into_inner();
+    let mut events = log
+        .subscribe(v1::SubscribeRequest { after: Some(0), ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     let mut seen = 0;
     while seen < 2_000 {
         if let Some(v1::subscribe_response::Content::Events(batch)) =
