@@ -17,14 +17,11 @@ use tokio::net::TcpListener;
 
 use crate::{
     api,
-    append::{
-        Appender, Intake,
-        committer::{Committer, CommitterError},
-    },
+    append::{Appender, Intake, committer::Committer},
     clock::{Clock, SystemClock},
     config::Config,
     disk::{self, Disk, real::RealDisk},
-    events::Events,
+    events::{Events, EventsError},
     follower::Head,
     http,
     index::{Index, IndexError},
@@ -78,7 +75,7 @@ pub enum AppError {
     Index(#[from] IndexError),
     /// The committer cannot start.
     #[error(transparent)]
-    Committer(#[from] CommitterError),
+    Committer(#[from] EventsError),
     /// What the node knows beside its log cannot be opened.
     #[error(transparent)]
     Meta(#[from] MetaError),

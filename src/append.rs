@@ -3,23 +3,21 @@
 //! Owns the queue in front of the committer and the words in which appends succeed or fail. Invariants: the queue is
 //! bounded in bytes and requests, and full means refused at once; every submitted request gets exactly one answer;
 //! an answer that depends on state is given only when the state it was judged against is durable. Reading order:
-//! here, `decide` (pure), `committer` (the thread). Does not know gRPC, segments or projections.
-
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-
-use tokio::sync::oneshot;
+//! here, `queue`, `decide` (pure), `facts` (what it judges by), `group`, `committer` (the thread). Does not know gRPC, segments or projections.
 
 use crate::{
-    event::{Event, EventId, Position, Revision, StreamId},
-    limits::{APPEND_QUEUE_BYTES_MAX, APPEND_QUEUE_BYTES_MIN, APPEND_QUEUE_REQUESTS_MAX, GROUP_BYTES_MAX},
+    event::{Event, EventId, Position, Revision, Source, StreamId, Tracking},
+    index::{Filter, QueryItem},
 };
 
+pub mod boundary;
 pub mod committer;
 pub mod decide;
+mod facts;
+mod group;
+mod queue;
+
+pub use queue::{Appender, Intake};
 
 /// Events to append, all or none; checked, ids unique within the request.
 #[derive(Debug, Clone)]
@@ -28,8 +26,46 @@ pub struct Request {
     pub events: Vec<Event>,
     /// All of these must hold; at most one for each stream.
     pub expectations: Vec<Expectation>,
+    /// All of these must hold too; with the expectations at most 64.
+    pub boundaries: Vec<Boundary>,
+    /// Stored with the events; refused where it does not advance.
+    pub tracking: Option<Tracking>,
     /// Append the events that are not known yet instead of refusing a partly known request.
     pub skip_existing: bool,
+}
+
+impl Request {
+    /// A request without conditions.
+    pub fn of(events: Vec<Event>) -> Self {
+        Self {
+            events,
+            expectations: Vec::new(),
+            boundaries: Vec::new(),
+            tracking: None,
+            skip_existing: false,
+        }
+    }
+}
+
+/// A dynamic consistency boundary: no event behind a position may match a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boundary {
+    /// The query as a filter: 1 to 32 items and nothing else; never the system's own events.
+    pub(crate) filter: Filter,
+    /// Events up to here do not count.
+    pub after: Position,
+    /// Up to here, which is durable, nothing behind `after` matches; at least `after`.
+    checked_upto: Position,
+    /// The first event behind `after` that matches, if it was found; it is durable.
+    broken_at: Option<Position>,
+}
+
+impl Boundary {
+    /// A boundary of these items, of which each names a type or a tag.
+    pub fn new(items: Vec<QueryItem>, after: Position) -> Self {
+        let filter = Filter { query: items, ..Filter::default() };
+        Self { filter, after, checked_upto: after, broken_at: None }
+    }
 }
 
 /// What must hold of one stream before the request's own events.
@@ -85,6 +121,31 @@ pub struct AppendedEvent {
 
 /// A condition that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailedCondition {
+    /// A stream is not at the revision expected.
+    Stream(FailedExpectation),
+    /// An event matches a query that none may match.
+    Match {
+        /// The index of the boundary in the request.
+        index: usize,
+        /// Events behind this position counted.
+        after: Position,
+        /// The first of those that match.
+        position: Position,
+    },
+    /// A source's position would not advance.
+    Tracking {
+        /// The consumer's name for the source.
+        source: Source,
+        /// Its stored position.
+        stored: u64,
+        /// The position in the request.
+        requested: u64,
+    },
+}
+
+/// An expectation that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedExpectation {
     /// What was expected.
     pub expectation: Expectation,
@@ -118,7 +179,17 @@ pub enum AppendError {
     },
     /// Conditions do not hold.
     #[error("{} of the request's conditions do not hold", .0.len())]
-    ConditionsFailed(Vec<FailedExpectation>),
+    ConditionsFailed(Vec<FailedCondition>),
+    /// A condition names a position that the log does not have yet.
+    #[error("fail_if_events_match[{index}].after is {after}, and the log ends at position {head}")]
+    AfterBeyondHead {
+        /// The index of the boundary in the request.
+        index: usize,
+        /// What it names.
+        after: Position,
+        /// The log's last position.
+        head: Position,
+    },
     /// Too much waits for the committer.
     #[error("{queued_bytes} bytes of appends wait for the disk; at most {bytes_max} may")]
     QueueFull {
@@ -143,147 +214,3 @@ pub enum AppendError {
 
 /// The answer to one request.
 pub type Answer = Result<Appended, AppendError>;
-
-/// Takes requests for the committer. Clones share one queue.
-#[derive(Debug, Clone)]
-pub struct Appender(Arc<Queue>);
-
-impl Appender {
-    /// An empty queue for at most so many bytes of requests, and the end from which its committer takes.
-    pub fn new(bytes_max: usize) -> (Self, Intake) {
-        let bytes_max = bytes_max.clamp(APPEND_QUEUE_BYTES_MIN, APPEND_QUEUE_BYTES_MAX);
-        let queue = Arc::new(Queue { bytes_max, state: Mutex::default(), changed: Condvar::new() });
-        (Self(Arc::clone(&queue)), Intake(queue))
-    }
-
-    /// Queues a request. The answer comes when it is durable or refused; a dropped receiver changes nothing.
-    pub fn submit(&self, request: Request) -> Result<oneshot::Receiver<Answer>, AppendError> {
-        let bytes = request_bytes(&request);
-        let (reply, answer) = oneshot::channel();
-        let mut state = self.0.lock();
-        if state.closed {
-            return Err(AppendError::Stopping);
-        }
-        if state.bytes + bytes > self.0.bytes_max || state.waiting.len() >= APPEND_QUEUE_REQUESTS_MAX {
-            return Err(AppendError::QueueFull { bytes_max: self.0.bytes_max, queued_bytes: state.bytes });
-        }
-        state.bytes += bytes;
-        state.waiting.push_back(Pending { request, bytes, reply });
-        let was_empty = state.waiting.len() == 1;
-        drop(state);
-        if was_empty {
-            self.0.changed.notify_one();
-        }
-        Ok(answer)
-    }
-
-    /// Queues a request and waits for its answer.
-    pub async fn append(&self, request: Request) -> Answer {
-        let unanswered = || AppendError::OutcomeUnknown("the committer stopped".into());
-        self.submit(request)?.await.unwrap_or_else(|_| Err(unanswered()))
-    }
-
-    /// Refuses further requests; the committer answers those that wait and ends.
-    pub fn close(&self) {
-        self.0.lock().closed = true;
-        self.0.changed.notify_all();
-    }
-
-    /// Bytes of requests that wait.
-    pub fn queued_bytes(&self) -> usize {
-        self.0.lock().bytes
-    }
-}
-
-/// The committer's end of the queue.
-#[derive(Debug)]
-pub struct Intake(Arc<Queue>);
-
-/// What the committer finds in the queue.
-#[derive(Debug)]
-pub(crate) enum Taken {
-    /// Requests that fit one group, in order; at least one.
-    Batch(Vec<Pending>),
-    /// Nothing came in time.
-    Idle,
-    /// Nothing waits and nothing will come.
-    Closed,
-}
-
-impl Intake {
-    /// Waits for requests, at most `timeout` if there is one, and takes what fits one group.
-    pub(crate) fn take(&self, timeout: Option<Duration>) -> Taken {
-        let mut state = self.0.lock();
-        while state.waiting.is_empty() {
-            if state.closed {
-                return Taken::Closed;
-            }
-            match timeout {
-                None => state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(timeout) => {
-                    let waited = self.0.changed.wait_timeout(state, timeout);
-                    let (after, result) = waited.unwrap_or_else(PoisonError::into_inner);
-                    state = after;
-                    if result.timed_out() && state.waiting.is_empty() {
-                        return if state.closed { Taken::Closed } else { Taken::Idle };
-                    }
-                }
-            }
-        }
-        let mut taken_bytes = 0;
-        let fits = |pending: &&Pending| {
-            taken_bytes += pending.bytes;
-            taken_bytes <= GROUP_BYTES_MAX
-        };
-        let count = state.waiting.iter().take_while(fits).count().max(1);
-        let batch: Vec<_> = state.waiting.drain(..count).collect();
-        state.bytes -= batch.iter().map(|pending| pending.bytes).sum::<usize>();
-        Taken::Batch(batch)
-    }
-}
-
-impl Drop for Intake {
-    /// Whoever still waits learns that no one will answer.
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.closed = true;
-        state.waiting.clear();
-    }
-}
-
-/// A request that waits for its group.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) request: Request,
-    bytes: usize,
-    pub(crate) reply: oneshot::Sender<Answer>,
-}
-
-#[derive(Debug)]
-struct Queue {
-    bytes_max: usize,
-    state: Mutex<QueueState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct QueueState {
-    waiting: VecDeque<Pending>,
-    bytes: usize,
-    closed: bool,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a request costs in the queue and at the most in a group: its texts and what framing adds to them.
-fn request_bytes(request: &Request) -> usize {
-    const EVENT_FRAMING_BYTES: usize = 128;
-    const TAG_FRAMING_BYTES: usize = 4;
-    let event_bytes =
-        |event: &Event| event.size_bytes() + EVENT_FRAMING_BYTES + event.tags.len() * TAG_FRAMING_BYTES;
-    request.events.iter().map(event_bytes).sum()
-}

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use uuid::Uuid;
 
-use crate::limits::{STREAM_BYTES_MAX, TAG_BYTES_MAX, TYPE_BYTES_MAX};
+use crate::limits::{SOURCE_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TYPE_BYTES_MAX};
 
 /// The stored form of events (`proto/outrigger/storage/v1`).
 #[allow(clippy::all, clippy::pedantic, reason = "generated code")]
@@ -158,6 +158,11 @@ macro_rules! name_type {
 }
 
 name_type! {
+    /// A consumer's name for what it follows: its position there is stored with what it appends.
+    Source
+}
+
+name_type! {
     /// What kind of fact an event is: `[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*`, at most 128 bytes; system types begin with `$`.
     EventType
 }
@@ -222,6 +227,23 @@ impl StreamId {
     }
 }
 
+impl Source {
+    /// Checks a source that a client names. Sources that begin with `$` are the system's own.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.starts_with('$') {
+            return Err(reserved("sources", text));
+        }
+        Self::parse_any(text)
+    }
+
+    /// Checks a source, also one of the system's own.
+    pub fn parse_any(text: &str) -> Result<Self, Invalid> {
+        check_length(text, SOURCE_BYTES_MAX)?;
+        check_printable(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
 impl Tag {
     /// Checks a tag.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
@@ -280,6 +302,15 @@ impl Event {
     }
 }
 
+/// How far a consumer has come in a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracking {
+    /// The consumer's name for the source.
+    pub source: Source,
+    /// Everything up to this position of the source is handled; from 1. Not a position of this log.
+    pub position: u64,
+}
+
 /// An event as the log holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEvent {
@@ -291,6 +322,8 @@ pub struct RecordedEvent {
     pub recorded_at_unix_nanos: i64,
     /// What the client appended.
     pub event: Event,
+    /// What the append said of its source; on the last of its events.
+    pub tracking: Option<Tracking>,
 }
 
 impl RecordedEvent {
@@ -312,6 +345,10 @@ impl RecordedEvent {
             metadata: event.metadata.clone(),
             time_unix_nanos: event.time_unix_nanos,
             recorded_at_unix_nanos: self.recorded_at_unix_nanos,
+            tracking: self.tracking.as_ref().map(|tracking| stored::StoredTracking {
+                source: tracking.source.as_str().to_owned(),
+                position: tracking.position,
+            }),
         }
         .encode_to_vec()
     }
@@ -321,6 +358,10 @@ impl RecordedEvent {
     pub fn decode(position: Position, payload: Bytes) -> Result<Self, Invalid> {
         let damaged = |what: &dyn fmt::Display| Invalid(format!("record at position {position}: {what}"));
         let stored = stored::StoredEvent::decode(payload).map_err(|error| damaged(&error))?;
+        let tracking = stored.tracking.map(|tracking| {
+            let source = Source::parse_any(&tracking.source)?;
+            Ok(Tracking { source, position: tracking.position })
+        });
         let tags: Result<Vec<Tag>, Invalid> = stored.tags.iter().map(|tag| Tag::parse(tag)).collect();
         Ok(Self {
             position,
@@ -335,6 +376,7 @@ impl RecordedEvent {
                 metadata: stored.metadata,
                 time_unix_nanos: stored.time_unix_nanos,
             },
+            tracking: tracking.transpose().map_err(|error: Invalid| damaged(&error))?,
         })
     }
 }
@@ -412,6 +454,7 @@ mod tests {
                 metadata: None,
                 time_unix_nanos: Some(-1),
             },
+            tracking: Some(Tracking { source: Source::parse("flights").unwrap(), position: 9 }),
         };
         let decoded = RecordedEvent::decode(Position::new(7), recorded.encode().into()).unwrap();
         assert_eq!(decoded, recorded);

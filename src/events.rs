@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{EventId, Invalid, Position, RecordedEvent, Token},
+    event::{EventId, Invalid, Position, RecordedEvent, Source, Token, Tracking},
     follower::Head,
     index::{Direction, Filter, Index, IndexError},
     log::{LogError, LogReader},
@@ -20,7 +20,7 @@ pub struct Events {
     head: Head,
 }
 
-/// Why events could not be read.
+/// Why events could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum EventsError {
     /// The log could not be read.
@@ -103,14 +103,15 @@ impl Events {
         }
     }
 
+    /// What the log says of a source, and where it says so.
+    pub fn tracking(&self, source: &Source) -> Result<Option<(Tracking, Position)>, EventsError> {
+        stored_tracking(&self.index, &self.log, source, self.head.get())
+    }
+
     /// A page of events. It may be empty and still not at the end: `scanned_to` tells.
     pub fn page(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
         let filter = request.filter;
-        if filter.stream.is_none() && filter.types.is_empty() && filter.tags.is_empty() {
-            self.scan(request)
-        } else {
-            self.find(request)
-        }
+        if filter.is_open() { self.scan(request) } else { self.find(request) }
     }
 
     /// Without a filter the log itself is the list.
@@ -165,4 +166,26 @@ impl Events {
         }
         Ok(page)
     }
+}
+
+/// What the log says up to `head` of a source, and where it says so.
+pub(crate) fn stored_tracking(
+    index: &Index,
+    log: &LogReader,
+    source: &Source,
+    head: Position,
+) -> Result<Option<(Tracking, Position)>, EventsError> {
+    let filter = Filter { source: Some(source.clone()), include_system: true, ..Filter::default() };
+    let mut upto = head;
+    while upto > Position::ZERO {
+        let found = index.find(&filter, Direction::Backward, Position::ZERO, upto, 1)?;
+        if let Some(position) = found.positions.first().copied() {
+            let missing = || Invalid(format!("the event at position {position} does not track {source:?}"));
+            let payload = log.read(position)?.ok_or_else(missing)?;
+            let tracking = RecordedEvent::decode(position, payload)?.tracking.ok_or_else(missing)?;
+            return Ok(Some((tracking, position)));
+        }
+        upto = found.scanned_to;
+    }
+    Ok(None)
 }

@@ -15,7 +15,7 @@ use std::{path::Path, sync::Arc, thread::JoinHandle};
 
 use crate::{
     disk::Disk,
-    event::{Event, EventId, EventType, Position, RecordedEvent, Revision, StreamId, Tag},
+    event::{Event, EventId, EventType, Position, RecordedEvent, Revision, Source, StreamId, Tag},
     limits::{INDEX_SCAN_BYTES_MAX, INDEX_SCAN_EVENTS_MAX},
     log::LogReader,
 };
@@ -31,6 +31,7 @@ mod matcher;
 mod merge;
 mod part;
 mod postings;
+mod query;
 mod run;
 mod state;
 mod streams;
@@ -71,6 +72,22 @@ pub struct StreamEntry {
     pub head: StreamHead,
 }
 
+/// One alternative of a query; an event meets it by both of what is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueryItem {
+    /// Events of any of these types; none stands for all types.
+    pub types: Vec<EventType>,
+    /// Events that have all of these tags.
+    pub tags: Vec<Tag>,
+}
+
+impl QueryItem {
+    fn matches(&self, event: &Event) -> bool {
+        (self.types.is_empty() || self.types.contains(&event.event_type))
+            && self.tags.iter().all(|tag| event.tags.contains(tag))
+    }
+}
+
 /// Which events are asked for: those that meet every field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -82,15 +99,32 @@ pub struct Filter {
     pub tags: Vec<Tag>,
     /// Whether the system's own events (`$...`) are asked for too.
     pub include_system: bool,
+    /// Events that meet any of these; none stands for all events.
+    pub query: Vec<QueryItem>,
+    /// Events that carry the position of this source.
+    pub source: Option<Source>,
 }
 
 impl Filter {
     /// Whether an event is one of those asked for.
-    pub fn matches(&self, event: &Event) -> bool {
+    pub fn matches(&self, recorded: &RecordedEvent) -> bool {
+        let event = &recorded.event;
+        let source = recorded.tracking.as_ref().map(|tracking| &tracking.source);
         self.stream.as_ref().is_none_or(|stream| *stream == event.stream)
             && (self.types.is_empty() || self.types.contains(&event.event_type))
             && self.tags.iter().all(|tag| event.tags.contains(tag))
             && (self.include_system || !is_system(event))
+            && (self.query.is_empty() || self.query.iter().any(|item| item.matches(event)))
+            && (self.source.is_none() || self.source.as_ref() == source)
+    }
+
+    /// Whether it asks for nothing but a stretch of the log.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_none()
+            && self.types.is_empty()
+            && self.tags.is_empty()
+            && self.query.is_empty()
+            && self.source.is_none()
     }
 }
 

@@ -17,6 +17,15 @@ pub const TYPE_BYTES_MAX: usize = 128;
 pub const STREAM_BYTES_MAX: usize = 256;
 /// Bytes of a tag.
 pub const TAG_BYTES_MAX: usize = 256;
+/// Bytes of the name of a tracked source.
+pub const SOURCE_BYTES_MAX: usize = 256;
+/// Items of a query.
+pub const QUERY_ITEMS_MAX: usize = 32;
+/// Positions that the committer looks through for one condition; what lies further back is looked at before a request
+/// is queued.
+pub const CONDITION_POSITIONS_MAX: u64 = 4_096;
+/// Tracked sources whose positions are kept in memory.
+pub const TRACKED_SOURCES_MAX: usize = 4_096;
 /// Tags of an event.
 pub const EVENT_TAGS_MAX: usize = 32;
 /// Conditions of an append request.

@@ -9,14 +9,17 @@ use prost_types::Timestamp;
 
 use super::{proto::v1, status::Refusal};
 use crate::{
-    append::{Expectation, Expected, Request},
+    append::{Boundary, Expectation, Expected, Request},
     clock::Clock,
-    event::{Event, EventId, EventType, Invalid, RecordedEvent, Revision, StreamId, Tag, Token},
-    index::Filter,
+    event::{
+        Event, EventId, EventType, Invalid, Position, RecordedEvent, Revision, Source, StreamId, Tag, Token,
+        Tracking,
+    },
+    index::{Filter, QueryItem},
     json,
     limits::{
         EVENT_BYTES_MAX, EVENT_TAGS_MAX, FILTER_TAGS_MAX, FILTER_TYPES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX,
-        REQUEST_BYTES_MAX, REQUEST_CONDITIONS_MAX, REQUEST_EVENTS_MAX,
+        QUERY_ITEMS_MAX, REQUEST_BYTES_MAX, REQUEST_CONDITIONS_MAX, REQUEST_EVENTS_MAX,
     },
 };
 
@@ -48,8 +51,22 @@ pub(crate) fn append_request(request: v1::AppendRequest, clock: &dyn Clock) -> R
     if bytes > REQUEST_BYTES_MAX {
         return Err(Refusal::limit("events", REQUEST_BYTES_MAX, bytes, "bytes in all"));
     }
-    let expectations = expectations(request.expected_revisions)?;
-    Ok(Request { events, expectations, skip_existing: request.skip_existing })
+    let conditions = request.expected_revisions.len() + request.fail_if_events_match.len();
+    if conditions > REQUEST_CONDITIONS_MAX {
+        let field = if request.fail_if_events_match.is_empty() {
+            "expected_revisions"
+        } else {
+            "fail_if_events_match"
+        };
+        return Err(Refusal::limit(field, REQUEST_CONDITIONS_MAX, conditions, "conditions in all"));
+    }
+    Ok(Request {
+        events,
+        expectations: expectations(request.expected_revisions)?,
+        boundaries: boundaries(request.fail_if_events_match)?,
+        tracking: request.tracking.map(tracking).transpose()?,
+        skip_existing: request.skip_existing,
+    })
 }
 
 fn new_event(event: v1::NewEvent, field: &str, clock: &dyn Clock) -> Result<Event, Refusal> {
@@ -116,14 +133,6 @@ fn unix_nanos(time: Timestamp, field: &str) -> Result<i64, Refusal> {
 
 fn expectations(entries: Vec<v1::ExpectedRevision>) -> Result<Vec<Expectation>, Refusal> {
     use v1::expected_revision::Expected as Wire;
-    if entries.len() > REQUEST_CONDITIONS_MAX {
-        return Err(Refusal::limit(
-            "expected_revisions",
-            REQUEST_CONDITIONS_MAX,
-            entries.len(),
-            "conditions",
-        ));
-    }
     let mut expectations: Vec<Expectation> = Vec::with_capacity(entries.len());
     for (index, entry) in entries.into_iter().enumerate() {
         let field = |name: &str| format!("expected_revisions[{index}].{name}");
@@ -152,25 +161,92 @@ fn expectations(entries: Vec<v1::ExpectedRevision>) -> Result<Vec<Expectation>, 
     Ok(expectations)
 }
 
+fn boundaries(entries: Vec<v1::FailIfEventsMatch>) -> Result<Vec<Boundary>, Refusal> {
+    let mut boundaries = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.into_iter().enumerate() {
+        let field = format!("fail_if_events_match[{index}].query");
+        let missing = || Refusal::field("MISSING_FIELD", &*field, "expected a query, found none");
+        let items = query(entry.query.ok_or_else(missing)?, &field, EventType::parse)?;
+        boundaries.push(Boundary::new(items, Position::new(entry.after.unwrap_or(0))));
+    }
+    Ok(boundaries)
+}
+
+fn tracking(entry: v1::Tracking) -> Result<Tracking, Refusal> {
+    if entry.position == 0 {
+        let what = "expected a position from 1, found 0";
+        return Err(Refusal::field("INVALID_POSITION", "tracking.position", what));
+    }
+    Ok(Tracking { source: source(&entry.source, "tracking.source")?, position: entry.position })
+}
+
+/// A consumer's name for what it follows.
+pub(crate) fn source(text: &str, field: &str) -> Result<Source, Refusal> {
+    Source::parse(text).map_err(|invalid| Refusal::field("INVALID_SOURCE", field, invalid))
+}
+
+/// The items of a query, at least one, each naming a type or a tag.
+fn query(
+    query: v1::EventQuery,
+    field: &str,
+    parse: fn(&str) -> Result<EventType, Invalid>,
+) -> Result<Vec<QueryItem>, Refusal> {
+    if query.items.is_empty() {
+        let what = format!("expected 1 to {QUERY_ITEMS_MAX} items, found none");
+        return Err(Refusal::field("EMPTY_QUERY", format!("{field}.items"), what));
+    }
+    if query.items.len() > QUERY_ITEMS_MAX {
+        return Err(Refusal::limit(format!("{field}.items"), QUERY_ITEMS_MAX, query.items.len(), "items"));
+    }
+    let mut items = Vec::with_capacity(query.items.len());
+    for (index, item) in query.items.iter().enumerate() {
+        let field = format!("{field}.items[{index}]");
+        if item.types.is_empty() && item.tags.is_empty() {
+            let what = "expected at least one type or tag, found neither";
+            return Err(Refusal::field("EMPTY_QUERY_ITEM", field, what));
+        }
+        items.push(QueryItem {
+            types: types(&item.types, &format!("{field}.types"), parse)?,
+            tags: tags(&item.tags, &format!("{field}.tags"), FILTER_TAGS_MAX)?,
+        });
+    }
+    Ok(items)
+}
+
+fn types(
+    texts: &[String],
+    field: &str,
+    parse: fn(&str) -> Result<EventType, Invalid>,
+) -> Result<Vec<EventType>, Refusal> {
+    if texts.len() > FILTER_TYPES_MAX {
+        return Err(Refusal::limit(field, FILTER_TYPES_MAX, texts.len(), "types"));
+    }
+    let mut types = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let invalid = |invalid| Refusal::field("INVALID_TYPE", format!("{field}[{index}]"), invalid);
+        types.push(parse(text).map_err(invalid)?);
+    }
+    types.sort_unstable();
+    types.dedup();
+    Ok(types)
+}
+
 /// Which events a read or subscription asks for.
 pub(crate) fn filter(filter: Option<v1::EventFilter>) -> Result<Filter, Refusal> {
     let filter = filter.unwrap_or_default();
-    if filter.types.len() > FILTER_TYPES_MAX {
-        return Err(Refusal::limit("filter.types", FILTER_TYPES_MAX, filter.types.len(), "types"));
-    }
     let stream = filter.stream.map(|text| {
         StreamId::parse_any(&text)
             .map_err(|invalid| Refusal::field("INVALID_STREAM", "filter.stream", invalid))
     });
-    let mut types = Vec::with_capacity(filter.types.len());
-    for (index, text) in filter.types.iter().enumerate() {
-        let invalid = |invalid| Refusal::field("INVALID_TYPE", format!("filter.types[{index}]"), invalid);
-        types.push(EventType::parse_any(text).map_err(invalid)?);
-    }
-    types.sort_unstable();
-    types.dedup();
-    let tags = tags(&filter.tags, "filter.tags", FILTER_TAGS_MAX)?;
-    Ok(Filter { stream: stream.transpose()?, types, tags, include_system: filter.include_system })
+    let items = filter.query.map(|items| query(items, "filter.query", EventType::parse_any));
+    Ok(Filter {
+        stream: stream.transpose()?,
+        types: types(&filter.types, "filter.types", EventType::parse_any)?,
+        tags: tags(&filter.tags, "filter.tags", FILTER_TAGS_MAX)?,
+        include_system: filter.include_system,
+        query: items.transpose()?.unwrap_or_default(),
+        source: None,
+    })
 }
 
 /// A page's size: the default where absent, 1 to 1,000 else.

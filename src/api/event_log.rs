@@ -45,7 +45,7 @@ impl event_log_server::EventLog for EventLog {
         &self,
         request: Request<v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
-        let answer = match self.submit(request.into_inner()) {
+        let answer = match self.submit(request.into_inner()).await {
             Ok(answer) => self.answer(answer.await),
             Err(refusal) => Err(refusal),
         };
@@ -167,9 +167,13 @@ impl event_log_server::EventLog for EventLog {
 
     async fn get_tracking(
         &self,
-        _request: Request<v1::GetTrackingRequest>,
+        request: Request<v1::GetTrackingRequest>,
     ) -> Result<Response<v1::GetTrackingResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let source = convert::source(&request.into_inner().source, "source")?;
+        let stored = self.blocking(move |events| events.tracking(&source)).await?;
+        let (source_position, stored_at) =
+            stored.map_or((0, 0), |(tracking, position)| (tracking.position, position.get()));
+        Ok(Response::new(v1::GetTrackingResponse { source_position, stored_at }))
     }
 
     async fn list_streams(
@@ -218,8 +222,17 @@ struct Read {
 }
 
 impl EventLog {
-    fn submit(&self, request: v1::AppendRequest) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        Ok(self.appender.submit(convert::append_request(request, &*self.clock)?)?)
+    async fn submit(&self, request: v1::AppendRequest) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let mut request = convert::append_request(request, &*self.clock)?;
+        if request.reaches_back(self.events.head().get()) {
+            // A long look back is not the committer's work: everybody's appends wait for that.
+            let look_ahead = move |events: &Events| {
+                request.look_ahead(events.index(), events.head().get())?;
+                Ok(request)
+            };
+            request = self.blocking(look_ahead).await?;
+        }
+        Ok(self.appender.submit(request)?)
     }
 
     fn answer(
@@ -261,7 +274,10 @@ impl EventLog {
                 Ok(Some(message)) => {
                     let missing =
                         || Refusal::field("MISSING_FIELD", "request", "expected a request, found none");
-                    Ok(message.request.ok_or_else(missing).and_then(|request| self.submit(request)))
+                    match message.request.ok_or_else(missing) {
+                        Ok(request) => Ok(self.submit(request).await),
+                        Err(refusal) => Ok(Err(refusal)),
+                    }
                 }
                 Ok(None) => return,
                 Err(status) => Err(status),

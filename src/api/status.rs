@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 
 use super::proto::v1;
 use crate::{
-    append::{AppendError, Expected, FailedExpectation},
+    append::{AppendError, Expected, FailedCondition, FailedExpectation},
     events::EventsError,
 };
 
@@ -160,17 +160,13 @@ impl From<AppendError> for Refusal {
                     refusal.precondition("EVENT_EXISTS", format!("events[{index}]"), what)
                 })
             }
-            AppendError::ConditionsFailed(failed) => {
-                let first = failed.first().map(condition_text).unwrap_or_default();
-                let message = format!("{message}, the first: {first}; read the stream again and decide anew");
-                let start = Self::new(Code::Aborted, "CONDITION_FAILED", message);
-                failed.iter().fold(start, |refusal, failed| {
-                    let subject = failed.expectation.stream.as_str();
-                    refusal
-                        .precondition("EXPECTED_REVISION", subject, condition_text(failed))
-                        .with("actual_revision", failed.actual)
-                        .with("position", failed.position)
-                })
+            AppendError::ConditionsFailed(failed) => conditions_failed(&message, &failed),
+            AppendError::AfterBeyondHead { index, after, head } => {
+                let what = format!("expected at most the head {head}, found {after}");
+                Self::field("AFTER_BEYOND_HEAD", format!("fail_if_events_match[{index}].after"), what)
+                    .code(Code::OutOfRange)
+                    .with("head", head)
+                    .with("actual", after)
             }
             AppendError::QueueFull { .. } => Self::new(
                 Code::ResourceExhausted,
@@ -204,7 +200,49 @@ impl From<AppendError> for Refusal {
     }
 }
 
-fn condition_text(failed: &FailedExpectation) -> String {
+/// Every failing condition is a violation; programs find the facts of the first of each kind in the metadata.
+fn conditions_failed(message: &str, failed: &[FailedCondition]) -> Refusal {
+    let reason = match failed {
+        [FailedCondition::Tracking { .. }] => "TRACKING_NOT_ADVANCED",
+        _ => "CONDITION_FAILED",
+    };
+    let advice = match reason {
+        "CONDITION_FAILED" => "read again and decide anew",
+        _ => "what it was to append is handled already; go on behind the stored position",
+    };
+    let first = failed.first().map(condition_text).unwrap_or_default();
+    let message = format!("{message}, the first: {first}; {advice}");
+    let start = Refusal::new(Code::Aborted, reason, message);
+    failed.iter().fold(start, |refusal, condition| {
+        let what = condition_text(condition);
+        match condition {
+            FailedCondition::Stream(failed) => refusal
+                .precondition("EXPECTED_REVISION", failed.expectation.stream.as_str(), what)
+                .with("actual_revision", failed.actual)
+                .with("position", failed.position),
+            FailedCondition::Match { index, position, .. } => refusal
+                .precondition("EVENTS_MATCH", format!("fail_if_events_match[{index}]"), what)
+                .with("match_position", position),
+            FailedCondition::Tracking { source, stored, .. } => {
+                refusal.precondition("TRACKING", source.as_str(), what).with("stored_position", stored)
+            }
+        }
+    })
+}
+
+fn condition_text(failed: &FailedCondition) -> String {
+    match failed {
+        FailedCondition::Stream(failed) => expectation_text(failed),
+        FailedCondition::Match { index, after, position } => format!(
+            "fail_if_events_match[{index}]: the event at position {position} matches; no event behind position {after} was to"
+        ),
+        FailedCondition::Tracking { source, stored, requested } => format!(
+            "tracking of {source:?}: expected a position above the stored {stored}, found {requested}"
+        ),
+    }
+}
+
+fn expectation_text(failed: &FailedExpectation) -> String {
     let stream = &failed.expectation.stream;
     let expected = match failed.expectation.expected {
         Expected::Revision(revision) => format!("at revision {revision}"),

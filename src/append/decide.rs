@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::{AppendError, AppendedEvent, Expectation, Expected, FailedExpectation, Request};
+use super::{
+    AppendError, AppendedEvent, Boundary, Expectation, Expected, FailedCondition, FailedExpectation, Request,
+};
 use crate::{
     event::{Event, Position, RecordedEvent, Revision, StreamId},
     index::StreamHead,
@@ -20,6 +22,12 @@ pub struct Facts {
     pub known: Vec<Option<RecordedEvent>>,
     /// The heads of all streams that the request writes or names in a condition; absent: no event.
     pub streams: HashMap<StreamId, StreamHead>,
+    /// For each boundary of the request: the first event behind its `after` that matches its query.
+    pub matches: Vec<Option<Position>>,
+    /// The stored position of the request's source; 0 if there is none.
+    pub tracked: u64,
+    /// The last position of the log.
+    pub head: Position,
 }
 
 /// What is to be done with a request.
@@ -49,7 +57,12 @@ pub fn decide(request: &Request, facts: &Facts) -> Result<Decision, AppendError>
     if !known.is_empty() && !request.skip_existing {
         return Err(AppendError::PartlyApplied { known });
     }
-    let failed: Vec<_> = request.expectations.iter().filter_map(|e| failure(e, facts)).collect();
+    if let Some((index, boundary)) =
+        request.boundaries.iter().enumerate().find(|(_, boundary)| boundary.after > facts.head)
+    {
+        return Err(AppendError::AfterBeyondHead { index, after: boundary.after, head: facts.head });
+    }
+    let failed = failed_conditions(request, facts);
     if !failed.is_empty() {
         return Err(AppendError::ConditionsFailed(failed));
     }
@@ -91,7 +104,24 @@ fn same_json(a: &[u8], b: &[u8]) -> bool {
     matches!((Json::parse(a), Json::parse(b)), (Ok(a), Ok(b)) if a.same_value(&b))
 }
 
-fn failure(expectation: &Expectation, facts: &Facts) -> Option<FailedExpectation> {
+fn failed_conditions(request: &Request, facts: &Facts) -> Vec<FailedCondition> {
+    let streams =
+        request.expectations.iter().filter_map(|expectation| failed_expectation(expectation, facts));
+    let broken = |(index, (boundary, position)): (usize, (&Boundary, &Option<Position>))| {
+        let (after, position) = (boundary.after, (*position)?);
+        Some(FailedCondition::Match { index, after, position })
+    };
+    let matches = request.boundaries.iter().zip(&facts.matches).enumerate().filter_map(broken);
+    let stale = request.tracking.iter().filter(|tracking| tracking.position <= facts.tracked);
+    let tracking = stale.map(|tracking| FailedCondition::Tracking {
+        source: tracking.source.clone(),
+        stored: facts.tracked,
+        requested: tracking.position,
+    });
+    streams.map(FailedCondition::Stream).chain(matches).chain(tracking).collect()
+}
+
+fn failed_expectation(expectation: &Expectation, facts: &Facts) -> Option<FailedExpectation> {
     let head = facts.streams.get(&expectation.stream);
     let actual = head.map_or(Revision::NONE, |head| head.revision);
     let holds = match expectation.expected {
@@ -130,7 +160,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{EventId, EventType, Tag};
+    use crate::{
+        event::{EventId, EventType, Source, Tag, Tracking},
+        index::QueryItem,
+    };
 
     fn event(id: u8, stream: &str, data: &str) -> Event {
         Event {
@@ -145,12 +178,12 @@ mod tests {
     }
 
     fn request(events: Vec<Event>) -> Request {
-        Request { events, expectations: Vec::new(), skip_existing: false }
+        Request::of(events)
     }
 
     fn recorded(position: u64, revision: u64, event: Event) -> RecordedEvent {
         let (position, revision) = (Position::new(position), Revision::new(revision));
-        RecordedEvent { position, revision, recorded_at_unix_nanos: 1, event }
+        RecordedEvent { position, revision, recorded_at_unix_nanos: 1, event, tracking: None }
     }
 
     fn facts(known: Vec<Option<RecordedEvent>>, streams: &[(&str, u64, u64)]) -> Facts {
@@ -159,7 +192,12 @@ mod tests {
                 StreamHead { revision: Revision::new(*revision), last_position: Position::new(*position) };
             (StreamId::parse(name).unwrap(), head)
         };
-        Facts { known, streams: streams.iter().map(head).collect() }
+        Facts {
+            known,
+            streams: streams.iter().map(head).collect(),
+            head: Position::new(20),
+            ..Facts::default()
+        }
     }
 
     fn expecting(stream: &str, expected: Expected) -> Expectation {
@@ -225,7 +263,8 @@ mod tests {
             Ok(_) => assert!(holds, "{expected:?} at {revision}"),
             Err(AppendError::ConditionsFailed(failed)) => {
                 assert!(!holds, "{expected:?} at {revision}");
-                assert_eq!(failed[0].actual.get(), revision);
+                let [FailedCondition::Stream(failed)] = failed.as_slice() else { panic!("{failed:?}") };
+                assert_eq!(failed.actual.get(), revision);
             }
             Err(error) => panic!("{error}"),
         }
@@ -242,5 +281,46 @@ mod tests {
         check_expectation(Expected::Exists, 0, false);
         check_expectation(Expected::Any, 0, true);
         check_expectation(Expected::Any, 5, true);
+    }
+
+    fn boundary(after: u64) -> Boundary {
+        let item = QueryItem { types: vec![EventType::parse("t").unwrap()], tags: Vec::new() };
+        Boundary::new(vec![item], Position::new(after))
+    }
+
+    #[test]
+    fn every_failing_condition_is_listed_with_what_broke_it() {
+        let mut request = request(vec![event(1, "x", "1")]);
+        request.expectations = vec![expecting("a", Expected::NoStream), expecting("b", Expected::NoStream)];
+        request.boundaries = vec![boundary(3), boundary(9), boundary(20)];
+        let source = Source::parse("flights").unwrap();
+        request.tracking = Some(Tracking { source: source.clone(), position: 7 });
+        let mut facts = facts(vec![None], &[("a", 2, 5)]);
+        facts.matches = vec![None, Some(Position::new(12)), None];
+        facts.tracked = 7;
+        let Err(AppendError::ConditionsFailed(failed)) = decide(&request, &facts) else { panic!("appended") };
+        let [FailedCondition::Stream(stream), rest @ ..] = failed.as_slice() else { panic!("{failed:?}") };
+        assert_eq!(stream.position.get(), 5);
+        let (after, position) = (Position::new(9), Position::new(12));
+        let tracking = FailedCondition::Tracking { source, stored: 7, requested: 7 };
+        assert_eq!(rest, [FailedCondition::Match { index: 1, after, position }, tracking]);
+        (facts.matches[1], facts.tracked) = (None, 6);
+        request.expectations.remove(0);
+        assert!(decide(&request, &facts).is_ok());
+    }
+
+    #[test]
+    fn a_retry_is_known_before_its_conditions_and_its_tracking_are_judged() {
+        let mut request = request(vec![event(1, "a", "1")]);
+        request.boundaries = vec![boundary(30)];
+        let source = Source::parse("flights").unwrap();
+        request.tracking = Some(Tracking { source, position: 7 });
+        let mut facts = facts(vec![Some(recorded(3, 1, event(1, "a", "1")))], &[("a", 1, 3)]);
+        facts.tracked = 7;
+        assert!(matches!(decide(&request, &facts), Ok(Decision::AlreadyApplied(_))));
+        facts.known = vec![None];
+        let beyond =
+            AppendError::AfterBeyondHead { index: 0, after: Position::new(30), head: Position::new(20) };
+        assert_eq!(decide(&request, &facts), Err(beyond));
     }
 }

@@ -219,6 +219,7 @@ impl Recorder {
             revision: Revision::new(*revision),
             recorded_at_unix_nanos: event.time_unix_nanos.unwrap_or(0),
             event,
+            tracking: None,
         })
     }
 }

@@ -19,7 +19,8 @@ use crate::{
 };
 
 impl State {
-    pub(super) fn find(
+    /// What meets a filter whose query has at most one item.
+    pub(super) fn find_one(
         &self,
         filter: &Filter,
         direction: Direction,

@@ -8,7 +8,7 @@ use super::{
     codec::hash,
     postings::Postings,
     run::Run,
-    terms::{stream_key, system_key, tag_key, type_key},
+    terms::{source_key, stream_key, system_key, tag_key, type_key},
 };
 
 /// Offsets that lie in all lists of `all`, in one of `any` (if it has lists at all) and not in `except`.
@@ -45,6 +45,7 @@ impl<'a> Matcher<'a> {
         };
         let mut matcher = Self::default();
         let keys = filter.stream.iter().map(stream_key).chain(filter.tags.iter().map(tag_key));
+        let keys = keys.chain(filter.source.iter().map(source_key));
         for key in keys {
             let Some(list) = list(key)? else { return Ok(None) };
             matcher.all.push(list);

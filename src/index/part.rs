@@ -9,11 +9,11 @@ use super::{
     IndexError, StreamHead,
     matcher::Matcher,
     postings::Postings,
-    terms::{stream_key, system_key, tag_key, type_key},
+    terms::{source_key, stream_key, system_key, tag_key, type_key},
     writer::RunWriter,
 };
 use crate::{
-    event::{EventId, EventType, Position, RecordedEvent, Revision, StreamId, Tag},
+    event::{EventId, EventType, Position, RecordedEvent, Revision, Source, StreamId, Tag},
     index::Filter,
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Part {
     streams: HashMap<StreamId, StreamOffsets>,
     types: HashMap<EventType, Vec<u32>>,
     tags: HashMap<Tag, Vec<u32>>,
+    /// Events that carry the position of a source.
+    sources: HashMap<Source, Vec<u32>>,
     /// Events of the system's own.
     system: Vec<u32>,
 }
@@ -47,6 +49,7 @@ impl Part {
             streams: HashMap::new(),
             types: HashMap::new(),
             tags: HashMap::new(),
+            sources: HashMap::new(),
             system: Vec::new(),
         }
     }
@@ -74,6 +77,12 @@ impl Part {
                 Some(offsets) if offsets.last() == Some(&offset) => {}
                 Some(offsets) => offsets.push(offset),
                 None => drop(self.tags.insert(tag.clone(), vec![offset])),
+            }
+        }
+        if let Some(tracking) = &recorded.tracking {
+            match self.sources.get_mut(tracking.source.as_str()) {
+                Some(offsets) => offsets.push(offset),
+                None => drop(self.sources.insert(tracking.source.clone(), vec![offset])),
             }
         }
         if super::is_system(event) {
@@ -104,6 +113,9 @@ impl Part {
         }
         for tag in &filter.tags {
             matcher.all.push(Postings::memory(self.tags.get(tag.as_str())?));
+        }
+        if let Some(source) = &filter.source {
+            matcher.all.push(Postings::memory(self.sources.get(source.as_str())?));
         }
         let offsets = filter.types.iter().filter_map(|event_type| self.types.get(event_type.as_str()));
         matcher.any.extend(offsets.map(|offsets| Postings::memory(offsets)));
@@ -142,12 +154,21 @@ impl Part {
         if !self.system.is_empty() {
             push(system_key(), 0, &self.system)?;
         }
+        let mut sources: Vec<_> = self.sources.iter().collect();
+        sources.sort_unstable();
+        for (source, offsets) in sources {
+            push(source_key(source), 0, offsets)?;
+        }
         Ok(())
     }
 
     /// How many terms a run of it has.
     pub(super) fn terms(&self) -> usize {
-        self.streams.len() + self.types.len() + self.tags.len() + usize::from(!self.system.is_empty())
+        self.streams.len()
+            + self.types.len()
+            + self.tags.len()
+            + self.sources.len()
+            + usize::from(!self.system.is_empty())
     }
 
     /// The position of its first event.

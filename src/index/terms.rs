@@ -4,7 +4,7 @@
 //! A dictionary block is its checksum and entries in order of key; entries never cross blocks. Does not read files.
 
 use super::codec::{CHECKSUM_BYTES, Fields, put_varint};
-use crate::event::{EventType, StreamId, Tag};
+use crate::event::{EventType, Source, StreamId, Tag};
 
 /// What a term names. The number orders the dictionary and is part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Tag = 3,
     /// One term without a name: all events of the system's own.
     System = 4,
+    /// A source whose position some events carry.
+    Source = 5,
 }
 
 /// A term's key: its kind and its name. Keys order the dictionary.
@@ -38,6 +40,11 @@ pub(super) fn type_key(event_type: &EventType) -> Vec<u8> {
 /// The key of a tag.
 pub(super) fn tag_key(tag: &Tag) -> Vec<u8> {
     term_key(Kind::Tag, tag.as_str())
+}
+
+/// The key of a tracked source.
+pub(super) fn source_key(source: &Source) -> Vec<u8> {
+    term_key(Kind::Source, source.as_str())
 }
 
 /// The key of the system's own events.

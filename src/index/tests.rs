@@ -92,6 +92,7 @@ fn recorded(position: u64, revision: u64, stream: StreamId, recipe: &Recipe) -> 
             metadata: None,
             time_unix_nanos: None,
         },
+        tracking: None,
     }
 }
 
@@ -170,7 +171,7 @@ fn check_find(
     let (mut after, mut upto) = (Position::new(range.0), Position::new(range.1));
     let in_range = |event: &&RecordedEvent| event.position > after && event.position <= upto;
     let events = log.events();
-    let matching = events.iter().filter(in_range).filter(|event| filter.matches(&event.event));
+    let matching = events.iter().filter(in_range).filter(|event| filter.matches(event));
     let mut expected: Vec<Position> = matching.map(|event| event.position).collect();
     if direction == Direction::Backward {
         expected.reverse();

@@ -152,6 +152,7 @@ pub(crate) fn event(position: Position, event_type: &str, data: &str) -> Recorde
             metadata: None,
             time_unix_nanos: None,
         },
+        tracking: None,
     }
 }
 

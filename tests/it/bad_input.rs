@@ -298,3 +298,60 @@ async fn a_page_token_serves_its_own_query_only() {
         check_refused(node.query().list(other).await, INVALID, "PAGE_TOKEN_MISMATCH", "page_token");
     }
 }
+
+fn unless(types: &[&str], tags: &[&str], after: Option<u64>) -> v1::FailIfEventsMatch {
+    let list = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    let items = vec![v1::EventQueryItem { types: list(types), tags: list(tags) }];
+    v1::FailIfEventsMatch { query: Some(v1::EventQuery { items }), after }
+}
+
+#[tokio::test]
+async fn conditions_that_make_no_sense_are_refused() {
+    let node = Node::start(&[]).await;
+    node.log().append(append(vec![event("t", "s", "1")])).await.unwrap();
+    let query = "fail_if_events_match[0].query";
+    let check_condition = async |reason: &str, field: &str, condition: v1::FailIfEventsMatch| {
+        check(&node, INVALID, reason, field, |r| r.fail_if_events_match = vec![condition]).await;
+    };
+    check_condition("MISSING_FIELD", query, v1::FailIfEventsMatch::default()).await;
+    let no_items = v1::FailIfEventsMatch { query: Some(v1::EventQuery::default()), after: None };
+    check_condition("EMPTY_QUERY", &format!("{query}.items"), no_items).await;
+    check_condition("EMPTY_QUERY_ITEM", &format!("{query}.items[0]"), unless(&[], &[], None)).await;
+    let field = |name: &str| format!("{query}.items[0].{name}");
+    check_condition("INVALID_TYPE", &field("types[1]"), unless(&["t", "$promote"], &[], None)).await;
+    check_condition("INVALID_TYPE", &field("types[0]"), unless(&["a b"], &[], None)).await;
+    check_condition("INVALID_TAG", &field("tags[0]"), unless(&[], &[&"x".repeat(257)], None)).await;
+    check_condition("LIMIT_EXCEEDED", &field("tags"), unless(&[], &["a"; 33], None)).await;
+    check_condition("LIMIT_EXCEEDED", &field("types"), unless(&["a"; 65], &[], None)).await;
+    let mut many = unless(&["t"], &[], None);
+    many.query.as_mut().unwrap().items =
+        vec![v1::EventQueryItem { types: vec!["t".into()], tags: vec![] }; 33];
+    check_condition("LIMIT_EXCEEDED", &format!("{query}.items"), many).await;
+    check(&node, INVALID, "LIMIT_EXCEEDED", "fail_if_events_match", |r| {
+        r.fail_if_events_match = vec![unless(&["u"], &[], None); 40];
+        r.expected_revisions = (0..25).map(|n| expected(&format!("e{n}"))).collect();
+    })
+    .await;
+    check(&node, INVALID, "INVALID_STREAM", "expected_revisions[0].stream", |r| {
+        r.expected_revisions = vec![expected("$projections")];
+    })
+    .await;
+    let beyond = |r: &mut v1::AppendRequest| r.fail_if_events_match = vec![unless(&["u"], &[], Some(2))];
+    check(&node, Code::OutOfRange, "AFTER_BEYOND_HEAD", "fail_if_events_match[0].after", beyond).await;
+}
+
+fn expected(stream: &str) -> ExpectedRevision {
+    ExpectedRevision { stream: stream.into(), expected: Some(Expected::Any(v1::AnyRevision {})) }
+}
+
+#[tokio::test]
+async fn tracking_that_makes_no_sense_is_refused() {
+    let node = Node::start(&[]).await;
+    let tracking = |source: &str, position| Some(v1::Tracking { source: source.into(), position });
+    check(&node, INVALID, "INVALID_POSITION", "tracking.position", |r| r.tracking = tracking("a", 0)).await;
+    for bad in ["", "$mesh", "a\nb", &"x".repeat(257)] {
+        check(&node, INVALID, "INVALID_SOURCE", "tracking.source", |r| r.tracking = tracking(bad, 1)).await;
+        let request = v1::GetTrackingRequest { source: bad.into() };
+        check_refused(node.log().get_tracking(request).await, INVALID, "INVALID_SOURCE", "source");
+    }
+}

@@ -10,6 +10,7 @@ mod airport;
 mod bad_input;
 mod cli;
 mod cli_offline;
+mod conditions;
 mod durability;
 mod event_log;
 mod probes;

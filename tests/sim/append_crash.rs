@@ -13,12 +13,13 @@ use std::{
 use bytes::Bytes;
 use outrigger::{
     append::{
-        Answer, AppendError, Appender, Expectation, Expected, Intake, Request,
-        committer::{Committer, CommitterError},
+        Answer, AppendError, Appender, Expectation, Expected, FailedCondition, Intake, Request,
+        committer::Committer,
     },
     clock::{Clock as _, SimClock},
     disk::{Disk, sim::SimDisk},
     event::{Event, EventId, EventType, Position, RecordedEvent, Revision, StreamId},
+    events::EventsError,
     follower::Head,
     index::{Index, IndexConfig},
     log::{LogConfig, LogReader, Sabotage, open_sabotaged},
@@ -135,7 +136,7 @@ impl Story {
             }
             match stepped {
                 Ok(_) => {}
-                Err(CommitterError::Damaged(error)) => return Err(error.to_string()),
+                Err(EventsError::Damaged(error)) => return Err(error.to_string()),
                 Err(_) if self.disk.is_crashed() => {
                     self.count("crashes while appending");
                     return Ok(());
@@ -172,7 +173,7 @@ impl Story {
             };
             expectations.push(Expectation { stream: self.stream(), expected });
         }
-        Request { events, expectations, skip_existing: self.below(2) == 0 }
+        Request { expectations, skip_existing: self.below(2) == 0, ..Request::of(events) }
     }
 
     fn event(&self) -> Event {
@@ -208,7 +209,11 @@ impl Story {
             }
             Err(AppendError::ConditionsFailed(failed)) => {
                 self.count("conditions failed");
-                let at_events = failed.into_iter().filter(|failed| failed.position > Position::ZERO);
+                let streams = failed.into_iter().filter_map(|condition| match condition {
+                    FailedCondition::Stream(failed) => Some(failed),
+                    _ => None,
+                });
+                let at_events = streams.filter(|failed| failed.position > Position::ZERO);
                 self.named.extend(at_events.map(|f| (f.expectation.stream, f.actual, f.position)));
             }
             Err(AppendError::PartlyApplied { known }) => {

@@ -95,7 +95,7 @@ fn readers_see_a_whole_index_while_it_is_written_and_merged() {
     let done = AtomicBool::new(false);
     let filter = Filter { tags: vec![Tag::parse("b").unwrap()], ..Filter::default() };
     let matching: Vec<Position> =
-        events.iter().filter(|event| filter.matches(&event.event)).map(|event| event.position).collect();
+        events.iter().filter(|event| filter.matches(event)).map(|event| event.position).collect();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {

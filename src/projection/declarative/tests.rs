@@ -24,6 +24,7 @@ fn event(number: u64, event_type: &str, data: &str) -> RecordedEvent {
             metadata: Some(Bytes::from_static(b"{\"user\": \"u\"}")),
             time_unix_nanos: None,
         },
+        tracking: None,
     }
 }
 

@@ -1,0 +1,127 @@
+//! What requests are judged by: the durable state of the log, and the group being built on top of it.
+//!
+//! Invariants: what is read here is as of the group's last event; the clock never goes back along the log. Does not
+//! decide and does not write.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Boundary, Request, decide::Facts, group::Group};
+use crate::{
+    clock::Clock,
+    event::{Invalid, Position, RecordedEvent, Source},
+    events::{EventsError, stored_tracking},
+    index::Index,
+    limits::TRACKED_SOURCES_MAX,
+    log::LogReader,
+};
+
+/// Where facts come from.
+#[derive(Debug)]
+pub(super) struct Sources {
+    reader: LogReader,
+    pub(super) index: Arc<Index>,
+    clock: Arc<dyn Clock>,
+    recorded_at_unix_nanos: i64,
+    /// Positions of tracked sources, as the log has them; forgotten when there are too many.
+    tracked: HashMap<Source, u64>,
+}
+
+impl Sources {
+    /// Facts about this log.
+    pub(super) fn new(
+        reader: LogReader,
+        index: Arc<Index>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, EventsError> {
+        let last = reader.head();
+        let recorded_at_unix_nanos = match reader.read(last)? {
+            Some(payload) => RecordedEvent::decode(last, payload)?.recorded_at_unix_nanos,
+            None => i64::MIN,
+        };
+        Ok(Self { reader, index, clock, recorded_at_unix_nanos, tracked: HashMap::new() })
+    }
+
+    /// When the next event is recorded, in nanoseconds since 1970: now, but never before the one before.
+    pub(super) fn recorded_at_unix_nanos(&mut self) -> i64 {
+        self.recorded_at_unix_nanos = self.clock.now_unix_nanos().max(self.recorded_at_unix_nanos);
+        self.recorded_at_unix_nanos
+    }
+
+    /// What is to be known about a request.
+    pub(super) fn facts(&mut self, request: &Request, group: &mut Group) -> Result<Facts, EventsError> {
+        let known = self.known(request, group)?;
+        let mut facts = Facts { known, head: group.last(), ..Facts::default() };
+        let written = request.events.iter().map(|event| &event.stream);
+        let expected = request.expectations.iter().map(|expectation| &expectation.stream);
+        for stream in written.chain(expected) {
+            if facts.streams.contains_key(stream) {
+                continue;
+            }
+            let head = match group.stream_head(stream) {
+                Some(head) => Some(head),
+                None => self.index.stream_head(stream)?,
+            };
+            facts.streams.extend(head.map(|head| (stream.clone(), head)));
+        }
+        if facts.known.iter().all(Option::is_some) {
+            return Ok(facts);
+        }
+        for boundary in &request.boundaries {
+            facts.matches.push(self.first_match(boundary, group)?);
+        }
+        if let Some(tracking) = &request.tracking {
+            facts.tracked = self.tracked(&tracking.source, group)?;
+        }
+        Ok(facts)
+    }
+
+    /// The group is durable: what it stored of sources is what the log has.
+    pub(super) fn adopt(&mut self, group: &Group) {
+        for (source, position) in &group.sources {
+            self.remember(source.clone(), *position);
+        }
+    }
+
+    /// For each event of the request the event that has its id, in the group being built or in the log.
+    fn known(&self, request: &Request, group: &Group) -> Result<Vec<Option<RecordedEvent>>, EventsError> {
+        let ids: Vec<_> = request.events.iter().map(|event| event.id).collect();
+        let positions = self.index.positions_of(&ids)?;
+        let known = |(id, position)| match (group.event(id), position) {
+            (Some(event), _) => Ok(Some(event.clone())),
+            (None, Some(position)) => read(&self.reader, position).map(Some),
+            (None, None) => Ok(None),
+        };
+        ids.iter().zip(positions).map(known).collect()
+    }
+
+    fn first_match(&self, boundary: &Boundary, group: &mut Group) -> Result<Option<Position>, EventsError> {
+        if boundary.broken_at.is_some() {
+            return Ok(boundary.broken_at);
+        }
+        let found = boundary.find(&self.index, self.reader.head())?;
+        Ok(found.or_else(|| group.first_match(&boundary.filter, boundary.after)))
+    }
+
+    fn tracked(&mut self, source: &Source, group: &Group) -> Result<u64, EventsError> {
+        if let Some(position) = group.sources.get(source).or_else(|| self.tracked.get(source)) {
+            return Ok(*position);
+        }
+        let stored = stored_tracking(&self.index, &self.reader, source, self.reader.head())?;
+        let position = stored.map_or(0, |(tracking, _)| tracking.position);
+        self.remember(source.clone(), position);
+        Ok(position)
+    }
+
+    fn remember(&mut self, source: Source, position: u64) {
+        if self.tracked.len() >= TRACKED_SOURCES_MAX {
+            self.tracked.clear();
+        }
+        self.tracked.insert(source, position);
+    }
+}
+
+fn read(reader: &LogReader, position: Position) -> Result<RecordedEvent, EventsError> {
+    let payload = reader.read(position)?;
+    let payload = payload.ok_or_else(|| Invalid(format!("no record at position {position}")))?;
+    Ok(RecordedEvent::decode(position, payload)?)
+}
