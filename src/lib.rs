@@ -44,6 +44,8 @@
 //! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`kv`], [`meta`], [`projection`]. Edges: [`api`],
 //! [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`] and [`telemetry`] beside them.
 //!
+//! [`sabotage`] holds deliberate bugs that the simulation must catch; nothing else leads there.
+//!
 //! Deliberately absent: a cluster protocol, a query language beyond the expressions, any state outside the data
 //! directory, global variables.
 
@@ -68,4 +70,6 @@ pub mod log;
 pub mod meta;
 pub mod metrics;
 pub mod projection;
+#[doc(hidden)]
+pub mod sabotage;
 pub mod telemetry;

@@ -24,8 +24,9 @@ use crate::{
     follower::Head,
     index::Index,
     limits::MARK_IDLE_MAX,
-    log::{LogReader, LogWriter},
+    log::{self, LogError, LogReader, LogWriter},
     metrics::Metrics,
+    sabotage::Sabotage,
 };
 
 /// Owns the log for writing.
@@ -37,6 +38,7 @@ pub struct Committer {
     metrics: Arc<Metrics>,
     /// A group was written since the mark was last synced alone.
     mark_pending: bool,
+    sabotage: Option<Sabotage>,
 }
 
 impl Committer {
@@ -50,7 +52,16 @@ impl Committer {
         metrics: Arc<Metrics>,
     ) -> Result<Self, EventsError> {
         let sources = Sources::new(reader, index, clock)?;
-        Ok(Self { writer, sources, head, metrics, mark_pending: false })
+        Ok(Self { writer, sources, head, metrics, mark_pending: false, sabotage: None })
+    }
+
+    /// The same with a bug built in, for simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(mut self, sabotage: Option<Sabotage>) -> Self {
+        self.sabotage = sabotage;
+        self.sources.sabotage = sabotage;
+        self
     }
 
     /// Commits until the intake closes and is empty; then the last mark is durable.
@@ -64,16 +75,20 @@ impl Committer {
     pub fn step(&mut self, intake: &Intake) -> Result<bool, EventsError> {
         match intake.take(self.mark_pending.then_some(MARK_IDLE_MAX)) {
             Taken::Batch(batch) => self.mark_pending |= self.commit(batch)?,
-            Taken::Idle => {
-                self.writer.sync_mark()?;
-                self.mark_pending = false;
-            }
+            Taken::Idle => self.idle()?,
             Taken::Closed => {
                 self.writer.sync_mark()?;
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Makes the mark of the newest group durable; `step` does so when nothing comes for a while.
+    pub fn idle(&mut self) -> Result<(), EventsError> {
+        self.writer.sync_mark()?;
+        self.mark_pending = false;
+        Ok(())
     }
 
     /// One batch: judge, write, sync, index, move the head, answer. Whether anything was written.
@@ -88,6 +103,7 @@ impl Committer {
         let mut group = Group::after(self.writer.head());
         let judge = |pending: Pending| (pending.reply, judge(pending.request, &mut self.sources, &mut group));
         let answers: Vec<_> = batch.into_iter().map(judge).collect();
+        let answers = self.without_early(answers);
         let Err(error) = self.write(&group) else {
             for (reply, answer) in answers {
                 send(reply, answer);
@@ -113,7 +129,7 @@ impl Committer {
         let payloads: Vec<_> = group.events.iter().map(|event| Bytes::from(event.encode())).collect();
         let appended = {
             let _timer = self.metrics.group_seconds.start_timer();
-            self.writer.append(&payloads)?
+            self.append(&payloads)?
         };
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.sources.index.apply(&group.events)?;
@@ -123,6 +139,37 @@ impl Committer {
         Ok(())
     }
 }
+
+/// Where bugs are built in.
+impl Committer {
+    /// Those answers that wait for their group: all of them, but under sabotage.
+    fn without_early(&self, answers: Vec<Reply>) -> Vec<Reply> {
+        let is_early = |answer: &Answer| match self.sabotage {
+            Some(Sabotage::AnswerAllEarly) => true,
+            Some(Sabotage::AnswerKnownEarly) => answer.as_ref().is_ok_and(Appended::already_applied),
+            Some(Sabotage::AnswerRefusedEarly) => answer.is_err(),
+            _ => false,
+        };
+        let (early, waiting): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|(_, answer)| is_early(answer));
+        for (reply, answer) in early {
+            send(reply, answer);
+        }
+        waiting
+    }
+
+    fn append(&mut self, payloads: &[Bytes]) -> Result<log::Appended, LogError> {
+        if self.sabotage == Some(Sabotage::SplitGroup) && payloads.len() > 1 {
+            let (first, second) = payloads.split_at(payloads.len() / 2);
+            self.writer.append(first)?;
+            return self.writer.append(second);
+        }
+        self.writer.append(payloads)
+    }
+}
+
+/// A judged request's answer, and where it goes.
+type Reply = (oneshot::Sender<Answer>, Answer);
 
 /// Judges a request and, where it is to be appended, puts its events into the group.
 fn judge(request: Request, sources: &mut Sources, group: &mut Group) -> Answer {

@@ -31,6 +31,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) chain: Chain,
     /// Where every record begins.
     pub(crate) starts: Vec<u32>,
+    /// A sabotage: a group is good when its header is.
+    pub(crate) ignore_checksums: bool,
 }
 
 /// A segment's file, what it is called in errors, and its checksums' seed.
@@ -69,6 +71,7 @@ impl<'a> Walk<'a> {
             next: first,
             chain,
             starts: Vec::new(),
+            ignore_checksums: false,
         }
     }
 
@@ -104,7 +107,13 @@ impl<'a> Walk<'a> {
         }
         let bytes = self.window.bytes(&self.source, self.at, header.group_bytes())?;
         let known = self.starts.len();
-        match group::check(bytes, &header, self.source.seed, &self.chain, self.at, &mut self.starts) {
+        let mut checked =
+            group::check(bytes, &header, self.source.seed, &self.chain, self.at, &mut self.starts);
+        if self.ignore_checksums && checked.is_err() {
+            self.starts.truncate(known);
+            checked = Ok(group::trust(bytes, &header, self.at, &mut self.starts));
+        }
+        match checked {
             Ok(chain) => {
                 self.at += bytes.len() as u64;
                 self.next = header.last().next();

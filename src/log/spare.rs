@@ -14,7 +14,10 @@ use super::{
     scan::Source,
     segment::{HEAD_BYTES, Mark, SegmentHeader},
 };
-use crate::disk::{Access, File};
+use crate::{
+    disk::{Access, File},
+    sabotage::Sabotage,
+};
 
 /// Bytes that are copied at once.
 const COPY_BYTES: u64 = 1 << 20;
@@ -102,7 +105,9 @@ impl<'a> SpareSlot<'a> {
         if let Some((source, range)) = tail {
             copy(source, range, file).map_err(LogError::io("write", &path))?;
         }
-        self.directory.sync_file(file, &path)?;
+        if !self.directory.is_sabotaged(Sabotage::PublishBeforeSync) {
+            self.directory.sync_file(file, &path)?;
+        }
         let name = self.directory.segment(header.first);
         let renamed = self.directory.disk().rename(&path, &name);
         renamed.map_err(LogError::io("rename to a segment", &path))?;

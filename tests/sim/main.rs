@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as the tests do")]
 
 mod append_crash;
+mod campaign;
 mod log_crash;
 mod log_disk_full;
 mod log_format;

@@ -50,7 +50,7 @@ pub(crate) struct Known {
 
 impl Known {
     /// Takes note of what an answer names.
-    pub(crate) fn note(&mut self, sent: &Sent, answer: &Result<Appended, AppendError>) {
+    pub(crate) fn note(&mut self, answer: &Result<Appended, AppendError>) {
         let named = &mut self.named;
         match answer {
             Ok(appended) => {
@@ -76,7 +76,6 @@ impl Known {
             }
             Err(_) => {}
         }
-        _ = sent;
     }
 
     /// Holds the log against all that is known, and takes over what is new.
@@ -111,9 +110,8 @@ impl Known {
             && recorded.tracking == entry.tracking
             && entry.payload.as_ref().is_none_or(|seen| seen == payload);
         entry.payload.get_or_insert_with(|| payload.clone());
-        Checker::Durability.holds(is_same, || {
-            format!("position {} was {entry:?} and is {recorded:?}", at + 1)
-        })
+        Checker::Durability
+            .holds(is_same, || format!("position {} was {entry:?} and is {recorded:?}", at + 1))
     }
 
     /// Events that nobody was told of: the requests whose outcome was unknown.
@@ -167,9 +165,8 @@ impl Known {
             format!("of request {} the event {missing:?} is missing", sent.number)
         })?;
         let tracking = records.last().and_then(|(recorded, _)| recorded.tracking.clone());
-        Checker::Tracking.holds(tracking == sent.request.tracking, || {
-            format!("request {} left {tracking:?}", sent.number)
-        })
+        Checker::Tracking
+            .holds(tracking == sent.request.tracking, || format!("request {} left {tracking:?}", sent.number))
     }
 
     fn look_at_answers(&self) -> Checked {

@@ -98,7 +98,10 @@ impl Model {
     /// The newest position of a source among the first `upto`.
     pub(crate) fn tracked(&self, source: &Source, upto: usize) -> u64 {
         let trackings = self.entries[..upto].iter().rev().filter_map(|entry| entry.tracking.as_ref());
-        trackings.into_iter().find(|tracking| tracking.source == *source).map_or(0, |tracking| tracking.position)
+        trackings
+            .into_iter()
+            .find(|tracking| tracking.source == *source)
+            .map_or(0, |tracking| tracking.position)
     }
 
     /// The conditions of a request that do not hold behind the first `upto` events.
@@ -162,14 +165,14 @@ impl Model {
             }
         }
         let mut next = self.head().get();
-        let mut revisions: HashMap<&StreamId, u64> = HashMap::new();
+        let mut revisions: HashMap<StreamId, u64> = HashMap::new();
         let place = |(index, event): (usize, &Event)| {
             if let Some((_, position, revision)) = known.iter().find(|(at, ..)| *at == index) {
                 return (*position, *revision, true);
             }
             next += 1;
             let before = || self.stream_head(&event.stream, self.entries.len()).0;
-            let revision = revisions.entry(&event.stream).or_insert_with(before);
+            let revision = revisions.entry(event.stream.clone()).or_insert_with(before);
             *revision += 1;
             (Position::new(next), Revision::new(*revision), false)
         };
@@ -181,12 +184,8 @@ impl Model {
         let before = self.entries.len();
         for (event, (_, revision, existed)) in sent.request.events.iter().zip(places) {
             if !existed {
-                let entry = Entry {
-                    event: event.clone(),
-                    revision: revision.get(),
-                    tracking: None,
-                    payload: None,
-                };
+                let entry =
+                    Entry { event: event.clone(), revision: revision.get(), tracking: None, payload: None };
                 self.push(entry);
             }
         }

@@ -63,25 +63,24 @@ impl Node {
         let config =
             LogConfig { dir: "/data/log".into(), node: "flights".into(), segment_bytes, low_water_bytes: 0 };
         let log = open_sabotaged(Arc::clone(&disk), &**clock, config, sabotage).map_err(|e| opens(&e))?;
-        let config = IndexConfig { run_events: 12, background: false, ..IndexConfig::default() };
+        let config = IndexConfig { run_events: 12, background: false };
         let index = Index::open_configured(Arc::clone(&disk), "/data/index".as_ref(), &log.reader, config);
         let index = Arc::new(index.map_err(|error| Checker::Index.refused(error))?);
         let head = Head::new(log.reader.head());
-        let committer = Committer::open_sabotaged(
+        let committer = Committer::new(
             log.writer,
             log.reader.clone(),
             Arc::clone(&index),
             head.clone(),
             clock.clone(),
             Arc::new(Metrics::new()),
-            sabotage,
         );
-        let committer = committer.map_err(|error| opens(&error))?;
+        let committer = committer.map_err(|error| opens(&error))?.sabotaged(sabotage);
         let meta = Meta::open(&disk, Path::new("/data/meta.redb"));
         let meta = meta.map_err(|error| Checker::Meta.refused(error))?;
         let definition = Arc::new(Definition::parse(DEFINITION, "p.yaml").expect("the definition is right"));
         let share = Budget::new(1 << 23).take();
-        let store = Store::open_sabotaged(disk, "/data/projections".as_ref(), definition, share, sabotage);
+        let store = Store::new(disk, "/data/projections".as_ref(), definition, share).sabotaged(sabotage);
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
         let runner = Runner::new(
             Arc::clone(&store),

@@ -14,7 +14,9 @@ pub(crate) fn classify(path: &Path, write: Option<(&[u8], u64)>) -> &'static str
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
     let dir = path.parent().and_then(Path::to_str).unwrap_or("");
     match (dir, name) {
-        ("/data/log", "spare") => part(write, ["spare", "spare head", "spare marks", "spare groups", "spare zeros"]),
+        ("/data/log", "spare") => {
+            part(write, ["spare", "spare head", "spare marks", "spare groups", "spare zeros"])
+        }
         ("/data/log", "manifest" | "manifest.new") => "manifest",
         ("/data/log", name) if name.contains(".offsets") => "offsets",
         ("/data/log", name) if name.contains(".quarantine") => "quarantine",

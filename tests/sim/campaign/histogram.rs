@@ -1,0 +1,43 @@
+//! What happened in a campaign, and how often: stops by site, branches of recovery, answers.
+
+use std::collections::BTreeMap;
+
+use outrigger::disk::sim::Site;
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Histogram {
+    /// Power losses and kills at a changing operation or after a failed one.
+    pub(crate) crashes: u64,
+    /// Those of them that found writes which no sync had covered.
+    pub(crate) unsynced: u64,
+    /// Crashes and failures by the operation that they hit.
+    pub(crate) sites: BTreeMap<Site, u64>,
+    pub(crate) events: BTreeMap<&'static str, u64>,
+}
+
+impl Histogram {
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.events.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.crashes += other.crashes;
+        self.unsynced += other.unsynced;
+        for (site, count) in other.sites {
+            *self.sites.entry(site).or_default() += count;
+        }
+        for (what, count) in other.events {
+            *self.events.entry(what).or_default() += count;
+        }
+    }
+
+    pub(crate) fn print(&self) {
+        println!("{} crashes, {} of them with unsynced data", self.crashes, self.unsynced);
+        for (what, count) in &self.events {
+            println!("  {count:>8}  {what}");
+        }
+        for (Site { phase, action, place }, count) in &self.sites {
+            println!("  {count:>8}  {phase}: {action:?} {place}");
+        }
+    }
+}
