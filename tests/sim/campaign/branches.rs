@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use outrigger::disk::{Access, Disk as _, sim::SimDisk};
+use outrigger::{
+    disk::{Access, Disk as _, sim::SimDisk},
+    log::RecoveryReport,
+};
 
-use super::{histogram::Histogram, node::Node};
+use super::histogram::Histogram;
 
 /// The directories as the opening found them.
 #[derive(Debug, Default)]
@@ -47,10 +50,10 @@ pub(crate) const BRANCHES: &[&str] = &[
     "recovery: on a full disk",
     "index: unfinished run removed",
     "index: damaged run built anew",
+    "projection: set aside",
 ];
 
-pub(crate) fn count_branches(histogram: &mut Histogram, before: &Before, node: &Node, is_full: bool) {
-    let report = &node.recovery;
+pub(crate) fn count_branches(histogram: &mut Histogram, before: &Before, report: &RecoveryReport, is_full: bool) {
     histogram.count(match (before.segments(), report.rewritten.is_some(), &report.cut) {
         (0, ..) => "recovery: first segment",
         (_, false, None) => "recovery: clean",

@@ -12,6 +12,8 @@ pub(crate) struct Histogram {
     pub(crate) unsynced: u64,
     /// Crashes and failures by the operation that they hit.
     pub(crate) sites: BTreeMap<Site, u64>,
+    /// All changing operations that were carried out or tried, by site.
+    pub(crate) seen: BTreeMap<Site, u64>,
     pub(crate) events: BTreeMap<&'static str, u64>,
 }
 
@@ -26,6 +28,9 @@ impl Histogram {
         for (site, count) in other.sites {
             *self.sites.entry(site).or_default() += count;
         }
+        for (site, count) in other.seen {
+            *self.seen.entry(site).or_default() += count;
+        }
         for (what, count) in other.events {
             *self.events.entry(what).or_default() += count;
         }
@@ -36,8 +41,9 @@ impl Histogram {
         for (what, count) in &self.events {
             println!("  {count:>8}  {what}");
         }
-        for (Site { phase, action, place }, count) in &self.sites {
-            println!("  {count:>8}  {phase}: {action:?} {place}");
+        for (site @ Site { phase, action, place }, seen) in &self.seen {
+            let crashes = self.sites.get(site).unwrap_or(&0);
+            println!("  {crashes:>8} of {seen:>8}  (\"{phase}\", Action::{action:?}, \"{place}\"),");
         }
     }
 }

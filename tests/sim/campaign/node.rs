@@ -35,6 +35,8 @@ const CATCH_UP_STEPS_MAX: usize = 50;
 /// An open node.
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// Dropped first.
+    _closing: Closing,
     pub(crate) committer: Committer,
     pub(crate) appender: Appender,
     pub(crate) intake: Intake,
@@ -46,7 +48,16 @@ pub(crate) struct Node {
     pub(crate) store: Arc<Store>,
     pub(crate) status: Arc<Status>,
     pub(crate) runner: Runner,
-    pub(crate) recovery: RecoveryReport,
+}
+
+/// Tells the disk when the files are being closed: redb writes once more then.
+#[derive(Debug)]
+struct Closing(SimDisk);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.enter("closing");
+    }
 }
 
 impl Node {
@@ -56,13 +67,16 @@ impl Node {
         clock: &Arc<SimClock>,
         segment_bytes: u64,
         sabotage: Option<Sabotage>,
+        recovered: &mut dyn FnMut(&RecoveryReport),
     ) -> Checked<Self> {
         let opens = |error: &dyn std::fmt::Display| Checker::Opens.refused(error);
+        let closing = Closing(disk.clone());
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         disk.create_dir_all("/data/projections".as_ref()).map_err(|error| opens(&error))?;
         let config =
             LogConfig { dir: "/data/log".into(), node: "flights".into(), segment_bytes, low_water_bytes: 0 };
         let log = open_sabotaged(Arc::clone(&disk), &**clock, config, sabotage).map_err(|e| opens(&e))?;
+        recovered(&log.recovery);
         let config = IndexConfig { run_events: 12, background: false };
         let index = Index::open_configured(Arc::clone(&disk), "/data/index".as_ref(), &log.reader, config);
         let index = Arc::new(index.map_err(|error| Checker::Index.refused(error))?);
@@ -92,6 +106,7 @@ impl Node {
         );
         let (appender, intake) = Appender::new(usize::MAX);
         Ok(Self {
+            _closing: closing,
             committer,
             appender,
             intake,
@@ -102,7 +117,6 @@ impl Node {
             store,
             status,
             runner,
-            recovery: log.recovery,
         })
     }
 

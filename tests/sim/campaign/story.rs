@@ -12,7 +12,7 @@ use outrigger::{
     disk::sim::{SimDisk, Site},
     events::EventsError,
     follower::Follower as _,
-    log::LogError,
+    log::{LogError, RecoveryReport},
     sabotage::Sabotage,
 };
 
@@ -24,12 +24,14 @@ use super::{
     model::Judged,
     node::Node,
     place::classify,
-    plan::{Armed, Damaged, arm, damage},
+    plan::{Armed, Damaged, Past, arm, damage},
     request::{Requests, Sent, below, event_type, stream},
 };
 
 const ROUNDS: usize = 10;
 const STEPS_MAX: u64 = 14;
+/// Steps of a round that is to crash at a site.
+const STEPS_TO_TARGET_MAX: u64 = 30;
 const BATCH_MAX: u64 = 4;
 
 /// A bug that is built into a story's node.
@@ -66,6 +68,10 @@ pub(crate) struct Story {
     segment_bytes: u64,
     armed: Armed,
     damaged: Damaged,
+    /// The projection's file was begun to the end.
+    is_projected: bool,
+    /// A group was cut short by power loss.
+    is_torn: bool,
     sent: Vec<Sent>,
     known: Known,
     /// Versions that were deployed, and whether their deployment was acknowledged.
@@ -86,6 +92,8 @@ impl Story {
             segment_bytes,
             armed: Armed::default(),
             damaged: Damaged::default(),
+            is_projected: false,
+            is_torn: false,
             sent: Vec::new(),
             known: Known::default(),
             deployed: HashMap::new(),
@@ -118,10 +126,15 @@ impl Story {
 
     fn tell(&mut self) -> Checked {
         for round in 0..ROUNDS {
-            self.armed = arm(&self.disk, &self.clock);
-            if round > 0 && below(&self.clock, 6) == 0 {
-                damage(&self.disk, &self.clock, &mut self.damaged);
-            }
+            self.disk.classify(classify);
+            let damage = if round > 0 && below(&self.clock, 6) == 0 {
+                damage(&self.disk, &self.clock, &mut self.damaged)
+            } else {
+                None
+            };
+            let past = Past { rounds: round, is_torn: self.is_torn, damage };
+            self.armed = arm(&self.disk, &self.clock, past);
+            self.disk.trace();
             if let Some(left_out) = self.bug.left_out {
                 self.disk.ignore(left_out);
             }
@@ -170,11 +183,22 @@ impl Story {
                 *self.histogram.sites.entry(site).or_default() += 1;
             }
         }
+        if let Some(site) = self.disk.fault_site().filter(|_| !self.disk.is_crashed()) {
+            self.damaged.note_fault(site);
+        }
+        for (site, count) in self.disk.traced() {
+            *self.histogram.seen.entry(site).or_default() += count;
+        }
+        if std::env::var("DBG").is_ok() { println!("seed {} stop {end:?} crash={is_crash} at {} site {:?} damaged {:?} armed {:?} head {} deployed {:?}", self.seed, self.disk.operations(), self.disk.fault_site(), self.damaged, self.armed, self.known.promised, self.deployed); }
         self.histogram.count(match (is_crash, end) {
             (false, _) => "stop: clean",
             (true, End::Kill) => "stop: kill",
             (true, _) => "stop: power loss",
         });
+        let is_group = |site: Site| {
+            site.place == "segment groups" || (site.phase, site.place) == ("appending", "segment")
+        };
+        self.is_torn = end == End::PowerLoss && self.disk.fault_site().is_some_and(is_group);
         let seed = self.clock.random() as u64;
         self.disk = if end == End::PowerLoss { self.disk.crash(seed) } else { self.disk.kill(seed) };
         self.disk.set_free_bytes(None);
@@ -185,30 +209,44 @@ impl Story {
         self.disk.classify(classify);
         let before = Before::of(&self.disk);
         self.disk.enter("opening");
-        let node = Node::open(&self.disk, &self.clock, self.segment_bytes, self.bug.sabotage);
+        let mut recovered = |report: &RecoveryReport| {
+            count_branches(&mut self.histogram, &before, report, self.armed.is_full);
+        };
+        let (bytes, sabotage) = (self.segment_bytes, self.bug.sabotage);
+        let node = Node::open(&self.disk, &self.clock, bytes, sabotage, &mut recovered);
         if let Ok(node) = &node {
-            count_branches(&mut self.histogram, &before, node, self.armed.is_full);
+            if node.meta.set_aside().is_some() && std::mem::take(&mut self.damaged.meta) {
+                self.histogram.count("meta: set aside");
+                self.deployed.values_mut().for_each(|is_certain| *is_certain = false);
+            }
         }
         node
     }
 
     fn round(&mut self) -> Checked<End> {
         let mut node = self.open()?;
+        self.disk.enter("looking");
         self.look(&mut node)?;
-        for _ in 0..=below(&self.clock, STEPS_MAX) {
+        let steps =
+            if self.armed.target.is_some() { STEPS_TO_TARGET_MAX } else { below(&self.clock, STEPS_MAX) };
+        for _ in 0..=steps {
             self.step(&mut node)?;
         }
         Ok(match below(&self.clock, 4) {
-            0 => End::PowerLoss,
-            1 => End::Kill,
-            _ => {
+            kind if kind > 1 || self.wants("stopping") => {
                 self.disk.enter("stopping");
                 node.runner.finish();
                 node.appender.close();
                 node.commit().map_err(|error| Checker::Opens.refused(error))?;
                 End::CleanStop
             }
+            0 => End::PowerLoss,
+            _ => End::Kill,
         })
+    }
+
+    fn wants(&self, phase: &str) -> bool {
+        self.armed.target.is_some_and(|site| site.phase == phase)
     }
 
     /// Holds everything against what is known.
@@ -217,9 +255,14 @@ impl Story {
         self.look_at_index(node)?;
         Known::look_at_meta(node, &self.deployed)?;
         let asides = self.asides();
+        self.disk.enter("projecting");
         node.catch_up()?;
-        let has_reason = self.damaged.projection || self.is_excused();
-        self.damaged.projection &= self.asides() == asides;
+        let has_reason = self.damaged.projection || !self.is_projected || self.is_excused();
+        if self.asides() > asides {
+            self.histogram.count("projection: set aside");
+            self.damaged.projection = false;
+        }
+        self.is_projected = true;
         Checker::Projection.holds(self.asides() == asides || has_reason, || {
             "its file was set aside although nothing had damaged it".to_owned()
         })?;
@@ -260,7 +303,16 @@ impl Story {
     }
 
     fn step(&mut self, node: &mut Node) -> Checked {
-        match below(&self.clock, 20) {
+        let wanted = self.armed.target.filter(|_| below(&self.clock, 3) == 0).map(|site| site.phase);
+        let kind = match wanted {
+            Some("idle") => 12,
+            Some("background") => 13,
+            Some("projecting") => 16,
+            Some("deploying") => 19,
+            Some("appending") => 0,
+            _ => below(&self.clock, 20),
+        };
+        match kind {
             0..=11 => self.append(node),
             12 => {
                 self.disk.enter("idle");
