@@ -22,7 +22,7 @@ use super::{
     offsets::{self, Starts},
     scan::{self, Rest, Source, Step, Walk},
     segment::{self, HEAD_BYTES, Mark, SegmentHeader},
-    spare::{Spare, SpareSlot},
+    spare::{Spare, SpareSlot, Tail},
 };
 use crate::{
     disk::{self, Access, File},
@@ -380,8 +380,8 @@ impl Recovery<'_> {
         new_mark.chain = survey.chain;
         let mut slot = SpareSlot::new(self.directory, spare);
         slot.reserve(new_mark.offset.max(self.spare_bytes_min))?;
-        let (file, filled_upto) =
-            slot.publish(&header, &new_mark, Some((source, mark.offset..survey.end)))?;
+        let tail = Tail { source, range: mark.offset..survey.end, epochs: &self.manifest.epochs };
+        let (file, filled_upto) = slot.publish(&header, &new_mark, Some(tail))?;
         if survey.last >= first {
             report.rewritten = Some((first, survey.last));
         }

@@ -10,8 +10,9 @@ use std::{io, ops::Range};
 
 use super::{
     Directory, LogError,
+    epochs::EpochHistory,
     format::Seed,
-    scan::Source,
+    scan::{Source, Step, Walk},
     segment::{HEAD_BYTES, Mark, SegmentHeader},
 };
 use crate::{
@@ -29,6 +30,14 @@ pub(crate) struct Spare {
     len: u64,
     /// All of it is zero and durable, its directory entry too.
     ready: bool,
+}
+
+/// Groups that a new segment begins with.
+pub(crate) struct Tail<'a> {
+    pub(crate) source: &'a Source<'a>,
+    pub(crate) range: Range<u64>,
+    /// The log's, which they must belong to.
+    pub(crate) epochs: &'a EpochHistory,
 }
 
 /// The spare of a directory, if there is one.
@@ -92,7 +101,7 @@ impl<'a> SpareSlot<'a> {
         &mut self,
         header: &SegmentHeader,
         mark: &Mark,
-        tail: Option<(&Source<'_>, Range<u64>)>,
+        tail: Option<Tail<'_>>,
     ) -> Result<(Box<dyn File>, u64), LogError> {
         let path = self.directory.spare();
         let spare = self.spare.as_mut().expect("a spare was reserved");
@@ -102,8 +111,9 @@ impl<'a> SpareSlot<'a> {
         let written = file.write_all_at(&header.encode(), 0);
         written.map_err(LogError::io("write", &path))?;
         mark.write(file, &path, Seed::new(header.log_id), header.first)?;
-        if let Some((source, range)) = tail {
-            copy(source, range, file).map_err(LogError::io("write", &path))?;
+        if let Some(tail) = &tail {
+            copy(tail.source, tail.range.clone(), file).map_err(LogError::io("write", &path))?;
+            self.check_copy(header, mark, tail)?;
         }
         if !self.directory.is_sabotaged(Sabotage::PublishBeforeSync) {
             self.directory.sync_file(file, &path)?;
@@ -114,6 +124,23 @@ impl<'a> SpareSlot<'a> {
         self.directory.sync()?;
         let spare = self.spare.take().expect("it is there");
         Ok((spare.file, spare.len))
+    }
+
+    /// The groups were checked when they were read first. They were read again to be copied, and the mark is about to
+    /// vouch for what that gave.
+    fn check_copy(&self, header: &SegmentHeader, mark: &Mark, tail: &Tail<'_>) -> Result<(), LogError> {
+        let path = self.directory.spare();
+        let spare = self.spare.as_ref().expect("a spare was reserved");
+        let source = Source::new(&*spare.file, &path, Seed::new(header.log_id))?;
+        let mut walk = Walk::new(source, tail.epochs, header.first, header.chain);
+        while walk.at < mark.offset {
+            if let Step::Stop(what) = walk.step()? {
+                let what = format!("the groups to keep are not what they were when they were read before: {what}");
+                let error = io::Error::new(io::ErrorKind::InvalidData, what);
+                return Err(LogError::io("copy groups to", &path)(error));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -80,6 +80,8 @@ impl Known {
 
     /// Holds the log against all that is known, and takes over what is new.
     pub(crate) fn look(&mut self, reader: &LogReader, sent: &[Sent]) -> Checked {
+        // A look that an error ended promised nothing.
+        self.model.truncate(self.promised);
         let records = read_all(reader)?;
         let head = records.len();
         Checker::Durability.holds(head >= self.promised, || {

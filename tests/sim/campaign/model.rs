@@ -201,6 +201,12 @@ impl Model {
         self.push(Entry { event, revision: revision.get(), tracking, payload: Some(payload) });
     }
 
+    /// Forgets everything behind the first `count`.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.entries.truncate(count);
+        self.ids.retain(|_, at| *at < count);
+    }
+
     fn push(&mut self, entry: Entry) {
         self.ids.entry(entry.event.id).or_insert(self.entries.len());
         self.entries.push(entry);

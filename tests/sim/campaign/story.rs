@@ -285,7 +285,6 @@ impl Story {
         self.histogram.count("index: damaged run built anew");
         self.disk.enter("background");
         while node.index.step().map_err(|error| Checker::Index.refused(error))? {}
-        self.damaged.index = false;
         self.known.look_at_index(node, &self.requests())
     }
 
