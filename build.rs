@@ -1,9 +1,15 @@
 //! Compiles proto/ without protoc: types and services into `OUT_DIR`, and the descriptor set that reflection serves.
 #![expect(clippy::disallowed_methods, reason = "a build script has no seams")]
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use prost::Message as _;
+use tonic_prost_build::FileDescriptorSet;
 
 const FILES: [&str; 6] = [
     "outrigger/v1/common.proto",
@@ -19,6 +25,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".outrigger").compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".outrigger").compile_fds(descriptors.clone())?;
+    raw_servers(descriptors, &out.join("raw"))
+}
+
+/// The servers once more, with reads and subscriptions that hand over events as bytes (`src/api/raw.rs`).
+fn raw_servers(descriptors: FileDescriptorSet, out: &Path) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(out)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .extern_path(".outrigger.v1", "crate::api::proto::v1")
+        .extern_path(".outrigger.v1.ReadResponse", "crate::api::raw::ReadResponse")
+        .extern_path(".outrigger.v1.SubscribeResponse", "crate::api::raw::SubscribeResponse")
+        .out_dir(out)
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,34 +3,43 @@
 //! Owns which services there are, what every call passes first, and the bounds of connections. `convert` is the only
 //! way in, `status` the only way out. Does not know the mesh, files or threads.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{service::Routes, transport::Server};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     append::Appender,
     clock::Clock,
-    events::Events,
+    events::{Events, dispatcher},
     lifecycle::{Lifecycle, Phase},
-    limits::{CONNECTION_STREAMS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX},
+    limits::{
+        CONNECTION_STREAMS_MAX, CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+        MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
+    },
     metrics::Metrics,
     projection::registry::Registry,
 };
+use proto::raw_servers::event_log_server::EventLogServer;
 use proto::v1::{
-    admin_server::AdminServer, event_log_server::EventLogServer, projections_server::ProjectionsServer,
-    query_server::QueryServer,
+    admin_server::AdminServer, projections_server::ProjectionsServer, query_server::QueryServer,
 };
 
 mod admin;
 mod convert;
 mod event_log;
 pub(crate) mod middleware;
+mod outbox;
 mod projections;
 pub mod proto;
 mod query;
+pub(crate) mod raw;
+mod read;
+mod resume;
 mod status;
 mod subscribe;
 
@@ -45,21 +54,29 @@ pub(crate) struct Context {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tokens: middleware::auth::Tokens,
+    /// How long a message may wait for a reader that takes none.
+    pub(crate) reader_stall: Duration,
 }
 
 /// Serves all services until the node stops. A listener that fails ends the node.
 pub(crate) fn serve(listener: TcpListener, context: Context) {
     let lifecycle = context.lifecycle.clone();
+    let metrics = Arc::clone(&context.metrics);
+    let woken = move |readers: usize| metrics.subscription_wakeups.inc_by(readers as u64);
+    lifecycle.tasks().spawn(dispatcher::run(context.events.clone(), lifecycle.stop().clone(), woken));
     let (routes, health) = routes(context);
     let stop = lifecycle.stop().clone();
     let served = Server::builder()
         .max_concurrent_streams(CONNECTION_STREAMS_MAX)
-        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener),
+            // The builder's own setting does not reach listeners that come from outside. Without it a large request waits
+            // for the acknowledgement of its first packets, 40 ms each time.
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
             async move { stop.cancelled().await },
         );
     lifecycle.tasks().spawn(tell_health(health, lifecycle.clone()));
@@ -86,7 +103,8 @@ async fn tell_health(health: HealthReporter, lifecycle: Lifecycle) {
 
 /// All services, and the reporter that tells their health.
 fn routes(context: Context) -> (Routes, HealthReporter) {
-    let Context { node, appender, events, projections, clock, lifecycle, metrics, tokens } = context;
+    let Context { node, appender, events, projections, clock, lifecycle, metrics, tokens, reader_stall } =
+        context;
     let event_log = event_log::EventLog {
         node: Arc::clone(&node),
         appender,
@@ -94,6 +112,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         clock,
         lifecycle: lifecycle.clone(),
         metrics: Arc::clone(&metrics),
+        reader_stall,
     };
     let query = query::Query { projections: Arc::clone(&projections), metrics };
     let admin = admin::Admin { node, events, lifecycle };

@@ -143,6 +143,7 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         lifecycle: lifecycle.clone(),
         metrics,
         tokens,
+        reader_stall: config.limits.reader_stall,
     };
     api::serve(grpc, context);
     serve_http(http, pages);
@@ -237,6 +238,7 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         .map_err(AppError::Watch)?;
     let (appender, intake) = Appender::new((config.limits.memory_bytes / 8) as usize);
     let events = Events::new(log.reader, index, head);
+    let committer = committer.showing(events.recent().clone());
     Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
 }
 

@@ -15,6 +15,7 @@ use tokio::runtime;
 
 use self::{
     append::AppendArgs,
+    bench::BenchCommand,
     client::Node,
     documents::{GetArgs, ListArgs},
     error::CliError,
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub mod append;
+pub mod bench;
 pub mod client;
 pub mod demo;
 pub mod documents;
@@ -110,6 +112,9 @@ enum Command {
     /// What is deployed; checking and testing definitions
     #[command(subcommand)]
     Projection(ProjectionCommand),
+    /// Measure a node, and what the machine can do at best
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Check or print the settings that `serve` would run with
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -239,6 +244,11 @@ impl Invocation {
             Command::Projection(ProjectionCommand::Show { name }) => wait(projection::show(session, &name)),
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),
+            // The bare server of the baseline is a server like any other.
+            Command::Bench(BenchCommand::EchoServer) => {
+                wait_all_cores(bench::run(session, &BenchCommand::EchoServer))
+            }
+            Command::Bench(command) => wait(bench::run(session, &command)),
             Command::Config(ConfigCommand::Check(args)) => {
                 settings::check(crate::config::load(&args.flags(), &self.environment, &RealDisk))
             }

@@ -4,11 +4,11 @@
 //! All problems are found in one go, each with the place it comes from. Whoever holds a `Config` need not check it
 //! again. Does not know what the settings are used for, and opens nothing but the configuration file itself.
 
-use std::{fmt, io, net::SocketAddr, path::Path, path::PathBuf};
+use std::{fmt, io, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
 use crate::{
     disk::{self, Disk},
-    limits::{CONFIG_BYTES_MAX, LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT},
+    limits::{CONFIG_BYTES_MAX, LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, READER_STALL_DEFAULT},
 };
 
 mod environment;
@@ -73,6 +73,8 @@ pub struct Projections {
 pub struct Limits {
     /// Bytes that all caches, queues and builds share.
     pub memory_bytes: u64,
+    /// How long a message may wait for a reader that takes none.
+    pub reader_stall: Duration,
 }
 
 /// The event log's settings.
@@ -108,7 +110,7 @@ impl Default for Config {
             grpc: Grpc { listen: SocketAddr::from(([127, 0, 0, 1], 7400)), token_file: None },
             http: Http { listen: SocketAddr::from(([0, 0, 0, 0], 7480)) },
             projections: Projections::default(),
-            limits: Limits { memory_bytes: MEMORY_BYTES_DEFAULT },
+            limits: Limits { memory_bytes: MEMORY_BYTES_DEFAULT, reader_stall: READER_STALL_DEFAULT },
             log: Log { low_water_bytes: LOW_WATER_BYTES_DEFAULT },
             telemetry: Telemetry { log: "info".into(), log_format: LogFormat::Text },
             dev: false,

@@ -3,19 +3,17 @@
 //! Owns the alphabets and lengths of types, streams and tags, and the encoding of a stored event. Does not know where
 //! events are kept, who appends them, or gRPC. The reasons below become the text of errors at the edge.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use bytes::Bytes;
-use prost::Message as _;
+use bytestring::ByteString;
 use uuid::Uuid;
 
 use crate::limits::{SOURCE_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TYPE_BYTES_MAX};
 
-/// The stored form of events (`proto/outrigger/storage/v1`).
-#[allow(clippy::all, clippy::pedantic, reason = "generated code")]
-pub mod stored {
-    include!(concat!(env!("OUT_DIR"), "/outrigger.storage.v1.rs"));
-}
+mod stored;
+#[cfg(test)]
+pub(crate) use stored::generated;
 
 /// An event's number in its node's log: dense, gapless, from 1. 0 means "before all events".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -128,12 +126,33 @@ macro_rules! name_type {
     ($(#[$docs:meta])* $name:ident) => {
         $(#[$docs])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(ByteString);
 
         impl $name {
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The same with memory of its own. What is made from shared bytes keeps all of them alive: what is kept
+            /// for long is to be kept like this.
+            #[must_use]
+            pub fn detached(&self) -> Self {
+                Self(ByteString::from(&*self.0))
+            }
+
+            /// As `parse`, without copying the text.
+            pub fn parse_shared(bytes: Bytes) -> Result<Self, Invalid> {
+                let text = text_of(bytes)?;
+                Self::check_client(&text)?;
+                Ok(Self(text))
+            }
+
+            /// As `parse_any`, without copying the text.
+            pub fn parse_any_shared(bytes: Bytes) -> Result<Self, Invalid> {
+                let text = text_of(bytes)?;
+                Self::check(&text)?;
+                Ok(Self(text))
             }
         }
 
@@ -180,20 +199,26 @@ name_type! {
 impl EventType {
     /// Checks a type that a client names. Types that begin with `$` are the system's own.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.starts_with('$') {
-            return Err(reserved("event types", text));
-        }
-        Self::parse_any(text)
+        Self::check_client(text).map(|()| Self(text.into()))
     }
 
     /// Checks a type, also one of the system's own.
     pub fn parse_any(text: &str) -> Result<Self, Invalid> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
+    fn check_client(text: &str) -> Result<(), Invalid> {
+        check_reserved("event types", text)?;
+        Self::check(text)
+    }
+
+    fn check(text: &str) -> Result<(), Invalid> {
         check_length(text, TYPE_BYTES_MAX)?;
         let words = text.strip_prefix('$').unwrap_or(text);
         let word =
             |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if words.split('.').all(word) {
-            Ok(Self(text.into()))
+            Ok(())
         } else {
             Err(Invalid(format!("expected words of A-Z a-z 0-9 _ - joined by dots, found {text:?}")))
         }
@@ -208,17 +233,22 @@ impl EventType {
 impl StreamId {
     /// Checks a stream that a client names. Streams that begin with `$` are the system's own.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.starts_with('$') {
-            return Err(reserved("streams", text));
-        }
-        Self::parse_any(text)
+        Self::check_client(text).map(|()| Self(text.into()))
     }
 
     /// Checks a stream, also one of the system's own.
     pub fn parse_any(text: &str) -> Result<Self, Invalid> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
+    fn check_client(text: &str) -> Result<(), Invalid> {
+        check_reserved("streams", text)?;
+        Self::check(text)
+    }
+
+    fn check(text: &str) -> Result<(), Invalid> {
         check_length(text, STREAM_BYTES_MAX)?;
-        check_printable(text)?;
-        Ok(Self(text.into()))
+        check_printable(text)
     }
 
     /// Whether the stream is one of the system's own.
@@ -230,31 +260,46 @@ impl StreamId {
 impl Source {
     /// Checks a source that a client names. Sources that begin with `$` are the system's own.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if text.starts_with('$') {
-            return Err(reserved("sources", text));
-        }
-        Self::parse_any(text)
+        Self::check_client(text).map(|()| Self(text.into()))
     }
 
-    /// Checks a source, also one of the system's own.
-    pub fn parse_any(text: &str) -> Result<Self, Invalid> {
+    fn check_client(text: &str) -> Result<(), Invalid> {
+        check_reserved("sources", text)?;
+        Self::check(text)
+    }
+
+    fn check(text: &str) -> Result<(), Invalid> {
         check_length(text, SOURCE_BYTES_MAX)?;
-        check_printable(text)?;
-        Ok(Self(text.into()))
+        check_printable(text)
     }
 }
 
 impl Tag {
     /// Checks a tag.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
+    fn check_client(text: &str) -> Result<(), Invalid> {
+        Self::check(text)
+    }
+
+    fn check(text: &str) -> Result<(), Invalid> {
         check_length(text, TAG_BYTES_MAX)?;
-        check_printable(text)?;
-        Ok(Self(text.into()))
+        check_printable(text)
     }
 }
 
-fn reserved(what: &str, text: &str) -> Invalid {
-    Invalid(format!("{what} that begin with $ are reserved for the system, found {text:?}"))
+fn text_of(bytes: Bytes) -> Result<ByteString, Invalid> {
+    ByteString::try_from(bytes).map_err(|error| Invalid(format!("expected UTF-8 text: {error}")))
+}
+
+fn check_reserved(what: &str, text: &str) -> Result<(), Invalid> {
+    if text.starts_with('$') {
+        let what = format!("{what} that begin with $ are reserved for the system, found {text:?}");
+        return Err(Invalid(what));
+    }
+    Ok(())
 }
 
 fn check_length(text: &str, bytes_max: usize) -> Result<(), Invalid> {
@@ -266,6 +311,10 @@ fn check_length(text: &str, bytes_max: usize) -> Result<(), Invalid> {
 }
 
 fn check_printable(text: &str) -> Result<(), Invalid> {
+    // Control characters of one byte are below the space, or DEL; those of two bytes begin with C2.
+    if text.bytes().all(|byte| byte >= b' ' && byte != 0x7f && byte != 0xc2) {
+        return Ok(());
+    }
     match text.char_indices().find(|(_, c)| c.is_control()) {
         Some((at, c)) => Err(Invalid(format!("expected no control characters, found {c:?} at byte {at}"))),
         None => Ok(()),
@@ -331,54 +380,6 @@ impl RecordedEvent {
     pub fn time_unix_nanos(&self) -> i64 {
         self.event.time_unix_nanos.unwrap_or(self.recorded_at_unix_nanos)
     }
-
-    /// The payload of its record.
-    pub fn encode(&self) -> Vec<u8> {
-        let event = &self.event;
-        stored::StoredEvent {
-            id: Bytes::copy_from_slice(event.id.as_bytes()),
-            r#type: event.event_type.as_str().to_owned(),
-            stream: event.stream.as_str().to_owned(),
-            revision: self.revision.get(),
-            tags: event.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
-            data: event.data.clone(),
-            metadata: event.metadata.clone(),
-            time_unix_nanos: event.time_unix_nanos,
-            recorded_at_unix_nanos: self.recorded_at_unix_nanos,
-            tracking: self.tracking.as_ref().map(|tracking| stored::StoredTracking {
-                source: tracking.source.as_str().to_owned(),
-                position: tracking.position,
-            }),
-        }
-        .encode_to_vec()
-    }
-
-    /// Reads the payload of the record at `position`. The record's checksum has vouched for the bytes, so an error
-    /// means that another program, or a newer one, wrote them.
-    pub fn decode(position: Position, payload: Bytes) -> Result<Self, Invalid> {
-        let damaged = |what: &dyn fmt::Display| Invalid(format!("record at position {position}: {what}"));
-        let stored = stored::StoredEvent::decode(payload).map_err(|error| damaged(&error))?;
-        let tracking = stored.tracking.map(|tracking| {
-            let source = Source::parse_any(&tracking.source)?;
-            Ok(Tracking { source, position: tracking.position })
-        });
-        let tags: Result<Vec<Tag>, Invalid> = stored.tags.iter().map(|tag| Tag::parse(tag)).collect();
-        Ok(Self {
-            position,
-            revision: Revision::new(stored.revision),
-            recorded_at_unix_nanos: stored.recorded_at_unix_nanos,
-            event: Event {
-                id: EventId::from_slice(&stored.id).map_err(|error| damaged(&error))?,
-                event_type: EventType::parse_any(&stored.r#type).map_err(|error| damaged(&error))?,
-                stream: StreamId::parse_any(&stored.stream).map_err(|error| damaged(&error))?,
-                tags: tags.map_err(|error| damaged(&error))?,
-                data: stored.data,
-                metadata: stored.metadata,
-                time_unix_nanos: stored.time_unix_nanos,
-            },
-            tracking: tracking.transpose().map_err(|error: Invalid| damaged(&error))?,
-        })
-    }
 }
 
 /// A point of one log that a query can wait for.
@@ -437,26 +438,5 @@ mod tests {
         assert!(EventId::from_slice(&[0; 16]).is_err());
         assert!(EventId::from_slice(&[1; 15]).is_err());
         assert!(EventId::from_slice(&[1; 16]).is_ok());
-    }
-
-    #[test]
-    fn a_recorded_event_survives_its_encoding() {
-        let recorded = RecordedEvent {
-            position: Position::new(7),
-            revision: Revision::new(3),
-            recorded_at_unix_nanos: 5,
-            event: Event {
-                id: EventId::from_slice(&[9; 16]).unwrap(),
-                event_type: EventType::parse("a.b").unwrap(),
-                stream: StreamId::parse("s").unwrap(),
-                tags: vec![Tag::parse("t").unwrap()],
-                data: Bytes::from_static(b"{\"a\": 1}"),
-                metadata: None,
-                time_unix_nanos: Some(-1),
-            },
-            tracking: Some(Tracking { source: Source::parse("flights").unwrap(), position: 9 }),
-        };
-        let decoded = RecordedEvent::decode(Position::new(7), recorded.encode().into()).unwrap();
-        assert_eq!(decoded, recorded);
     }
 }

@@ -1,7 +1,10 @@
 //! Reads of the log by filter: index, log and visible head put together.
 //!
+//! Pages come from the index and the log's files (`read`), or, at the head, from the newest groups in memory
+//! (`recent`); either way events leave as bytes of the public API (`wire`). Readers at the head wait in `live`.
+//!
 //! Invariants: nothing above the visible head is ever returned; a page says up to where it looked, so that a reader
-//! resumes without gap or repeat; the work and memory of one page are bounded. Does not know gRPC or subscriptions.
+//! resumes without gap or repeat; the work and memory of one page are bounded. Does not know gRPC or clients.
 
 use std::sync::Arc;
 
@@ -12,12 +15,26 @@ use crate::{
     log::{LogError, LogReader},
 };
 
+pub mod dispatcher;
+pub mod history;
+pub mod live;
+mod read;
+pub mod recent;
+pub mod wire;
+
+use live::Live;
+pub use read::Buffer;
+use recent::Recent;
+use wire::WireEvents;
+
 /// The readable events of a node. Clones read the same log.
 #[derive(Debug, Clone)]
 pub struct Events {
     log: LogReader,
     index: Arc<Index>,
     head: Head,
+    recent: Recent,
+    live: Live,
 }
 
 /// Why events could not be read or written.
@@ -55,15 +72,17 @@ pub struct PageRequest<'a> {
 #[derive(Debug)]
 pub struct Page {
     /// In the direction of the read.
-    pub events: Vec<RecordedEvent>,
+    pub events: WireEvents,
+    /// The position of the last of them, if there is one.
+    pub last: Position,
     /// Everything up to here (in the direction of the read) was looked at.
     pub scanned_to: Position,
 }
 
 impl Events {
     /// Reads of this log through this index, up to this head.
-    pub const fn new(log: LogReader, index: Arc<Index>, head: Head) -> Self {
-        Self { log, index, head }
+    pub fn new(log: LogReader, index: Arc<Index>, head: Head) -> Self {
+        Self { log, index, head, recent: Recent::default(), live: Live::default() }
     }
 
     /// The visible head.
@@ -79,6 +98,16 @@ impl Events {
     /// The index below.
     pub const fn index(&self) -> &Arc<Index> {
         &self.index
+    }
+
+    /// The newest groups, which the committer puts there.
+    pub const fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Those who wait at the head.
+    pub const fn live(&self) -> &Live {
+        &self.live
     }
 
     /// A token for a position up to the head.
@@ -106,65 +135,6 @@ impl Events {
     /// What the log says of a source, and where it says so.
     pub fn tracking(&self, source: &Source) -> Result<Option<(Tracking, Position)>, EventsError> {
         stored_tracking(&self.index, &self.log, source, self.head.get())
-    }
-
-    /// A page of events. It may be empty and still not at the end: `scanned_to` tells.
-    pub fn page(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
-        let filter = request.filter;
-        if filter.is_open() { self.scan(request) } else { self.find(request) }
-    }
-
-    /// Without a filter the log itself is the list.
-    fn scan(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
-        let PageRequest { from, upto, events_max, bytes_max, .. } = request;
-        let records = match request.direction {
-            Direction::Forward => self.log.scan(from, upto, bytes_max, events_max)?,
-            Direction::Backward => self.log.scan_back(from, Position::ZERO, bytes_max, events_max)?,
-        };
-        let end = match request.direction {
-            Direction::Forward => upto,
-            Direction::Backward => Position::ZERO,
-        };
-        let scanned_to = records.last().map_or(end, |(position, _)| *position);
-        let mut events = Vec::with_capacity(records.len());
-        for (position, payload) in records {
-            let event = RecordedEvent::decode(position, payload)?;
-            if request.filter.include_system || !event.event.event_type.is_system() {
-                events.push(event);
-            }
-        }
-        Ok(Page { events, scanned_to })
-    }
-
-    fn find(&self, request: PageRequest<'_>) -> Result<Page, EventsError> {
-        let PageRequest { filter, direction, from, upto, events_max, bytes_max } = request;
-        let (found, scanned_to) = match direction {
-            Direction::Forward => {
-                let found = self.index.find(filter, direction, from, upto, events_max)?;
-                let scanned_to = found.scanned_to;
-                (found, scanned_to)
-            }
-            Direction::Backward => {
-                let below = Position::new(from.get().saturating_sub(1));
-                let found = self.index.find(filter, direction, Position::ZERO, below, events_max)?;
-                let scanned_to = found.scanned_to.next();
-                (found, scanned_to)
-            }
-        };
-        let mut page = Page { events: Vec::with_capacity(found.positions.len()), scanned_to };
-        let mut bytes = 0;
-        for position in found.positions {
-            let missing =
-                || Invalid(format!("the index names position {position}, which the log does not have"));
-            let payload = self.log.read(position)?.ok_or_else(missing)?;
-            bytes += payload.len();
-            page.events.push(RecordedEvent::decode(position, payload)?);
-            if bytes >= bytes_max {
-                page.scanned_to = position;
-                break;
-            }
-        }
-        Ok(page)
     }
 }
 

@@ -22,17 +22,23 @@ use crate::{
 
 mod chain;
 mod codec;
+mod cover;
 mod error;
 mod filter;
 mod find;
 mod header;
 mod heads;
+mod ids;
 mod matcher;
 mod merge;
+mod names;
+mod offsets;
 mod part;
 mod postings;
+mod progress;
 mod query;
 mod run;
+mod sink;
 mod state;
 mod streams;
 mod terms;
@@ -244,6 +250,12 @@ impl Index {
     /// background thread does the same; only one of them works at a time.
     pub fn step(&self) -> Result<bool, IndexError> {
         self.state.step()
+    }
+
+    /// Writes what is only in memory, so that the next start need not read it from the log, and ends the background
+    /// work. Nothing may be applied afterwards; reads go on. Whatever fails here costs the next start time, no more.
+    pub fn stop(&self) -> Result<(), IndexError> {
+        self.state.stop()
     }
 
     /// Why parts cannot be written at present, if so. While it says something, appends should be refused: the index

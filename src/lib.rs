@@ -42,7 +42,8 @@
 //!
 //! Words and seams: [`limits`], [`event`], [`json`], [`clock`], [`disk`]. Ground state: [`log`], [`index`],
 //! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`kv`], [`meta`], [`projection`]. Edges: [`api`],
-//! [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`] and [`telemetry`] beside them.
+//! [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`process`] and [`telemetry`]
+//! beside them.
 //!
 //! [`sabotage`] holds deliberate bugs that the simulation must catch; nothing else leads there.
 //!
@@ -69,6 +70,7 @@ pub mod limits;
 pub mod log;
 pub mod meta;
 pub mod metrics;
+pub mod process;
 pub mod projection;
 #[doc(hidden)]
 pub mod sabotage;

@@ -59,6 +59,12 @@ pub const LOG_HANDLES_MAX: usize = 64;
 pub const LOG_READ_BYTES_MAX: usize = 8 * MIB;
 /// Records that one read of the log's files covers.
 pub const LOG_READ_RECORDS_MAX: usize = 16_384;
+/// Bytes between two wanted records that are read with them, because one larger read is cheaper than two.
+pub const LOG_READ_GAP_BYTES: u64 = 4 * 1_024;
+/// Positions whose records' beginnings are looked up at once when some of them are wanted.
+pub const LOG_VISIT_POSITIONS: u64 = 1_024;
+/// Bytes of wanted records, and of what lies between them, that are read at once; one record may exceed it alone.
+pub const LOG_VISIT_BYTES_MAX: u64 = 256 * 1_024;
 /// Bytes of the log's manifest; it grows by 24 for every opening that wrote events.
 pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 
@@ -66,6 +72,23 @@ pub const LOG_MANIFEST_BYTES_MAX: usize = 64 * MIB;
 pub const READ_BATCH_EVENTS_MAX: usize = 1_000;
 /// Bytes of events in one message of a read or subscription; one event may exceed it alone.
 pub const READ_BATCH_BYTES_MAX: usize = MIB;
+/// Messages of one read or subscription that wait for its connection.
+pub const READ_AHEAD_MESSAGES: usize = 2;
+/// How long a message may wait for a reader that takes none, where the configuration says nothing.
+pub const READER_STALL_DEFAULT: Duration = Duration::from_secs(30);
+/// Newest events that are kept in memory for subscribers at the head.
+pub const RECENT_EVENTS_MAX: usize = 16_384;
+/// Bytes of the newest events that are kept in memory for subscribers at the head, in the form in which they are stored;
+/// the form in which they are sent takes as much again.
+pub const RECENT_BYTES_MAX: usize = 4 * MIB;
+/// Events of one group that is kept there; larger ones are read from the log.
+pub const RECENT_GROUP_EVENTS_MAX: usize = 4_096;
+/// New events that are held against the filters of subscribers under one hold of their lock.
+pub const LIVE_LOCK_EVENTS_MAX: usize = 256;
+/// Positions without a matching event after which a subscriber is told how far the log was looked at.
+pub const ADVANCE_POSITIONS: u64 = 10_000;
+/// How long such a stretch may stay untold.
+pub const ADVANCE_WAIT: Duration = Duration::from_secs(1);
 /// Types in one event filter.
 pub const FILTER_TYPES_MAX: usize = 64;
 /// Tags in one event filter.
@@ -77,6 +100,19 @@ pub const INDEX_RUN_EVENTS: u32 = 131_072;
 pub const INDEX_UNWRITTEN_PARTS_MAX: usize = 2;
 /// The same while run files cannot be written (a full disk, say); beyond it appends fail.
 pub const INDEX_FAILING_PARTS_MAX: usize = 8;
+/// Bytes of memory that the index shares out where it is told no other: a quarter of the memory's default.
+pub const INDEX_MEMORY_BYTES_DEFAULT: u64 = MEMORY_BYTES_DEFAULT / 4;
+/// Bytes that an event in the index's memory is reckoned to take; parts get smaller where memory is short.
+pub const INDEX_EVENT_BYTES: u64 = 128;
+/// The index's filter of ids has room for as many full parts at least.
+pub const INDEX_FILTER_PARTS_MIN: u64 = 8;
+/// Full parts that the stored filter of ids may lack, or a quarter of the log if that is more.
+pub const INDEX_FILTER_UNSTORED_PARTS_MIN: u64 = 4;
+/// At a clean stop, what the index has in memory is written if it is at least a full part divided by this; less is
+/// read from the log at the next start as fast.
+pub const INDEX_STOP_PART_SHARE: u32 = 32;
+/// How often long work at start says how far it has come.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Adjacent runs of one tier that become one run of the next.
 pub const INDEX_MERGE_FAN_IN: usize = 4;
 /// Events in one run file; runs that would exceed it together are not merged.
@@ -189,6 +225,10 @@ pub const DEFINITION_FILES_MAX: usize = 1_024;
 
 /// Streams (calls) that one gRPC connection may have open.
 pub const CONNECTION_STREAMS_MAX: u32 = 128;
+/// Bytes of one call that a client may send before the node has taken them in.
+pub const STREAM_WINDOW_BYTES: u32 = MIB as u32;
+/// Bytes of all calls of a connection that a client may send before the node has taken them in.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 * MIB as u32;
 /// How often a quiet gRPC connection is asked whether its other end is there.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the other end may take to say so.

@@ -7,7 +7,7 @@
 //! decides when to append and when the log has been idle.
 //!
 //! In reading order: `format` (checksums, chain), `group`, `segment` (head and marks), `manifest` and `epochs`,
-//! `spare`, `writer`, `recovery` (with `scan`), `reader` (with `offsets` and `verify`).
+//! `spare`, `writer`, `recovery` (with `scan`), `reader` (with `offsets`, `visit` and `verify`).
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -31,6 +31,7 @@ mod scan;
 mod segment;
 mod spare;
 mod verify;
+mod visit;
 mod writer;
 
 use directory::Directory;
@@ -46,6 +47,7 @@ pub use error::{Corruption, LogError};
 pub use reader::LogReader;
 pub use recovery::{Cut, RecoveryReport};
 pub use verify::Verified;
+pub use visit::Buffer;
 pub use writer::LogWriter;
 
 /// Bytes of a segment that a configuration may ask for; offsets inside a segment are 32 bits wide.

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub read_events: IntCounter,
     /// Subscriptions that are open.
     pub subscriptions: IntGauge,
+    /// How often a subscription at the head was woken.
+    pub subscription_wakeups: IntCounter,
     /// Query calls, by method and gRPC code.
     pub queries: IntCounterVec,
     /// The last applied position, by projection and version.
@@ -63,6 +65,10 @@ impl Metrics {
             head_position: add(&registry, gauge("head_position", "The last durable position")),
             read_events: add(&registry, counter("read_events_total", "Events sent to readers")),
             subscriptions: add(&registry, gauge("subscriptions", "Open subscriptions")),
+            subscription_wakeups: add(
+                &registry,
+                counter("subscription_wakeups_total", "How often a subscription at the head was woken"),
+            ),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
             projection_position: add(
                 &registry,

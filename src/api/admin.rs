@@ -5,7 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::proto::v1::{self, admin_server};
-use crate::{events::Events, lifecycle::Lifecycle};
+use crate::{
+    disk::real::RealDisk,
+    events::Events,
+    lifecycle::Lifecycle,
+    process::{self, Usage},
+};
 
 /// What the service needs.
 #[derive(Debug, Clone)]
@@ -23,6 +28,7 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let phase = self.lifecycle.phase();
         let log = self.events.log();
+        let usage = process::usage(&RealDisk, "self").ok();
         Ok(Response::new(v1::GetNodeResponse {
             node: self.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -32,6 +38,8 @@ impl admin_server::Admin for Admin {
             lifecycle: phase.name().to_owned(),
             reason: phase.reason().map(str::to_owned),
             uptime_seconds: self.lifecycle.uptime_seconds(),
+            cpu_seconds: usage.map(|Usage { cpu, .. }| cpu.as_secs_f64()),
+            resident_bytes: usage.map(|Usage { resident_bytes, .. }| resident_bytes),
         }))
     }
 }

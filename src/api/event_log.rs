@@ -1,14 +1,18 @@
 //! The service `EventLog`: append, read, subscribe. Handlers convert, call and answer; they decide nothing.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
-    convert,
-    proto::v1::{self, append_stream_response::Outcome, event_log_server},
+    convert, outbox,
+    proto::{
+        raw_servers::event_log_server,
+        v1::{self, append_stream_response::Outcome},
+    },
+    raw, read,
     status::Refusal,
     subscribe,
 };
@@ -16,15 +20,12 @@ use crate::{
     append::{Answer, AppendError, Appended, Appender},
     clock::Clock,
     event::{EventId, Position},
-    events::{Events, EventsError, Page, PageRequest},
-    index::{Direction, Filter, StreamEntry},
+    events::{Events, EventsError},
+    index::StreamEntry,
     lifecycle::Lifecycle,
-    limits::{APPEND_STREAM_IN_FLIGHT_MAX, READ_BATCH_BYTES_MAX, READ_BATCH_EVENTS_MAX},
+    limits::APPEND_STREAM_IN_FLIGHT_MAX,
     metrics::Metrics,
 };
-
-/// Messages that wait for a reader's connection.
-const READ_AHEAD_MESSAGES: usize = 2;
 
 /// What the service needs.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub(crate) struct EventLog {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,
+    /// How long a message may wait for a reader that takes none.
+    pub(crate) reader_stall: Duration,
 }
 
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -78,46 +81,19 @@ impl event_log_server::EventLog for EventLog {
         Ok(Response::new(Box::pin(ReceiverStream::new(answers).then(respond))))
     }
 
-    type ReadStream = Responses<v1::ReadResponse>;
+    type ReadStream = outbox::Responses<raw::ReadResponse>;
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let request = request.into_inner();
-        let head = self.events.head().get();
-        let read = Read {
-            filter: convert::filter(request.filter)?,
-            direction: if request.backwards { Direction::Backward } else { Direction::Forward },
-            left: match request.limit {
-                Some(0) => {
-                    return Err(
-                        Refusal::field("INVALID_LIMIT", "limit", "expected at least 1, found 0").into()
-                    );
-                }
-                limit => limit.unwrap_or(u64::MAX),
-            },
-            cursor: match after(request.after, head)? {
-                Some(after) => after,
-                None if request.backwards => head.next(),
-                None => Position::ZERO,
-            },
-            head,
-        };
-        let (messages, responses) = mpsc::channel(READ_AHEAD_MESSAGES);
-        self.lifecycle.tasks().spawn(self.clone().read_all(read, messages));
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(read::start(self.clone(), request.into_inner()).await?))
     }
 
-    type SubscribeStream = Responses<v1::SubscribeResponse>;
+    type SubscribeStream = outbox::Responses<raw::SubscribeResponse>;
 
     async fn subscribe(
         &self,
         request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let request = request.into_inner();
-        let filter = convert::filter(request.filter)?;
-        let after = after(request.after, self.events.head().get())?.unwrap_or(Position::ZERO);
-        let (messages, responses) = mpsc::channel(READ_AHEAD_MESSAGES);
-        self.lifecycle.tasks().spawn(subscribe::run(self.clone(), filter, after, messages));
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(subscribe::start(self.clone(), request.into_inner())?))
     }
 
     async fn get_event(
@@ -212,15 +188,6 @@ impl event_log_server::EventLog for EventLog {
 /// One request of an append stream: a refusal, or an answer on its way; the outer error ends the stream.
 type InFlight = Result<Result<oneshot::Receiver<Answer>, Refusal>, Status>;
 
-/// A read on its way.
-struct Read {
-    filter: Filter,
-    direction: Direction,
-    left: u64,
-    cursor: Position,
-    head: Position,
-}
-
 impl EventLog {
     async fn submit(&self, request: v1::AppendRequest) -> Result<oneshot::Receiver<Answer>, Refusal> {
         let mut request = convert::append_request(request, &*self.clock)?;
@@ -289,57 +256,8 @@ impl EventLog {
         }
     }
 
-    /// Sends a read's pages until it is at its end or the client is gone.
-    async fn read_all(self, mut read: Read, messages: mpsc::Sender<Result<v1::ReadResponse, Status>>) {
-        let mut sent = false;
-        while !read.at_end() {
-            let events_max =
-                usize::try_from(read.left).map_or(READ_BATCH_EVENTS_MAX, |n| n.min(READ_BATCH_EVENTS_MAX));
-            let page = self.page(&read.filter, read.direction, read.cursor, read.head, events_max).await;
-            let message = page.map(|page| {
-                read.cursor = page.scanned_to;
-                read.left -= page.events.len() as u64;
-                page.events
-            });
-            let message = match message {
-                Ok(events) if events.is_empty() => continue,
-                Ok(events) => Ok(self.read_response(events, read.head)),
-                Err(refusal) => Err(Status::from(refusal)),
-            };
-            sent = true;
-            let last = message.is_err();
-            if messages.send(message).await.is_err() || last {
-                return;
-            }
-        }
-        if !sent {
-            drop(messages.send(Ok(self.read_response(Vec::new(), read.head))).await);
-        }
-    }
-
-    fn read_response(&self, events: Vec<crate::event::RecordedEvent>, head: Position) -> v1::ReadResponse {
-        self.metrics.read_events.inc_by(events.len() as u64);
-        v1::ReadResponse { events: events.into_iter().map(convert::event).collect(), head: head.get() }
-    }
-
-    /// One page, read on a thread that may block.
-    pub(crate) async fn page(
-        &self,
-        filter: &Filter,
-        direction: Direction,
-        from: Position,
-        upto: Position,
-        events_max: usize,
-    ) -> Result<Page, Refusal> {
-        let filter = filter.clone();
-        let bytes_max = READ_BATCH_BYTES_MAX;
-        self.blocking(move |events| {
-            events.page(PageRequest { filter: &filter, direction, from, upto, events_max, bytes_max })
-        })
-        .await
-    }
-
-    async fn blocking<T: Send + 'static>(
+    /// Reads on a thread that may block.
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Events) -> Result<T, EventsError> + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -351,28 +269,6 @@ impl EventLog {
                 Err(Refusal::new(Code::Internal, "INTERNAL", format!("a read did not end: {error}")))
             }
         }
-    }
-}
-
-impl Read {
-    fn at_end(&self) -> bool {
-        self.left == 0
-            || match self.direction {
-                Direction::Forward => self.cursor >= self.head,
-                Direction::Backward => self.cursor <= Position::new(1),
-            }
-    }
-}
-
-/// A position to start from: not above the head.
-fn after(after: Option<u64>, head: Position) -> Result<Option<Position>, Refusal> {
-    match after.map(Position::new) {
-        Some(after) if after > head => {
-            let what = format!("expected at most the head {head}, found {after}");
-            let refusal = Refusal::field("AFTER_BEYOND_HEAD", "after", what).code(Code::OutOfRange);
-            Err(refusal.with("head", head).with("actual", after))
-        }
-        after => Ok(after),
     }
 }
 

@@ -9,5 +9,19 @@ pub mod v1 {
     tonic::include_proto!("outrigger.v1");
 }
 
+/// The server of the event log whose reads and subscriptions hand over events as bytes (`api::raw`).
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "generated code, of which the server of the event log alone is used"
+)]
+pub(crate) mod raw_servers {
+    include!(concat!(env!("OUT_DIR"), "/raw/outrigger.v1.rs"));
+}
+
 /// The encoded descriptor set of all files under `proto/`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -165,13 +165,7 @@ impl From<QueryError> for Refusal {
                 named(Code::InvalidArgument, "page_token")
             }
             QueryError::PageExpired { .. } => Self::new(Code::Aborted, reason, message),
-            QueryError::TokenOtherLog { .. } => named(Code::InvalidArgument, "options.at_least"),
-            QueryError::StaleEpoch { end, .. } => Self::new(Code::FailedPrecondition, reason, message)
-                .precondition(
-                    "EPOCH_HISTORY",
-                    "options.at_least",
-                    format!("the epoch ends at position {end}"),
-                ),
+            QueryError::Token(error) => Self::token(error, "options.at_least"),
             QueryError::DeadlineExceeded { wanted, as_of, .. } => {
                 Self::new(Code::DeadlineExceeded, reason, message).with("wanted", wanted).with("as_of", as_of)
             }

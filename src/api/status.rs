@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 use super::proto::v1;
 use crate::{
     append::{AppendError, Expected, FailedCondition, FailedExpectation},
-    events::EventsError,
+    events::{EventsError, history::TokenError},
 };
 
 const DOMAIN: &str = "outrigger";
@@ -65,6 +65,23 @@ impl Refusal {
     ) -> Self {
         let what = format!("expected at most {limit} {unit}, found {actual}");
         Self::field("LIMIT_EXCEEDED", field, what).with("limit", limit).with("actual", actual)
+    }
+
+    /// A token names no point of this log's history.
+    pub(crate) fn token(error: TokenError, field: &str) -> Self {
+        match error {
+            TokenError::OtherLog { .. } => Self::field("TOKEN_OF_OTHER_LOG", field, error),
+            TokenError::StaleEpoch { end, .. } => {
+                let what = format!("the epoch ends at position {end}");
+                Self::new(
+                    Code::Aborted,
+                    "STALE_EPOCH",
+                    format!("{field}: {error}; go on from position {end}"),
+                )
+                .precondition("EPOCH_HISTORY", field, what)
+                .with("position", end)
+            }
+        }
     }
 
     /// Adds a fact that programs can read.

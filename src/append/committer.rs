@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     clock::Clock,
     event::{Event, Position},
-    events::EventsError,
+    events::{EventsError, recent::Recent},
     follower::Head,
     index::Index,
     limits::MARK_IDLE_MAX,
@@ -29,13 +28,21 @@ use crate::{
     sabotage::Sabotage,
 };
 
+/// Bytes of the buffer for payloads that are kept between groups.
+const PAYLOAD_BYTES_KEPT: usize = 1 << 20;
+
 /// Owns the log for writing.
 #[derive(Debug)]
 pub struct Committer {
     writer: LogWriter,
     sources: Sources,
     head: Head,
+    /// Where readers at the head look first.
+    recent: Recent,
     metrics: Arc<Metrics>,
+    /// The payloads of a group in a row, and where each ends; kept to save allocations.
+    payloads: Vec<u8>,
+    ends: Vec<usize>,
     /// A group was written since the mark was last synced alone.
     mark_pending: bool,
     sabotage: Option<Sabotage>,
@@ -52,7 +59,17 @@ impl Committer {
         metrics: Arc<Metrics>,
     ) -> Result<Self, EventsError> {
         let sources = Sources::new(reader, index, clock)?;
-        Ok(Self { writer, sources, head, metrics, mark_pending: false, sabotage: None })
+        Ok(Self {
+            writer,
+            sources,
+            head,
+            recent: Recent::default(),
+            metrics,
+            payloads: Vec::new(),
+            ends: Vec::new(),
+            mark_pending: false,
+            sabotage: None,
+        })
     }
 
     /// The same with a bug built in, for simulation.
@@ -62,6 +79,12 @@ impl Committer {
         self.sabotage = sabotage;
         self.sources.sabotage = sabotage;
         self
+    }
+
+    /// The same, which shows its groups to the readers of `recent`.
+    #[must_use]
+    pub fn showing(self, recent: Recent) -> Self {
+        Self { recent, ..self }
     }
 
     /// Commits until the intake closes and is empty; then the last mark is durable.
@@ -126,14 +149,24 @@ impl Committer {
         if group.events.is_empty() {
             return Ok(());
         }
-        let payloads: Vec<_> = group.events.iter().map(|event| Bytes::from(event.encode())).collect();
+        self.payloads.clear();
+        self.payloads.shrink_to(PAYLOAD_BYTES_KEPT);
+        self.ends.clear();
+        for event in &group.events {
+            event.encode_into(&mut self.payloads);
+            self.ends.push(self.payloads.len());
+        }
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let payloads: Vec<&[u8]> =
+            starts.zip(&self.ends).map(|(start, end)| &self.payloads[*start..*end]).collect();
         let appended = {
             let _timer = self.metrics.group_seconds.start_timer();
-            self.append(&payloads)?
+            append(&mut self.writer, &payloads, self.sabotage)?
         };
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.sources.index.apply(&group.events)?;
         self.sources.adopt(group);
+        self.recent.push(group.first(), &payloads);
         self.head.advance(appended.last);
         self.metrics.observe_group(group.events.len());
         Ok(())
@@ -157,15 +190,19 @@ impl Committer {
         }
         waiting
     }
+}
 
-    fn append(&mut self, payloads: &[Bytes]) -> Result<log::Appended, LogError> {
-        if self.sabotage == Some(Sabotage::SplitGroup) && payloads.len() > 1 {
-            let (first, second) = payloads.split_at(payloads.len() / 2);
-            self.writer.append(first)?;
-            return self.writer.append(second);
-        }
-        self.writer.append(payloads)
+fn append(
+    writer: &mut LogWriter,
+    payloads: &[&[u8]],
+    sabotage: Option<Sabotage>,
+) -> Result<log::Appended, LogError> {
+    if sabotage == Some(Sabotage::SplitGroup) && payloads.len() > 1 {
+        let (first, second) = payloads.split_at(payloads.len() / 2);
+        writer.append(first)?;
+        return writer.append(second);
     }
+    writer.append(payloads)
 }
 
 /// A judged request's answer, and where it goes.

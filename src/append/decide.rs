@@ -4,7 +4,7 @@
 //! against the state before the request's own events; a request is appended whole, not at all, or (only where it says
 //! so) without the events that are known. Does not know where the facts come from.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::{
     AppendError, AppendedEvent, Boundary, Expectation, Expected, FailedCondition, FailedExpectation, Request,
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Facts {
     /// For each event of the request: the event that has its id, if there is one.
-    pub known: Vec<Option<RecordedEvent>>,
+    pub known: Vec<Option<Box<RecordedEvent>>>,
     /// The heads of all streams that the request writes or names in a condition; absent: no event.
     pub streams: HashMap<StreamId, StreamHead>,
     /// For each boundary of the request: the first event behind its `after` that matches its query.
@@ -77,7 +77,7 @@ fn known_events(request: &Request, facts: &Facts) -> Result<Vec<(usize, Appended
         if let Some(field) = first_difference(event, &known.event) {
             return Err(AppendError::IdReused { index, id: event.id, position: known.position, field });
         }
-        let RecordedEvent { position, revision, .. } = *known;
+        let RecordedEvent { position, revision, .. } = **known;
         found.push((index, AppendedEvent { id: event.id, position, revision, already_existed: true }));
     }
     Ok(found)
@@ -181,12 +181,12 @@ mod tests {
         Request::of(events)
     }
 
-    fn recorded(position: u64, revision: u64, event: Event) -> RecordedEvent {
+    fn recorded(position: u64, revision: u64, event: Event) -> Box<RecordedEvent> {
         let (position, revision) = (Position::new(position), Revision::new(revision));
-        RecordedEvent { position, revision, recorded_at_unix_nanos: 1, event, tracking: None }
+        Box::new(RecordedEvent { position, revision, recorded_at_unix_nanos: 1, event, tracking: None })
     }
 
-    fn facts(known: Vec<Option<RecordedEvent>>, streams: &[(&str, u64, u64)]) -> Facts {
+    fn facts(known: Vec<Option<Box<RecordedEvent>>>, streams: &[(&str, u64, u64)]) -> Facts {
         let head = |(name, revision, position): &(&str, u64, u64)| {
             let head =
                 StreamHead { revision: Revision::new(*revision), last_position: Position::new(*position) };

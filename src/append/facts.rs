@@ -3,7 +3,9 @@
 //! Invariants: what is read here is as of the group's last event; the clock never goes back along the log. Does not
 //! decide and does not write.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::{Boundary, Request, decide::Facts, group::Group};
 use crate::{
@@ -41,7 +43,7 @@ impl Sources {
             Some(payload) => RecordedEvent::decode(last, payload)?.recorded_at_unix_nanos,
             None => i64::MIN,
         };
-        let tracked = HashMap::new();
+        let tracked = HashMap::default();
         Ok(Self { reader, index, clock, recorded_at_unix_nanos, tracked, sabotage: None })
     }
 
@@ -53,6 +55,7 @@ impl Sources {
 
     /// What is to be known about a request.
     pub(super) fn facts(&mut self, request: &Request, group: &mut Group) -> Result<Facts, EventsError> {
+        group.settle();
         let known = self.known(request, group)?;
         let mut facts = Facts { known, head: group.last(), ..Facts::default() };
         let written = request.events.iter().map(|event| &event.stream);
@@ -88,13 +91,17 @@ impl Sources {
     }
 
     /// For each event of the request the event that has its id, in the group being built or in the log.
-    fn known(&self, request: &Request, group: &Group) -> Result<Vec<Option<RecordedEvent>>, EventsError> {
+    fn known(
+        &self,
+        request: &Request,
+        group: &Group,
+    ) -> Result<Vec<Option<Box<RecordedEvent>>>, EventsError> {
         let ids: Vec<_> = request.events.iter().map(|event| event.id).collect();
         let positions = self.index.positions_of(&ids)?;
         let in_group = |id| group.event(id).filter(|_| self.is_not(Sabotage::ForgetIds));
         let known = |(id, position)| match (in_group(id), position) {
-            (Some(event), _) => Ok(Some(event.clone())),
-            (None, Some(position)) => read(&self.reader, position).map(Some),
+            (Some(event), _) => Ok(Some(Box::new(event.clone()))),
+            (None, Some(position)) => read(&self.reader, position).map(|event| Some(Box::new(event))),
             (None, None) => Ok(None),
         };
         ids.iter().zip(positions).map(known).collect()

@@ -4,7 +4,7 @@
 //! Invariants: positions follow the log's last one without gaps; what is looked up here is as yet not durable, so an
 //! answer that depends on it waits for the write. Does not know the log or the index.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::AppendedEvent;
 use crate::{
@@ -17,12 +17,20 @@ use crate::{
 pub(super) struct Group {
     after: Position,
     pub(super) events: Vec<RecordedEvent>,
-    /// An event's place in `events`.
-    ids: HashMap<EventId, usize>,
-    streams: HashMap<StreamId, StreamHead>,
+    names: Names,
     /// The positions of sources that these events store.
     pub(super) sources: HashMap<Source, u64>,
     terms: Terms,
+}
+
+/// Where ids and streams are; filled when the next request is judged, so that a request alone costs nothing.
+#[derive(Debug, Default)]
+struct Names {
+    /// Events up to here are in the maps.
+    upto: usize,
+    /// An event's place in `events`.
+    ids: HashMap<EventId, usize>,
+    streams: HashMap<StreamId, StreamHead>,
 }
 
 /// Which events carry a type or tag; filled when the first condition asks.
@@ -40,11 +48,15 @@ impl Group {
         Self {
             after,
             events: Vec::new(),
-            ids: HashMap::new(),
-            streams: HashMap::new(),
-            sources: HashMap::new(),
+            names: Names::default(),
+            sources: HashMap::default(),
             terms: Terms::default(),
         }
+    }
+
+    /// The position of the first event.
+    pub(super) fn first(&self) -> Position {
+        self.after.next()
     }
 
     /// The position of the last event; the log's last one if there is none.
@@ -60,12 +72,6 @@ impl Group {
         recorded_at_unix_nanos: i64,
     ) -> AppendedEvent {
         let (id, position) = (event.id, self.last().next());
-        self.ids.insert(id, self.events.len());
-        let head = StreamHead { revision, last_position: position };
-        match self.streams.get_mut(&event.stream) {
-            Some(known) => *known = head,
-            None => drop(self.streams.insert(event.stream.clone(), head)),
-        }
         self.events.push(RecordedEvent { position, revision, recorded_at_unix_nanos, event, tracking: None });
         AppendedEvent { id, position, revision, already_existed: false }
     }
@@ -77,14 +83,19 @@ impl Group {
         last.tracking = Some(tracking);
     }
 
+    /// Makes what was pushed known to the lookups below; to be called before a request is judged.
+    pub(super) fn settle(&mut self) {
+        self.names.catch_up(&self.events);
+    }
+
     /// The event with this id.
     pub(super) fn event(&self, id: &EventId) -> Option<&RecordedEvent> {
-        self.ids.get(id).map(|at| &self.events[*at])
+        self.names.ids.get(id).map(|at| &self.events[*at])
     }
 
     /// The newest event of a stream.
     pub(super) fn stream_head(&self, stream: &StreamId) -> Option<StreamHead> {
-        self.streams.get(stream).copied()
+        self.names.streams.get(stream).copied()
     }
 
     /// The first event behind `after` that matches a boundary's filter.
@@ -96,6 +107,20 @@ impl Group {
         let found =
             filter.query.iter().filter_map(|item| self.terms.first(item, filter, &self.events, after));
         found.min().map(|at| self.events[at].position)
+    }
+}
+
+impl Names {
+    fn catch_up(&mut self, events: &[RecordedEvent]) {
+        for (at, recorded) in events.iter().enumerate().skip(self.upto) {
+            self.ids.insert(recorded.event.id, at);
+            let head = StreamHead { revision: recorded.revision, last_position: recorded.position };
+            match self.streams.get_mut(&recorded.event.stream) {
+                Some(known) => *known = head,
+                None => drop(self.streams.insert(recorded.event.stream.clone(), head)),
+            }
+        }
+        self.upto = events.len();
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use super::{Config, Grpc, Http, Limits, Log, Problem, Projections, Source, Telemetry, value};
 use crate::{
     event::Invalid,
-    limits::{LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN},
+    limits::{LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, READER_STALL_DEFAULT},
 };
 
 /// A setting that a file, the environment and (often) a flag can name.
@@ -34,7 +34,7 @@ const fn key(name: &'static str, flag: Option<&'static str>, about: &'static str
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 11] = [
+pub const KEYS: [Key; 12] = [
     key("node", Some("--node"), "the node's name, a DNS label"),
     key("data_dir", Some("--data-dir"), "where the node keeps what it stores"),
     key("grpc.listen", Some("--grpc"), "address of the gRPC API"),
@@ -42,6 +42,7 @@ pub const KEYS: [Key; 11] = [
     key("http.listen", Some("--http"), "address of probes and metrics"),
     key("projections.dir", None, "directory watched for projection definitions"),
     key("limits.memory", None, "memory for caches, queues and builds"),
+    key("limits.reader_stall", None, "how long a reader may take nothing before its call is ended"),
     key("log.low_water", None, "free disk space below which appends are refused"),
     key("telemetry.log", None, "which log lines are written"),
     key("telemetry.log_format", None, "text or json"),
@@ -79,6 +80,7 @@ impl Given {
                 memory_bytes: checked.or("limits.memory", MEMORY_BYTES_DEFAULT, |text| {
                     value::bytes_at_least(text, MEMORY_BYTES_MIN)
                 }),
+                reader_stall: checked.or("limits.reader_stall", READER_STALL_DEFAULT, value::duration),
             },
             log: Log { low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes) },
             telemetry: Telemetry {
@@ -132,6 +134,7 @@ fn default_text(name: &str) -> Option<String> {
         "grpc.listen" => config.grpc.listen.to_string(),
         "http.listen" => config.http.listen.to_string(),
         "limits.memory" => value::bytes_text(config.limits.memory_bytes),
+        "limits.reader_stall" => value::duration_text(config.limits.reader_stall),
         "log.low_water" => value::bytes_text(config.log.low_water_bytes),
         "telemetry.log" => config.telemetry.log,
         "telemetry.log_format" => "text".into(),

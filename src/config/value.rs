@@ -1,8 +1,8 @@
 //! What the values of settings look like: pure functions from a text to a value.
 //!
-//! Owns the syntax of names, addresses, byte counts and filters. A refusal says what was expected and what was found.
+//! Owns the syntax of names, addresses, byte counts, durations and filters. A refusal says what was expected and what was found.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +18,9 @@ const UNITS: [(&str, u64); 7] = [
     ("kB", 1_000),
     ("B", 1),
 ];
+
+/// Units of durations in milliseconds; `ms` comes before the units that it ends with.
+const DURATIONS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
 /// A DNS label: 1 to 63 of a-z, 0-9 and -, with no - at either end.
 pub fn dns_label(text: &str) -> Result<String, Invalid> {
@@ -78,6 +81,25 @@ pub fn bytes_text(count: u64) -> String {
     format!("{}{unit}", count / factor)
 }
 
+/// A duration above zero: a whole number with ms, s, m or h.
+pub fn duration(text: &str) -> Result<Duration, Invalid> {
+    let trimmed = text.trim();
+    let unit = DURATIONS.iter().find_map(|(unit, ms)| Some((trimmed.strip_suffix(unit)?, *ms)));
+    let millis = unit.and_then(|(number, ms)| number.trim().parse::<u64>().ok()?.checked_mul(ms));
+    match millis {
+        Some(millis) if millis > 0 => Ok(Duration::from_millis(millis)),
+        _ => Err(Invalid(format!("expected a duration above zero such as 30s or 500ms, found {text:?}"))),
+    }
+}
+
+/// A duration in the largest unit that divides it.
+pub fn duration_text(duration: Duration) -> String {
+    let millis = duration.as_millis() as u64;
+    let divides = |(_, ms): &&(&str, u64)| millis.is_multiple_of(*ms);
+    let (unit, ms) = DURATIONS.iter().filter(divides).max_by_key(|(_, ms)| *ms).unwrap_or(&DURATIONS[0]);
+    format!("{}{unit}", millis / ms)
+}
+
 /// `true` or `false`.
 pub fn boolean(text: &str) -> Result<bool, Invalid> {
     text.parse().map_err(|_| Invalid(format!("expected true or false, found {text:?}")))
@@ -135,6 +157,18 @@ mod tests {
             check(bytes(bad), Err("such as 512MiB"));
         }
         check(bytes_at_least("1MiB", 1 << 21), Err("expected at least 2MiB"));
+    }
+
+    #[test]
+    fn durations_carry_units() {
+        check(duration("30s"), Ok(Duration::from_secs(30)));
+        check(duration("250 ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "s", "0s", "30", "-1s", "1.5s", "1d", "9999999999999999999h"] {
+            check(duration(bad), Err("such as 30s or 500ms"));
+        }
+        for text in ["30s", "2m", "1h", "1ms", "90s", "1500ms"] {
+            assert_eq!(duration_text(duration(text).unwrap()), text);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{IndexError, header::parse_run_name, run::Run};
+use super::{IndexError, header::parse_run_name, ids::FILTER_NAME, run::Run};
 use crate::disk::Disk;
 
 /// What the directory holds that can be used.
@@ -20,7 +20,7 @@ pub(super) struct Found {
     pub(super) gaps: Vec<(u64, u64)>,
 }
 
-/// Opens the runs of a directory and removes everything else from it.
+/// Opens the runs of a directory and removes everything else from it but the filter of ids.
 pub(super) fn open_runs(
     disk: &dyn Disk,
     dir: &Path,
@@ -32,6 +32,9 @@ pub(super) fn open_runs(
     let mut leftovers = Vec::new();
     for name in disk.list(dir).map_err(IndexError::io("list", dir))? {
         let path = dir.join(&name);
+        if name == FILTER_NAME {
+            continue;
+        }
         let Some(range) = parse_run_name(&name) else {
             leftovers.push(path);
             continue;
@@ -40,7 +43,7 @@ pub(super) fn open_runs(
             Ok(run) if (run.first(), run.last()) == range => runs.push(Arc::new(run)),
             Ok(_) => leftovers.push(path),
             Err(IndexError::Damaged { path, what }) => {
-                tracing::warn!(path = %path.display(), what, "an index file is damaged and is rebuilt from the log");
+                tracing::warn!(path = %path.display(), what, "an index file cannot be used and is rebuilt from the log");
                 leftovers.push(path);
             }
             Err(error) => return Err(error),

@@ -3,7 +3,7 @@
 //! Owns the layout of the header and the names of run files. Does not read files.
 //!
 //! A run file is: the header, padded to `HEADER_BYTES`; the ids, in full blocks; dictionary and posting blocks, mixed;
-//! the four resident sections. All integers are little-endian. The header is written last.
+//! the three resident sections. All integers are little-endian. The header is written last.
 
 use uuid::Uuid;
 
@@ -19,8 +19,8 @@ pub(super) const IDS_PER_BLOCK: usize = (BLOCK_BYTES - 4) / ID_ENTRY_BYTES;
 pub(super) const HEADER_USED_BYTES: usize = 8 + 4 + 4 + 16 + 5 * 8 + SECTIONS * 20 + 8 + 4;
 
 const MAGIC: [u8; 8] = *b"outr-idx";
-const VERSION: u32 = 1;
-const SECTIONS: usize = 4;
+const VERSION: u32 = 2;
+const SECTIONS: usize = 3;
 
 /// The header of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,6 @@ pub(super) struct Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Sections {
     pub(super) id_fences: Section,
-    pub(super) id_filter: Section,
     pub(super) term_fences: Section,
     pub(super) term_filter: Section,
 }
@@ -66,8 +65,8 @@ impl Header {
         for number in [self.first, self.last, self.system_events, self.ids, self.terms] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        let Sections { id_fences, id_filter, term_fences, term_filter } = self.sections;
-        for section in [id_fences, id_filter, term_fences, term_filter] {
+        let Sections { id_fences, term_fences, term_filter } = self.sections;
+        for section in [id_fences, term_fences, term_filter] {
             out.extend_from_slice(&section.offset.to_le_bytes());
             out.extend_from_slice(&section.len.to_le_bytes());
             out.extend_from_slice(&section.checksum.to_le_bytes());
@@ -86,7 +85,7 @@ impl Header {
             return Err("expected the magic bytes of an index run");
         }
         if fields.u32() != Some(VERSION) {
-            return Err("expected format version 1");
+            return Err("expected format version 2");
         }
         if bytes.get(body.len()..HEADER_USED_BYTES) != Some(&crc32c::crc32c(body).to_le_bytes()[..]) {
             return Err("expected another checksum of the header");
@@ -95,8 +94,8 @@ impl Header {
         let section_fits = |section: &Section| {
             section.offset.checked_add(section.len).is_some_and(|end| end <= header.file_len)
         };
-        let Sections { id_fences, id_filter, term_fences, term_filter } = header.sections;
-        if ![id_fences, id_filter, term_fences, term_filter].iter().all(section_fits) {
+        let Sections { id_fences, term_fences, term_filter } = header.sections;
+        if ![id_fences, term_fences, term_filter].iter().all(section_fits) {
             return Err("expected sections inside the file");
         }
         if header.first == 0
@@ -121,8 +120,8 @@ impl Header {
             *section = Section { offset: fields.u64()?, len: fields.u64()?, checksum: fields.u32()? };
         }
         let [first, last, system_events, ids, terms] = numbers;
-        let [id_fences, id_filter, term_fences, term_filter] = sections;
-        let sections = Sections { id_fences, id_filter, term_fences, term_filter };
+        let [id_fences, term_fences, term_filter] = sections;
+        let sections = Sections { id_fences, term_fences, term_filter };
         Some(Self { log_id, first, last, system_events, ids, terms, sections, file_len: fields.u64()? })
     }
 }
@@ -154,11 +153,10 @@ mod tests {
             terms: 6,
             sections: Sections {
                 id_fences: section(4096),
-                id_filter: section(4196),
-                term_fences: section(4296),
-                term_filter: section(4396),
+                term_fences: section(4196),
+                term_filter: section(4296),
             },
-            file_len: 4496,
+            file_len: 4396,
         }
     }
 

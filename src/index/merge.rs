@@ -48,9 +48,8 @@ pub(super) fn merge(
 ) -> Result<PathBuf, IndexError> {
     let (first, last) = (runs[0].first(), runs[runs.len() - 1].last());
     assert!(runs.windows(2).all(|pair| pair[0].last() + 1 == pair[1].first()), "merged runs are adjacent");
-    let ids = runs.iter().map(|run| run.header().ids).sum();
     let terms = runs.iter().map(|run| run.header().terms).sum();
-    write_run(disk, dir, RunSize { log_id, first, last, ids, terms }, |writer| {
+    write_run(disk, dir, RunSize { log_id, first, last, terms }, |writer| {
         merge_ids(runs, first, writer, &mut pause)?;
         merge_terms(runs, first, writer, &mut pause)
     })

@@ -3,11 +3,13 @@
 //! Invariants: positions are dense from `first`; offsets count from it and ascend in every list. Does not know files,
 //! nor who holds it under which lock.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     IndexError, StreamHead,
     matcher::Matcher,
+    names::StreamNames,
+    offsets::Offsets,
     postings::Postings,
     terms::{source_key, stream_key, system_key, tag_key, type_key},
     writer::RunWriter,
@@ -17,17 +19,24 @@ use crate::{
     index::Filter,
 };
 
+/// Keyed by the process's own randomness, so that names and ids cannot be chosen to collide.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// Events indexed in memory.
 #[derive(Debug)]
 pub(super) struct Part {
     first: u64,
     count: u32,
-    ids: HashMap<EventId, u32>,
-    streams: HashMap<StreamId, StreamOffsets>,
-    types: HashMap<EventType, Vec<u32>>,
-    tags: HashMap<Tag, Vec<u32>>,
+    ids: Map<EventId, u32>,
+    streams: Map<StreamId, StreamOffsets>,
+    /// The streams in the order of their first events here.
+    stream_order: Vec<StreamId>,
+    /// The same in order of name, for listing.
+    names: Arc<StreamNames>,
+    types: Map<EventType, Offsets>,
+    tags: Map<Tag, Offsets>,
     /// Events that carry the position of a source.
-    sources: HashMap<Source, Vec<u32>>,
+    sources: Map<Source, Offsets>,
     /// Events of the system's own.
     system: Vec<u32>,
 }
@@ -35,7 +44,7 @@ pub(super) struct Part {
 #[derive(Debug, Default)]
 struct StreamOffsets {
     last_revision: u64,
-    offsets: Vec<u32>,
+    offsets: Offsets,
 }
 
 impl Part {
@@ -45,12 +54,24 @@ impl Part {
         Self {
             first,
             count: 0,
-            ids: HashMap::with_capacity(events_max as usize),
-            streams: HashMap::new(),
-            types: HashMap::new(),
-            tags: HashMap::new(),
-            sources: HashMap::new(),
+            ids: with_capacity(events_max as usize),
+            streams: Map::default(),
+            stream_order: Vec::new(),
+            names: Arc::default(),
+            types: Map::default(),
+            tags: Map::default(),
+            sources: Map::default(),
             system: Vec::new(),
+        }
+    }
+
+    /// An empty part behind this one, with room for as many names.
+    pub(super) fn next(&self, events_max: u32) -> Self {
+        Self {
+            streams: with_capacity(self.streams.len()),
+            stream_order: Vec::with_capacity(self.stream_order.len()),
+            tags: with_capacity(self.tags.len()),
+            ..Self::starting_at(self.end(), events_max)
         }
     }
 
@@ -62,27 +83,28 @@ impl Part {
         let event = &recorded.event;
         self.count += 1;
         self.ids.entry(event.id).or_insert(offset);
-        let stream = match self.streams.get_mut(event.stream.as_str()) {
-            Some(stream) => stream,
-            None => self.streams.entry(event.stream.clone()).or_default(),
+        let stream = if let Some(stream) = self.streams.get_mut(event.stream.as_str()) {
+            stream
+        } else {
+            self.stream_order.push(event.stream.clone());
+            self.streams.entry(event.stream.clone()).or_default()
         };
         stream.last_revision = recorded.revision.get();
         stream.offsets.push(offset);
         match self.types.get_mut(event.event_type.as_str()) {
             Some(offsets) => offsets.push(offset),
-            None => drop(self.types.insert(event.event_type.clone(), vec![offset])),
+            None => self.types.entry(event.event_type.clone()).or_default().push(offset),
         }
         for tag in &event.tags {
             match self.tags.get_mut(tag.as_str()) {
-                Some(offsets) if offsets.last() == Some(&offset) => {}
                 Some(offsets) => offsets.push(offset),
-                None => drop(self.tags.insert(tag.clone(), vec![offset])),
+                None => self.tags.entry(tag.clone()).or_default().push(offset),
             }
         }
         if let Some(tracking) = &recorded.tracking {
             match self.sources.get_mut(tracking.source.as_str()) {
                 Some(offsets) => offsets.push(offset),
-                None => drop(self.sources.insert(tracking.source.clone(), vec![offset])),
+                None => self.sources.entry(tracking.source.clone()).or_default().push(offset),
             }
         }
         if super::is_system(event) {
@@ -100,6 +122,26 @@ impl Part {
         self.streams.get(stream.as_str()).map(|found| self.head(found))
     }
 
+    /// How many streams have events here.
+    pub(super) fn stream_count(&self) -> usize {
+        self.stream_order.len()
+    }
+
+    /// Up to `limit` streams in the order of their first events, but for the first `behind`.
+    pub(super) fn names_behind(&self, behind: usize, limit: usize) -> Vec<StreamId> {
+        self.stream_order.iter().skip(behind).take(limit).cloned().collect()
+    }
+
+    /// Where its streams are sorted by those who list them.
+    pub(super) fn names(&self) -> &Arc<StreamNames> {
+        &self.names
+    }
+
+    /// All ids, in no order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &EventId> {
+        self.ids.keys()
+    }
+
     /// All streams with their newest events, in no order.
     pub(super) fn streams(&self) -> impl Iterator<Item = (&StreamId, StreamHead)> {
         self.streams.iter().map(|(stream, found)| (stream, self.head(found)))
@@ -109,16 +151,16 @@ impl Part {
     pub(super) fn matcher<'a>(&'a self, filter: &Filter) -> Option<Matcher<'a>> {
         let mut matcher = Matcher::default();
         if let Some(stream) = &filter.stream {
-            matcher.all.push(Postings::memory(&self.streams.get(stream.as_str())?.offsets));
+            matcher.all.push(Postings::memory(self.streams.get(stream.as_str())?.offsets.as_slice()));
         }
         for tag in &filter.tags {
-            matcher.all.push(Postings::memory(self.tags.get(tag.as_str())?));
+            matcher.all.push(Postings::memory(self.tags.get(tag.as_str())?.as_slice()));
         }
         if let Some(source) = &filter.source {
-            matcher.all.push(Postings::memory(self.sources.get(source.as_str())?));
+            matcher.all.push(Postings::memory(self.sources.get(source.as_str())?.as_slice()));
         }
         let offsets = filter.types.iter().filter_map(|event_type| self.types.get(event_type.as_str()));
-        matcher.any.extend(offsets.map(|offsets| Postings::memory(offsets)));
+        matcher.any.extend(offsets.map(|offsets| Postings::memory(offsets.as_slice())));
         if matcher.any.is_empty() && !filter.types.is_empty() {
             return None;
         }
@@ -139,25 +181,25 @@ impl Part {
         let mut streams: Vec<_> = self.streams.iter().collect();
         streams.sort_unstable_by_key(|(stream, _)| *stream);
         for (stream, found) in streams {
-            push(stream_key(stream), found.last_revision, &found.offsets)?;
+            push(stream_key(stream), found.last_revision, found.offsets.as_slice())?;
         }
         let mut types: Vec<_> = self.types.iter().collect();
-        types.sort_unstable();
+        types.sort_unstable_by_key(|(event_type, _)| *event_type);
         for (event_type, offsets) in types {
-            push(type_key(event_type), 0, offsets)?;
+            push(type_key(event_type), 0, offsets.as_slice())?;
         }
         let mut tags: Vec<_> = self.tags.iter().collect();
-        tags.sort_unstable();
+        tags.sort_unstable_by_key(|(tag, _)| *tag);
         for (tag, offsets) in tags {
-            push(tag_key(tag), 0, offsets)?;
+            push(tag_key(tag), 0, offsets.as_slice())?;
         }
         if !self.system.is_empty() {
             push(system_key(), 0, &self.system)?;
         }
         let mut sources: Vec<_> = self.sources.iter().collect();
-        sources.sort_unstable();
+        sources.sort_unstable_by_key(|(source, _)| *source);
         for (source, offsets) in sources {
-            push(source_key(source), 0, offsets)?;
+            push(source_key(source), 0, offsets.as_slice())?;
         }
         Ok(())
     }
@@ -187,10 +229,14 @@ impl Part {
     }
 
     fn head(&self, stream: &StreamOffsets) -> StreamHead {
-        let last = stream.offsets.last().copied().expect("a stream here has an event");
+        let last = stream.offsets.last().expect("a stream here has an event");
         StreamHead {
             revision: Revision::new(stream.last_revision),
             last_position: Position::new(self.first + u64::from(last)),
         }
     }
+}
+
+fn with_capacity<K, V>(capacity: usize) -> Map<K, V> {
+    Map::with_capacity_and_hasher(capacity, foldhash::fast::RandomState::default())
 }

@@ -1,6 +1,6 @@
 //! A run: an immutable file that indexes a range of positions.
 //!
-//! Owns lookups in one run: header, filters and fences are in memory, everything else is read a block at a time and
+//! Owns lookups in one run: header, fences and the filter of terms are in memory, everything else is read a block at a time and
 //! checked against its checksum. Invariants: nothing read from a damaged block is ever used; a run that met damage
 //! says so from then on, and the worker rebuilds it. Does not know other runs, the log, or how a run is written.
 
@@ -29,7 +29,6 @@ pub(super) struct Run {
     checksum_seed: u32,
     /// The first id of each block of ids.
     id_fences: Vec<[u8; 16]>,
-    id_filter: KeyFilter,
     term_fences: Fences,
     term_filter: KeyFilter,
     damaged: AtomicBool,
@@ -72,7 +71,6 @@ impl Run {
         }
         let filter = |name, place| KeyFilter::decode(&section(name, place)?).ok_or_else(|| not_one(name));
         Ok(Self {
-            id_filter: filter("id filter", header.sections.id_filter)?,
             term_filter: filter("term filter", header.sections.term_filter)?,
             term_fences: Fences::decode(&section("term fences", header.sections.term_fences)?)
                 .ok_or_else(|| not_one("term fences"))?,
@@ -85,17 +83,13 @@ impl Run {
         })
     }
 
-    /// The position of the event with this id, whose hash is `hash`.
-    pub(super) fn position_of(&self, id: &[u8; 16], hash: u64) -> Result<Option<u64>, IndexError> {
-        if !self.id_filter.may_contain(hash) {
-            return Ok(None);
-        }
-        let Some(block) = self.id_fences.partition_point(|fence| fence <= id).checked_sub(1) else {
+    /// The position of the event with this id. `block` is room for what is read.
+    pub(super) fn position_of(&self, id: &[u8; 16], block: &mut Vec<u8>) -> Result<Option<u64>, IndexError> {
+        let Some(number) = self.id_fences.partition_point(|fence| fence <= id).checked_sub(1) else {
             return Ok(None);
         };
-        let mut bytes = Vec::new();
-        self.read_id_block(block, &mut bytes)?;
-        let (entries, _) = bytes.as_chunks::<ID_ENTRY_BYTES>();
+        self.read_id_block(number, block)?;
+        let (entries, _) = block.as_chunks::<ID_ENTRY_BYTES>();
         match entries.binary_search_by(|entry| entry[..16].cmp(id)) {
             Ok(at) => Ok(Some(self.header.first + u64::from(id_entry(&entries[at]).1))),
             Err(_) => Ok(None),
@@ -173,10 +167,9 @@ impl Run {
         self.id_fences.len()
     }
 
-    /// Bytes of filters and fences in memory.
+    /// Bytes of filter and fences in memory.
     pub(super) fn resident_bytes(&self) -> usize {
-        let filters = self.id_filter.size_bytes() + self.term_filter.size_bytes();
-        filters + self.id_fences.len() * 16 + self.term_fences.size_bytes()
+        self.term_filter.size_bytes() + self.id_fences.len() * 16 + self.term_fences.size_bytes()
     }
 }
 

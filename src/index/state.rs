@@ -7,7 +7,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +20,9 @@ use super::{
     IndexError, StreamHead, chain,
     codec::{hash, hash_seed},
     heads::HeadCache,
+    ids::IdFilter,
     part::Part,
+    progress::Progress,
     run::Run,
     terms::stream_key,
 };
@@ -25,8 +30,8 @@ use crate::{
     disk::Disk,
     event::{EventId, Position, RecordedEvent, Revision, StreamId},
     limits::{
-        INDEX_FAILING_PARTS_MAX, INDEX_HEADS_MAX, INDEX_LOCK_EVENTS_MAX, INDEX_RUN_EVENTS,
-        INDEX_UNWRITTEN_PARTS_MAX,
+        INDEX_EVENT_BYTES, INDEX_FAILING_PARTS_MAX, INDEX_HEADS_MAX, INDEX_LOCK_EVENTS_MAX,
+        INDEX_MEMORY_BYTES_DEFAULT, INDEX_RUN_EVENTS, INDEX_STOP_PART_SHARE, INDEX_UNWRITTEN_PARTS_MAX,
     },
 };
 
@@ -63,11 +68,32 @@ pub struct IndexConfig {
     pub run_events: u32,
     /// Whether a thread does the background work; else the owner calls `step`.
     pub background: bool,
+    /// Bytes of memory to share out; what an index of this size needs to work at all may be more.
+    pub memory_bytes: u64,
+}
+
+impl IndexConfig {
+    /// For an index that may take about so many bytes of memory: three eighths for the filter of ids, as much for the
+    /// parts in memory, the rest for what is resident of the runs. While the filter grows, its predecessor stands
+    /// beside it.
+    pub fn with_memory(memory_bytes: u64) -> Self {
+        let parts = 1 + INDEX_UNWRITTEN_PARTS_MAX as u64;
+        let events = memory_bytes / 8 * 3 / parts / INDEX_EVENT_BYTES;
+        let run_events = events.clamp(1, INDEX_RUN_EVENTS.into()) as u32;
+        // A power of two, so that a small change of the setting does not make runs of odd sizes.
+        let run_events = 1 << run_events.ilog2();
+        Self { run_events, background: true, memory_bytes }
+    }
+
+    /// Bytes that the filter of ids may take.
+    pub(super) fn filter_bytes_max(&self) -> u64 {
+        self.memory_bytes / 8 * 3
+    }
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { run_events: INDEX_RUN_EVENTS, background: true }
+        Self::with_memory(INDEX_MEMORY_BYTES_DEFAULT)
     }
 }
 
@@ -78,7 +104,7 @@ pub struct IndexStatus {
     pub runs: usize,
     /// Bytes of run files.
     pub run_bytes: u64,
-    /// Bytes of filters and fences in memory.
+    /// Bytes of the runs' filters and fences in memory.
     pub resident_bytes: usize,
     /// Full parts that wait for their run file.
     pub unwritten_parts: usize,
@@ -86,6 +112,16 @@ pub struct IndexStatus {
     pub active_events: u32,
     /// Heads of streams in the cache.
     pub cached_heads: usize,
+    /// Bytes of the filter of ids in memory.
+    pub filter_bytes: u64,
+    /// Ids in the filter.
+    pub filter_ids: u64,
+    /// Ids that were looked for and are in no part in memory.
+    pub filter_lookups: u64,
+    /// Probes of the filter for them.
+    pub filter_probes: u64,
+    /// Lookups that the filter let pass to the runs.
+    pub filter_passes: u64,
 }
 
 #[derive(Debug)]
@@ -102,12 +138,27 @@ pub(super) struct State {
     changed: Condvar,
     /// Held by whoever does background work.
     pub(super) stepping: Mutex<()>,
+    /// Up to where the file of the filter of ids goes.
+    pub(super) stored_upto: AtomicU64,
+    /// Whether it was said that the filter has fewer bits an id than it should.
+    pub(super) filter_is_short: AtomicBool,
+    lookups: Lookups,
+}
+
+/// What lookups of ids cost, since the start.
+#[derive(Debug, Default)]
+struct Lookups {
+    ids: AtomicU64,
+    probes: AtomicU64,
+    passes: AtomicU64,
 }
 
 /// The whole index, oldest events first.
 #[derive(Debug)]
 pub(super) struct Layers {
     pub(super) runs: Arc<[Arc<Run>]>,
+    /// The ids of all runs.
+    pub(super) ids: Arc<IdFilter>,
     pub(super) frozen: Vec<Arc<Part>>,
     pub(super) active: Part,
 }
@@ -141,6 +192,7 @@ impl State {
             hash_seed: hash_seed(log.log_id),
             layers: RwLock::new(Layers {
                 runs: Vec::new().into(),
+                ids: Arc::new(IdFilter::new(upto + 1, 0, 0)),
                 frozen: Vec::new(),
                 active: Part::starting_at(upto + 1, config.run_events),
             }),
@@ -148,6 +200,9 @@ impl State {
             signals: Mutex::default(),
             changed: Condvar::new(),
             stepping: Mutex::default(),
+            stored_upto: AtomicU64::new(0),
+            filter_is_short: AtomicBool::new(false),
+            lookups: Lookups::default(),
             disk,
             log,
         };
@@ -158,14 +213,18 @@ impl State {
         runs.sort_unstable_by_key(|run| run.first());
         assert!(runs.windows(2).all(|pair| pair[0].last() + 1 == pair[1].first()), "runs are adjacent");
         state.change_layers(|layers| layers.runs = runs.into());
+        state.open_ids()?;
         Ok(state)
     }
 
     /// Applies what the log holds behind the last run.
     pub(super) fn catch_up(&self, head: Position) -> Result<(), IndexError> {
+        let mut progress = Progress::new("indexing events of the log", self.head().get() + 1, head.get());
         while self.head() < head {
             self.apply(&self.scan(self.head(), head)?)?;
+            progress.reached(self.head().get());
         }
+        progress.done();
         Ok(())
     }
 
@@ -204,22 +263,32 @@ impl State {
     }
 
     pub(super) fn positions_of(&self, ids: &[EventId]) -> Result<Vec<Option<Position>>, IndexError> {
-        let (mut found, runs) = {
+        let (mut found, runs, filter) = {
             let layers = self.layers();
             let parts =
                 || std::iter::once(&layers.active).chain(layers.frozen.iter().rev().map(|part| &**part));
             let find = |id| parts().find_map(|part| part.position_of(id));
-            (ids.iter().map(find).collect::<Vec<_>>(), Arc::clone(&layers.runs))
+            let found: Vec<Option<u64>> = ids.iter().map(find).collect();
+            (found, Arc::clone(&layers.runs), Arc::clone(&layers.ids))
         };
-        let mut missing: Vec<(usize, u64)> = Vec::new();
         if !runs.is_empty() {
-            let absent = (0..ids.len()).filter(|at| found[*at].is_none());
-            missing.extend(absent.map(|at| (at, hash(self.hash_seed, ids[at].as_bytes()))));
-        }
-        for run in runs.iter().rev() {
-            for &(at, hash) in &missing {
-                if found[at].is_none() {
-                    found[at] = run.position_of(ids[at].as_bytes(), hash)?;
+            let absent = || (0..ids.len()).filter(|at| found[*at].is_none());
+            let hashes: Vec<(usize, u64)> =
+                absent().map(|at| (at, hash(self.hash_seed, ids[at].as_bytes()))).collect();
+            // Apart from the hashing, so that the processor has many probes under way at a time.
+            let mut probes = 0;
+            let passes = |(_, hash): &&(usize, u64)| filter.may_contain(*hash, &mut probes);
+            let passed: Vec<usize> = hashes.iter().filter(passes).map(|(at, _)| *at).collect();
+            self.lookups.ids.fetch_add(hashes.len() as u64, Ordering::Relaxed);
+            self.lookups.probes.fetch_add(probes, Ordering::Relaxed);
+            self.lookups.passes.fetch_add(passed.len() as u64, Ordering::Relaxed);
+            let mut block = Vec::new();
+            for at in passed {
+                for run in runs.iter().rev() {
+                    found[at] = run.position_of(ids[at].as_bytes(), &mut block)?;
+                    if found[at].is_some() {
+                        break;
+                    }
                 }
             }
         }
@@ -257,9 +326,10 @@ impl State {
     }
 
     pub(super) fn status(&self) -> IndexStatus {
-        let (runs, unwritten_parts, active_events) = {
+        let (runs, ids, unwritten_parts, active_events) = {
             let layers = self.layers();
-            (Arc::clone(&layers.runs), layers.frozen.len(), layers.active.count())
+            let (runs, ids) = (Arc::clone(&layers.runs), Arc::clone(&layers.ids));
+            (runs, ids, layers.frozen.len(), layers.active.count())
         };
         IndexStatus {
             runs: runs.len(),
@@ -268,6 +338,11 @@ impl State {
             unwritten_parts,
             active_events,
             cached_heads: self.heads().len(),
+            filter_bytes: ids.size_bytes(),
+            filter_ids: ids.keys(),
+            filter_lookups: self.lookups.ids.load(Ordering::Relaxed),
+            filter_probes: self.lookups.probes.load(Ordering::Relaxed),
+            filter_passes: self.lookups.passes.load(Ordering::Relaxed),
         }
     }
 
@@ -293,8 +368,9 @@ impl State {
     /// Turns the full active part into one that waits for its run.
     fn freeze(&self) -> Result<(), IndexError> {
         self.make_room()?;
+        // Only who applies changes the active part, so it is still the same when the next one is there.
+        let next = self.layers().active.next(self.config.run_events);
         self.change_layers(|layers| {
-            let next = Part::starting_at(layers.active.end(), self.config.run_events);
             layers.frozen.push(Arc::new(std::mem::replace(&mut layers.active, next)));
         });
         self.signals().work = true;
@@ -313,6 +389,9 @@ impl State {
             if signals.unwritten < max {
                 signals.unwritten += 1;
                 return Ok(());
+            }
+            if signals.closing {
+                return Err(IndexError::Closing);
             }
             if let Some(reason) = &signals.failure {
                 return Err(IndexError::Backlog { parts: signals.unwritten, reason: reason.clone() });
@@ -349,6 +428,19 @@ impl State {
             self.changed.notify_all();
         }
         result
+    }
+
+    /// Ends the background work and writes what is only in memory, if it is worth the while.
+    pub(super) fn stop(&self) -> Result<(), IndexError> {
+        self.close();
+        let _stepping = self.stepping.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.write_oldest_part()? {}
+        let events = self.layers().active.count();
+        if events > 0 && events >= self.config.run_events / INDEX_STOP_PART_SHARE {
+            self.freeze()?;
+            while self.write_oldest_part()? {}
+        }
+        self.store_ids()
     }
 
     /// Ends the background work as soon as possible.

@@ -18,6 +18,7 @@ use crate::{
 
 mod crash;
 mod damage;
+mod ids;
 mod large;
 mod with_log;
 
@@ -101,7 +102,7 @@ fn dir() -> PathBuf {
 }
 
 fn open(disk: &SimDisk, log: &Log, run_events: u32) -> Result<Index, IndexError> {
-    let config = IndexConfig { run_events, background: false };
+    let config = IndexConfig { run_events, background: false, ..IndexConfig::default() };
     Index::open_with(Arc::new(disk.clone()), &dir(), log.view(), config)
 }
 
@@ -232,13 +233,15 @@ fn check_all(index: &Index, log: &Log) {
     }
 }
 
-/// The directory holds exactly the runs in use.
+/// The directory holds exactly the runs in use, and perhaps the filter of ids.
 fn check_directory(index: &Index, disk: &SimDisk) {
     let runs = Arc::clone(&index.state.layers().runs);
     let mut expected: Vec<_> =
         runs.iter().map(|run| run.path().file_name().unwrap().to_str().unwrap().to_owned()).collect();
     expected.sort_unstable();
-    assert_eq!(disk.list(&dir()).unwrap(), expected);
+    let mut names = disk.list(&dir()).unwrap();
+    names.retain(|name| name != super::ids::FILTER_NAME);
+    assert_eq!(names, expected);
 }
 
 #[derive(Debug, Clone)]
@@ -247,6 +250,8 @@ enum Step {
     Work,
     Settle,
     Reopen,
+    /// As `Reopen`, after a clean stop.
+    Restart,
     /// The log lost its tail, as after a restore from an older copy.
     Rewind(usize),
     /// Another size of parts, so that runs of odd sizes meet.
@@ -259,6 +264,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Work),
         1 => Just(Step::Settle),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Restart),
         1 => (1_usize..20).prop_map(Step::Rewind),
         1 => (1_u32..9).prop_map(Step::Resize),
     ]
@@ -281,6 +287,12 @@ proptest! {
                 Step::Settle => while index.step().unwrap() {},
                 Step::Reopen => {
                     drop(index);
+                    index = open(&disk, &log, run_events).unwrap();
+                    check_all(&index, &log);
+                }
+                Step::Restart => {
+                    index.stop().unwrap();
+                    check_all(&index, &log);
                     index = open(&disk, &log, run_events).unwrap();
                     check_all(&index, &log);
                 }

@@ -1,6 +1,6 @@
-//! The background work: full parts become runs, damaged runs are built anew, small runs are merged.
+//! The background work: full parts become runs, damaged runs are built anew, the filter of ids grows, runs are merged.
 //!
-//! Owns the order of urgency (parts, then damage, then merges; a merge or repair pauses for parts) and what happens
+//! Owns the order of urgency (parts, damage, the filter, merges; all but the first pause for parts) and what happens
 //! after a failure: wait, twice as long each time, and try again. Invariant: files are removed only after what replaces
 //! them is durable, or because the log can replace them. Does not know who waits for the outcome.
 
@@ -9,6 +9,7 @@ use std::{path::Path, sync::Arc};
 use super::{
     IndexError, merge,
     part::Part,
+    progress::Progress,
     run::Run,
     state::State,
     writer::{RunSize, write_run},
@@ -64,7 +65,10 @@ impl State {
         }
         let runs = Arc::clone(&self.layers().runs);
         if let Some(run) = runs.iter().find(|run| run.is_damaged()) {
-            self.rebuild(run)?;
+            self.rebuild(run, || self.pause())?;
+            return Ok(true);
+        }
+        if self.tend_ids()? {
             return Ok(true);
         }
         let sizes: Vec<u64> = runs.iter().map(|run| run.events()).collect();
@@ -81,7 +85,7 @@ impl State {
         last: u64,
         mut pause: impl FnMut() -> Result<(), IndexError>,
     ) -> Result<Vec<Arc<Run>>, IndexError> {
-        tracing::info!(first, last, "indexing events of the log");
+        let mut progress = Progress::new("indexing events of the log", first, last);
         let mut runs = Vec::new();
         let mut part = Part::starting_at(first, self.config.run_events);
         while part.end() <= last {
@@ -93,19 +97,22 @@ impl State {
             }
             if part.count() == self.config.run_events || part.end() > last {
                 runs.push(self.write_part(&part)?);
-                part = Part::starting_at(part.end(), self.config.run_events);
+                part = part.next(self.config.run_events);
+                progress.reached(part.first() - 1);
                 pause()?;
             }
         }
+        progress.done();
         Ok(runs)
     }
 
     /// Turns the oldest full part into a run; false if there is none.
-    fn write_oldest_part(&self) -> Result<bool, IndexError> {
+    pub(super) fn write_oldest_part(&self) -> Result<bool, IndexError> {
         let Some(part) = self.layers().frozen.first().cloned() else {
             return Ok(false);
         };
         let run = self.write_part(&part).inspect_err(|error| self.part_written(Some(error.to_string())))?;
+        self.cover_part(&part);
         // Readers ask the part before the cache until the layers change, so the cache may be filled in pieces.
         self.heads().advance(run.last());
         let mut streams = part.streams().peekable();
@@ -127,7 +134,6 @@ impl State {
             log_id: self.log.log_id,
             first: part.first(),
             last: part.end() - 1,
-            ids: part.count().into(),
             terms: part.terms() as u64,
         };
         self.open_run(&write_run(&*self.disk, &self.dir, size, |writer| part.write_to(writer))?)
@@ -152,7 +158,11 @@ impl State {
     }
 
     /// Builds a damaged run anew from the log. Until that is done, lookups in its sound blocks go on.
-    fn rebuild(&self, run: &Arc<Run>) -> Result<(), IndexError> {
+    pub(super) fn rebuild(
+        &self,
+        run: &Arc<Run>,
+        pause: impl FnMut() -> Result<(), IndexError>,
+    ) -> Result<(), IndexError> {
         tracing::warn!(path = %run.path().display(), "an index file is damaged and is rebuilt from the log");
         match self.disk.remove_file(run.path()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -161,7 +171,7 @@ impl State {
             _ => {}
         }
         self.disk.sync_dir(&self.dir).map_err(IndexError::io("sync", &self.dir))?;
-        let runs = self.build_runs(run.first(), run.last(), || self.pause())?;
+        let runs = self.build_runs(run.first(), run.last(), pause)?;
         self.replace_runs(std::slice::from_ref(run), runs);
         Ok(())
     }
@@ -182,7 +192,7 @@ impl State {
     }
 
     /// Between blocks of long work: full parts go first, and closing ends it.
-    fn pause(&self) -> Result<(), IndexError> {
+    pub(super) fn pause(&self) -> Result<(), IndexError> {
         if self.is_closing() {
             return Err(IndexError::Closing);
         }

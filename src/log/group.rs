@@ -4,8 +4,6 @@
 //! only when every checksum, every length and the chain are right; then it counts as a whole. Lengths are checked and
 //! bounded before anything is allocated by them. Does not know segments: groups can be copied byte for byte.
 
-use bytes::Bytes;
-
 use super::{
     epochs::Epoch,
     format::{Chain, Link, Seed, bytes_at, position_at, put, u16_at, u32_at, u64_at},
@@ -110,8 +108,8 @@ fn trailer_at(body_bytes: usize) -> usize {
 }
 
 /// Bytes of a group of these payloads.
-pub(crate) fn bytes_of(payloads: &[Bytes]) -> usize {
-    let payload_bytes: usize = payloads.iter().map(Bytes::len).sum();
+pub(crate) fn bytes_of<P: AsRef<[u8]>>(payloads: &[P]) -> usize {
+    let payload_bytes: usize = payloads.iter().map(|payload| payload.as_ref().len()).sum();
     group_bytes(payload_bytes + payloads.len() * RECORD_HEADER_BYTES)
 }
 
@@ -126,10 +124,10 @@ pub(crate) struct Before {
 
 /// Writes a group into the empty `out`, and where its records begin behind the group's own beginning into the empty
 /// `starts`. Gives the chain behind the group.
-pub(crate) fn encode(
+pub(crate) fn encode<P: AsRef<[u8]>>(
     seed: Seed,
     before: &Before,
-    payloads: &[Bytes],
+    payloads: &[P],
     out: &mut Vec<u8>,
     starts: &mut Vec<u32>,
 ) -> Chain {
@@ -139,7 +137,7 @@ pub(crate) fn encode(
     out.resize(HEADER_BYTES, 0);
     let mut link = Link::new(&before.chain, before.first, records);
     let mut position = before.first;
-    for payload in payloads {
+    for payload in payloads.iter().map(AsRef::as_ref) {
         starts.push(out.len() as u32);
         let mut header = [0; RECORD_HEADER_BYTES];
         put(&mut header, 0, &(payload.len() as u32).to_le_bytes());
@@ -234,6 +232,7 @@ pub(crate) fn record(bytes: &[u8], seed: Seed, position: Position) -> Result<std
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
     use uuid::Uuid;
 

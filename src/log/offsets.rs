@@ -158,7 +158,8 @@ impl Sidecar {
         // The checksum was right when the file was opened; this read may have come from elsewhere all the same.
         let ascends = starts.is_sorted() && starts.last().is_none_or(|last| u64::from(*last) < end);
         if !ascends {
-            let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "the record offsets do not ascend");
+            let error =
+                std::io::Error::new(std::io::ErrorKind::InvalidData, "the record offsets do not ascend");
             return Err(LogError::io("read", &self.path)(error));
         }
         Ok(Starts { starts, end })

@@ -85,20 +85,13 @@ impl Segment {
     }
 
     /// Where `count` records from `first` on begin.
-    fn span(&self, first: Position, count: usize) -> Result<Starts, LogError> {
+    pub(super) fn span(&self, first: Position, count: usize) -> Result<Starts, LogError> {
         self.offsets.span(first.get() - self.first.get(), count)
     }
 
     /// Reads and checks the records of a span that begins with `first`.
     fn read(&self, seed: Seed, first: Position, span: &Starts) -> Result<Vec<(Position, Bytes)>, LogError> {
-        let corrupt = |position, offset: u64, what: String| {
-            LogError::corrupt(&self.path, offset, (position, Some(position)), what)
-        };
-        let base = u64::from(span.starts[0]);
-        let ascends = span.starts.is_sorted() && span.starts.last().is_none_or(|s| u64::from(*s) < span.end);
-        if !ascends {
-            return Err(corrupt(first, base, "the record offsets do not ascend".into()));
-        }
+        let base = self.check_ascends(first, span)?;
         let mut bytes = vec![0; (span.end - base) as usize];
         let read = self.file.read_exact_at(&mut bytes, base);
         read.map_err(LogError::io("read", &self.path))?;
@@ -107,12 +100,34 @@ impl Segment {
         let mut position = first;
         for start in &span.starts {
             let at = (u64::from(*start) - base) as usize;
-            let payload = group::record(&bytes[at..], seed, position)
-                .map_err(|what| corrupt(position, u64::from(*start), what))?;
+            let payload = self.record(seed, position, &bytes[at..], *start)?;
             records.push((position, bytes.slice(at + payload.start..at + payload.end)));
             position = position.next();
         }
         Ok(records)
+    }
+
+    /// Where a span begins, once it is sure that its offsets ascend.
+    pub(super) fn check_ascends(&self, first: Position, span: &Starts) -> Result<u64, LogError> {
+        let base = u64::from(span.starts[0]);
+        if span.starts.is_sorted() && span.starts.last().is_none_or(|start| u64::from(*start) < span.end) {
+            return Ok(base);
+        }
+        let what = "the record offsets do not ascend".to_owned();
+        Err(LogError::corrupt(&self.path, base, (first, Some(first)), what))
+    }
+
+    /// Checks the record at the beginning of `bytes`, which stand at `offset`, and gives where its payload lies.
+    pub(super) fn record(
+        &self,
+        seed: Seed,
+        position: Position,
+        bytes: &[u8],
+        offset: u32,
+    ) -> Result<std::ops::Range<usize>, LogError> {
+        group::record(bytes, seed, position).map_err(|what| {
+            LogError::corrupt(&self.path, u64::from(offset), (position, Some(position)), what)
+        })
     }
 }
 
@@ -167,7 +182,11 @@ impl Shared {
     }
 
     /// The segment of a position that is not above `head`, and the last position in it that is not either.
-    fn locate(&self, position: Position, head: Position) -> Result<(Arc<Segment>, Position), LogError> {
+    pub(super) fn locate(
+        &self,
+        position: Position,
+        head: Position,
+    ) -> Result<(Arc<Segment>, Position), LogError> {
         let catalog = self.catalog();
         if position >= catalog.active.first {
             return Ok((Arc::clone(&catalog.active), head));

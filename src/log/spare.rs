@@ -6,7 +6,7 @@
 //! rename to the segment's name, sync the directory. The last one is the commit point. Bytes of an interrupted attempt
 //! are overwritten with zeros before the next.
 
-use std::{io, ops::Range};
+use std::{io, ops::Range, path::Path};
 
 use super::{
     Directory, LogError,
@@ -113,7 +113,7 @@ impl<'a> SpareSlot<'a> {
         mark.write(file, &path, Seed::new(header.log_id), header.first)?;
         if let Some(tail) = &tail {
             copy(tail.source, tail.range.clone(), file).map_err(LogError::io("write", &path))?;
-            self.check_copy(header, mark, tail)?;
+            check_copy(file, &path, header, mark, tail.epochs)?;
         }
         if !self.directory.is_sabotaged(Sabotage::PublishBeforeSync) {
             self.directory.sync_file(file, &path)?;
@@ -125,23 +125,30 @@ impl<'a> SpareSlot<'a> {
         let spare = self.spare.take().expect("it is there");
         Ok((spare.file, spare.len))
     }
+}
 
-    /// The groups were checked when they were read first. They were read again to be copied, and the mark is about to
-    /// vouch for what that gave.
-    fn check_copy(&self, header: &SegmentHeader, mark: &Mark, tail: &Tail<'_>) -> Result<(), LogError> {
-        let path = self.directory.spare();
-        let spare = self.spare.as_ref().expect("a spare was reserved");
-        let source = Source::new(&*spare.file, &path, Seed::new(header.log_id))?;
-        let mut walk = Walk::new(source, tail.epochs, header.first, header.chain);
-        while walk.at < mark.offset {
-            if let Step::Stop(what) = walk.step()? {
-                let what = format!("the groups to keep are not what they were when they were read before: {what}");
-                let error = io::Error::new(io::ErrorKind::InvalidData, what);
-                return Err(LogError::io("copy groups to", &path)(error));
-            }
+/// The groups were checked when they were read first. They were read again to be copied, and the mark is about to
+/// vouch for what that gave.
+fn check_copy(
+    file: &dyn File,
+    path: &Path,
+    header: &SegmentHeader,
+    mark: &Mark,
+    epochs: &EpochHistory,
+) -> Result<(), LogError> {
+    let source = Source::new(file, path, Seed::new(header.log_id))?;
+    let mut walk = Walk::new(source, epochs, header.first, header.chain);
+    while walk.at < mark.offset {
+        if let Step::Stop(what) = walk.step()? {
+            let what =
+                format!("the groups to keep are not what they were when they were read before: {what}");
+            return Err(LogError::io("copy groups to", path)(io::Error::new(
+                io::ErrorKind::InvalidData,
+                what,
+            )));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn copy(source: &Source<'_>, mut range: Range<u64>, to: &dyn File) -> io::Result<()> {

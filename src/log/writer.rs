@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
@@ -100,7 +99,7 @@ impl LogWriter {
 
     /// Appends one group and returns when it is durable; it can then be read. After `DiskFull` and `GroupSize` nothing
     /// has happened. After any other error the outcome is unknown, and all later appends are refused.
-    pub fn append(&mut self, payloads: &[Bytes]) -> Result<Appended, LogError> {
+    pub fn append<P: AsRef<[u8]>>(&mut self, payloads: &[P]) -> Result<Appended, LogError> {
         check_size(payloads)?;
         self.guarded(|writer| writer.append_group(payloads))
     }
@@ -156,7 +155,7 @@ impl LogWriter {
         result
     }
 
-    fn append_group(&mut self, payloads: &[Bytes]) -> Result<Appended, LogError> {
+    fn append_group<P: AsRef<[u8]>>(&mut self, payloads: &[P]) -> Result<Appended, LogError> {
         self.reserve(group::bytes_of(payloads) as u64)?;
         let reused = self.is_sabotaged(Sabotage::ReusePosition) && self.head > Position::ZERO;
         let first = if reused { self.head } else { self.head.next() };
@@ -261,10 +260,11 @@ impl LogWriter {
     }
 
     fn write_mark_at(&self, offset: u64, last: Position, chain: Chain) -> Result<Mark, LogError> {
-        let beyond = u64::from(self.is_sabotaged(Sabotage::MarkBeyondTail));
-        let mark = Mark { sequence: self.mark.sequence + 1, offset: offset + beyond, last, chain };
+        let mark = Mark { sequence: self.mark.sequence + 1, offset, last, chain };
         let segment = &self.segment;
-        mark.write(&*segment.file, &segment.path, self.shared.seed(), segment.first)?;
+        let beyond = u64::from(self.is_sabotaged(Sabotage::MarkBeyondTail));
+        let written = Mark { offset: offset + beyond, ..mark };
+        written.write(&*segment.file, &segment.path, self.shared.seed(), segment.first)?;
         Ok(mark)
     }
 
@@ -283,8 +283,8 @@ pub(super) fn preallocate_bytes(segment_bytes: u64) -> u64 {
     LOG_PREALLOCATE_BYTES.min(segment_bytes)
 }
 
-fn check_size(payloads: &[Bytes]) -> Result<(), LogError> {
-    let bytes: usize = payloads.iter().map(Bytes::len).sum();
+fn check_size<P: AsRef<[u8]>>(payloads: &[P]) -> Result<(), LogError> {
+    let bytes: usize = payloads.iter().map(|payload| payload.as_ref().len()).sum();
     if payloads.is_empty() || payloads.len() > GROUP_RECORDS_MAX || bytes > GROUP_BYTES_MAX {
         return Err(LogError::GroupSize {
             records: payloads.len(),

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use outrigger::api::proto::v1::{
     self, EventFilter, ExpectedRevision, append_stream_response::Outcome, expected_revision::Expected,
-    get_event_request::By, subscribe_response::Content,
+    get_event_request::By,
 };
 use tokio_stream::StreamExt as _;
-use tonic::{Code, Streaming};
+use tonic::Code;
 
 use crate::support::{Node, append, check_refused, event};
 
-async fn read(node: &Node, request: v1::ReadRequest) -> Vec<v1::Event> {
+pub(crate) async fn read(node: &Node, request: v1::ReadRequest) -> Vec<v1::Event> {
     let mut stream = node.log().read(request).await.unwrap().into_inner();
     let mut events = Vec::new();
     while let Some(page) = stream.message().await.unwrap() {
@@ -19,12 +19,12 @@ async fn read(node: &Node, request: v1::ReadRequest) -> Vec<v1::Event> {
     events
 }
 
-fn positions(events: &[v1::Event]) -> Vec<u64> {
+pub(crate) fn positions(events: &[v1::Event]) -> Vec<u64> {
     events.iter().map(|event| event.position).collect()
 }
 
 /// 40 events over 4 streams, 2 types and a few tags.
-async fn filled() -> Node {
+pub(crate) async fn filled() -> Node {
     let node = Node::start(&[]).await;
     for n in 1..=40_u32 {
         let mut new =
@@ -105,52 +105,6 @@ async fn reads_go_both_ways_with_limits_and_filters() {
     check(filter(Some("s1"), &["odd"], &["mod5:1"]), &|n| n % 4 == 1 && n % 5 == 1).await;
     check(filter(None, &["never"], &[]), &|_| false).await;
     check(filter(Some("s1"), &["even"], &[]), &|_| false).await;
-}
-
-async fn next(stream: &mut Streaming<v1::SubscribeResponse>) -> Content {
-    stream.message().await.unwrap().unwrap().content.unwrap()
-}
-
-#[tokio::test]
-async fn a_subscription_has_no_gap_and_no_repeat_between_history_and_live() {
-    let node = filled().await;
-    let writer = {
-        let mut log = node.log();
-        tokio::spawn(async move {
-            for n in 0..300 {
-                log.append(append(vec![event("live", "l", &n.to_string())])).await.unwrap();
-            }
-        })
-    };
-    let mut stream = node.log().subscribe(v1::SubscribeRequest::default()).await.unwrap().into_inner();
-    let mut seen = Vec::new();
-    let mut caught_up = 0;
-    while seen.len() < 340 {
-        match next(&mut stream).await {
-            Content::Events(batch) => seen.extend(positions(&batch.events)),
-            Content::CaughtUp(at) => {
-                assert!(at.position <= seen.len() as u64);
-                caught_up += 1;
-            }
-            Content::FellBehind(_) | Content::PositionAdvanced(_) | Content::EpochChanged(_) => {}
-        }
-    }
-    writer.await.unwrap();
-    assert_eq!(seen, (1..=340).collect::<Vec<_>>());
-    assert!(caught_up <= 1 || seen.len() > 1_000, "{caught_up}");
-}
-
-#[tokio::test]
-async fn a_filtered_subscription_says_how_far_it_looked() {
-    let node = filled().await;
-    let filter = Some(EventFilter { types: vec!["rare".into()], ..Default::default() });
-    let request = v1::SubscribeRequest { after: Some(7), filter, ..Default::default() };
-    let mut stream = node.log().subscribe(request).await.unwrap().into_inner();
-    assert!(matches!(next(&mut stream).await, Content::CaughtUp(at) if at.position == 40));
-    node.log().append(append(vec![event("other", "s", "1")])).await.unwrap();
-    assert!(matches!(next(&mut stream).await, Content::PositionAdvanced(at) if at.position == 41));
-    node.log().append(append(vec![event("rare", "s", "1")])).await.unwrap();
-    assert!(matches!(next(&mut stream).await, Content::Events(batch) if positions(&batch.events) == [42]));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 
 mod airport;
 mod bad_input;
+mod bench;
 mod cli;
 mod cli_offline;
 mod conditions;
@@ -17,5 +18,6 @@ mod probes;
 mod projections;
 mod read_your_writes;
 mod startup;
+mod subscribe;
 mod support;
 mod tidy;

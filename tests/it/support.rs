@@ -16,6 +16,7 @@ use outrigger::{
     app::{self, Running},
     config::Config,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
@@ -55,6 +56,21 @@ impl Node {
 
     pub(crate) fn projections(&self) -> ProjectionsClient<Channel> {
         ProjectionsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn grpc_addr(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().grpc_addr
+    }
+
+    /// A metric without labels, as the page of metrics has it.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let addr = self.running.as_ref().unwrap().http_addr;
+        let mut http = tokio::net::TcpStream::connect(addr).await.unwrap();
+        http.write_all(b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).await.unwrap();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
     }
 
     pub(crate) async fn head(&self) -> u64 {

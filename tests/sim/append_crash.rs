@@ -99,7 +99,7 @@ impl Story {
             low_water_bytes: 0,
         };
         let log = open_sabotaged(Arc::clone(&disk), &*self.clock, config, self.sabotage).map_err(text)?;
-        let config = IndexConfig { run_events: 16, background: false };
+        let config = IndexConfig { run_events: 16, background: false, ..IndexConfig::default() };
         let index =
             Index::open_configured(disk, "/data/index".as_ref(), &log.reader, config).map_err(text)?;
         let index = Arc::new(index);

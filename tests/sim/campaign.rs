@@ -8,6 +8,7 @@
 use std::thread;
 
 mod branches;
+mod bugs;
 mod check;
 mod documents;
 mod histogram;
@@ -25,6 +26,10 @@ use story::{Bug, Finding, Story};
 
 /// Stories are told until there have been so many crashes.
 const CRASHES_DEFAULT: u64 = 2_000;
+/// From so many crashes on every call site and branch must have been hit.
+const CRASHES_FOR_COVERAGE: u64 = 20_000;
+/// How often each must have been hit then.
+const HITS_MIN: u64 = 100;
 const THREADS: u64 = 2;
 
 /// A number from outside, which sizes a campaign.
@@ -58,4 +63,32 @@ fn every_promise_holds_over_crashes_at_any_operation() {
         }
     }
     histogram.print();
+    assert!(2 * histogram.unsynced >= histogram.crashes, "most crashes found everything synced");
+    check_sites(&histogram);
+    if histogram.crashes >= CRASHES_FOR_COVERAGE {
+        check_coverage(&histogram);
+    }
+}
+
+/// Every changing operation comes from a call site that the campaign knows.
+fn check_sites(histogram: &Histogram) {
+    let strangers: Vec<_> =
+        histogram.seen.keys().filter(|site| site.action.is_change() && !sites::is_known(site)).collect();
+    assert!(strangers.is_empty(), "call sites that stand in no list of sites.rs: {strangers:#?}");
+}
+
+fn check_coverage(histogram: &Histogram) {
+    let sites = sites::wanted().map(|site| (format!("{site:?}"), histogram.sites.get(&site)));
+    let branches = branches::BRANCHES.iter().map(|what| ((*what).to_owned(), histogram.events.get(what)));
+    let missed: Vec<_> =
+        sites.chain(branches).filter(|(_, hits)| hits.is_none_or(|hits| *hits < HITS_MIN)).collect();
+    assert!(missed.is_empty(), "hit less than {HITS_MIN} times: {missed:#?}");
+}
+
+#[test]
+fn a_story_is_told_twice_the_same() {
+    for seed in 40..60 {
+        let tell = || Story::new(seed, Bug::default()).run().map_err(|finding| finding.what);
+        assert_eq!(tell(), tell());
+    }
 }

@@ -13,13 +13,14 @@ fn recipes(count: usize) -> Vec<Recipe> {
         .collect()
 }
 
-/// Fills and merges an index with all of the log, until it is done or the disk refuses.
+/// Fills, merges and stops an index with all of the log, until it is done or the disk refuses.
 fn fill(disk: &SimDisk, log: &Log) -> Result<Index, IndexError> {
     let index = open(disk, &Log::default(), 4)?;
     for events in log.events().chunks(7) {
         index.apply(events)?;
         while index.step()? {}
     }
+    index.stop()?;
     Ok(index)
 }
 

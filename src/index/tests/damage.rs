@@ -106,7 +106,7 @@ fn files_that_do_not_belong_are_removed() {
     drop(index);
     let mut other = log.view();
     other.log_id = Uuid::from_u128(78);
-    let config = IndexConfig { run_events: 4, background: false };
+    let config = IndexConfig { run_events: 4, background: false, ..IndexConfig::default() };
     let index = Index::open_with(Arc::new(disk.clone()), &dir(), other, config).unwrap();
     check_all(&index, &log);
 }

@@ -89,7 +89,7 @@ fn readers_see_a_whole_index_while_it_is_written_and_merged() {
     let log = large_log(20_000);
     let events = log.events();
     let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
-    let config = IndexConfig { run_events: 500, background: true };
+    let config = IndexConfig { run_events: 500, background: true, ..IndexConfig::default() };
     let empty = LogView { head: Position::ZERO, ..log.view() };
     let index = Index::open_with(Arc::clone(&disk), &dir(), empty, config).unwrap();
     let done = AtomicBool::new(false);

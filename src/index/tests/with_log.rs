@@ -17,7 +17,7 @@ fn open_log(disk: &SimDisk, seed: u64) -> Result<Opened, log::LogError> {
 fn run_node(disk: &SimDisk, model: &Log) -> Result<(), Box<dyn std::error::Error>> {
     let Opened { mut writer, reader, .. } = open_log(disk, 1)?;
     let log = LogView { log_id: reader.log_id(), ..Log::default().view() };
-    let config = IndexConfig { run_events: 4, background: false };
+    let config = IndexConfig { run_events: 4, background: false, ..IndexConfig::default() };
     let index = Index::open_with(Arc::new(disk.clone()), &dir(), log, config)?;
     for group in model.events().chunks(5) {
         let payloads: Vec<Bytes> = group.iter().map(|event| event.encode().into()).collect();

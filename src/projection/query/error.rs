@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
-use crate::{event::Position, kv::KvError};
+use crate::{event::Position, events::history::TokenError, kv::KvError};
 
 /// Why a query was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -92,29 +90,9 @@ pub enum QueryError {
         /// The version of the first page.
         version: u32,
     },
-    /// The token was given by another node, or by this one before its log was replaced.
-    #[error(
-        "the token belongs to log {found}, this node's log is {expected}; ask the node that gave the token"
-    )]
-    TokenOtherLog {
-        /// This node's log.
-        expected: Uuid,
-        /// The token's.
-        found: Uuid,
-    },
-    /// The token names a point that is not in this log's history.
-    #[error(
-        "the token names position {position} of epoch {epoch}, but that epoch's history here ends at {end}; \
-        what was appended behind it is lost to this log: append it again"
-    )]
-    StaleEpoch {
-        /// The token's epoch.
-        epoch: u64,
-        /// The token's position.
-        position: Position,
-        /// The last position that the token's epoch has here.
-        end: Position,
-    },
+    /// The token names no point of this log's history.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The wait ended before the version was where it had to be.
     #[error("projection {projection} version {version} is at position {as_of}, wanted {wanted}{}",
         .failure.as_ref().map(|failure| format!(", and does not move on: {failure}")).unwrap_or_default())]
@@ -173,8 +151,8 @@ impl QueryError {
             Self::PageTokenInvalid => "PAGE_TOKEN_INVALID",
             Self::PageTokenMismatch => "PAGE_TOKEN_MISMATCH",
             Self::PageExpired { .. } => "PAGE_EXPIRED",
-            Self::TokenOtherLog { .. } => "TOKEN_OF_OTHER_LOG",
-            Self::StaleEpoch { .. } => "STALE_EPOCH",
+            Self::Token(TokenError::OtherLog { .. }) => "TOKEN_OF_OTHER_LOG",
+            Self::Token(TokenError::StaleEpoch { .. }) => "STALE_EPOCH",
             Self::DeadlineExceeded { .. } => "NOT_FRESH_ENOUGH",
             Self::FilterFailed { .. } => "FILTER_FAILED",
             Self::Unavailable { .. } | Self::File(_) => "PROJECTION_UNAVAILABLE",

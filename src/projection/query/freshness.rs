@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{QueryError, ReadContext, ReadOptions, Reading};
 use crate::{
-    event::{Position, Token},
+    event::Position,
+    events::history::check_token,
     follower::Head,
     kv::KvError,
     limits::{AT_LEAST_WAIT_DEFAULT, AT_LEAST_WAIT_MAX},
@@ -117,49 +118,5 @@ fn check_timeout(timeout: Option<Duration>) -> Result<Duration, QueryError> {
                 timeout.as_secs() as usize,
             ))
         }
-    }
-}
-
-/// Whether the point a token names is in this log's history, or may still come to be.
-pub(crate) fn check_token(reader: &LogReader, token: &Token) -> Result<(), QueryError> {
-    if token.log_id != reader.log_id() {
-        return Err(QueryError::TokenOtherLog { expected: reader.log_id(), found: token.log_id });
-    }
-    let starts: Vec<(u64, Position)> =
-        reader.epochs().iter().map(|start| (start.epoch.counter, start.first)).collect();
-    match epoch_end(&starts, token.epoch) {
-        Some(end) if token.position > end => {
-            Err(QueryError::StaleEpoch { epoch: token.epoch, position: token.position, end })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The last position that an epoch, or one before it, wrote; `None`: it may still write. `starts` is the log's history.
-/// An epoch that wrote nothing is not in the history and ends where its successor begins; one that is newer than the
-/// newest ends before everything.
-fn epoch_end(starts: &[(u64, Position)], epoch: u64) -> Option<Position> {
-    let newest = starts.last().map_or(0, |(counter, _)| *counter);
-    if epoch > newest {
-        return Some(Position::ZERO);
-    }
-    let successor = starts.iter().find(|(counter, _)| *counter > epoch);
-    successor.map(|(_, first)| Position::new(first.get().saturating_sub(1)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_are_held_against_the_history_of_epochs() {
-        let starts = [(1, Position::new(1)), (3, Position::new(11)), (4, Position::new(21))];
-        let end = |epoch| epoch_end(&starts, epoch).map(Position::get);
-        assert_eq!(end(0), Some(0));
-        assert_eq!(end(1), Some(10));
-        assert_eq!(end(2), Some(10), "it wrote nothing");
-        assert_eq!(end(3), Some(20));
-        assert_eq!(end(4), None, "it goes on writing");
-        assert_eq!(end(5), Some(0), "there is no such epoch");
     }
 }

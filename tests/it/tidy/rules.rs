@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["json", "clock"],
     &["disk"],
     &["log"],
-    &["metrics"],
+    &["metrics", "process"],
     &["follower", "lifecycle"],
     &["index", "kv", "expression"],
     &["meta"],

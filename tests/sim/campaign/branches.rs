@@ -53,7 +53,12 @@ pub(crate) const BRANCHES: &[&str] = &[
     "projection: set aside",
 ];
 
-pub(crate) fn count_branches(histogram: &mut Histogram, before: &Before, report: &RecoveryReport, is_full: bool) {
+pub(crate) fn count_branches(
+    histogram: &mut Histogram,
+    before: &Before,
+    report: &RecoveryReport,
+    is_full: bool,
+) {
     histogram.count(match (before.segments(), report.rewritten.is_some(), &report.cut) {
         (0, ..) => "recovery: first segment",
         (_, false, None) => "recovery: clean",

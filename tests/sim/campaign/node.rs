@@ -77,7 +77,7 @@ impl Node {
             LogConfig { dir: "/data/log".into(), node: "flights".into(), segment_bytes, low_water_bytes: 0 };
         let log = open_sabotaged(Arc::clone(&disk), &**clock, config, sabotage).map_err(|e| opens(&e))?;
         recovered(&log.recovery);
-        let config = IndexConfig { run_events: 12, background: false };
+        let config = IndexConfig { run_events: 12, background: false, ..IndexConfig::default() };
         let index = Index::open_configured(Arc::clone(&disk), "/data/index".as_ref(), &log.reader, config);
         let index = Arc::new(index.map_err(|error| Checker::Index.refused(error))?);
         let head = Head::new(log.reader.head());

@@ -26,12 +26,14 @@ pub(crate) fn classify(path: &Path, write: Option<(&[u8], u64)>) -> &'static str
         ("/data/index", name) if name.contains(".new") => "index run in the making",
         ("/data/index", _) => "index run",
         ("/data", "meta.redb") => "meta",
+        ("/data", name) if name.contains(".damaged") => "meta set aside",
         ("/data/projections", name) if name.contains(".damaged") => "projection set aside",
         ("/data/projections", _) => "projection",
         ("/data", "log") => "log directory",
         ("/data", "index") => "index directory",
         ("/data", "projections") => "projections directory",
         ("/", "data") => "data directory",
+        (_, "") => "root directory",
         _ => "elsewhere",
     }
 }

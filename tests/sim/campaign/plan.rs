@@ -58,8 +58,8 @@ pub(crate) fn arm(disk: &SimDisk, clock: &SimClock, past: Past) -> Armed {
     let now = disk.operations();
     let at = now + below(clock, REACH);
     match below(clock, 32) {
-        0..=21 => armed.target = target(disk, clock, past, &mut armed.is_full),
-        22 | 23 => disk.crash_at(at),
+        0..=22 => armed.target = target(disk, clock, past, &mut armed.is_full),
+        23 => disk.crash_at(at),
         24 => disk.crash_at(now + below(clock, 20)),
         25 => disk.fail_at(at, io::ErrorKind::Other),
         26 => disk.fail_sync_from(at, io::ErrorKind::Other),
@@ -96,11 +96,12 @@ fn target(disk: &SimDisk, clock: &SimClock, past: Past, is_full: &mut bool) -> O
             return None;
         }
         Past { is_torn: true, .. } if likely => sites::TORN,
-        _ if below(clock, 8) == 0 => sites::GROUPS,
+        _ if below(clock, 4) == 0 => sites::GROUPS,
         _ => sites::ANY,
     };
     let site = sites::one_of(clock, sites);
-    let passed = if below(clock, 2) == 0 { 0 } else { below(clock, 4) };
+    let is_common = sites.len() == sites::ANY.len() && below(clock, 2) == 0;
+    let passed = if is_common { below(clock, 4) } else { 0 };
     disk.crash_at_site(site, passed);
     Some(site)
 }
@@ -113,7 +114,7 @@ fn is_checked(place: &str) -> bool {
 /// Damages a file that the log can replace: a run of the index, offsets of a segment, a projection. Gives its
 /// directory.
 pub(crate) fn damage(disk: &SimDisk, clock: &SimClock, damaged: &mut Damaged) -> Option<&'static str> {
-    let dir = ["index", "index", "log", "projections"][below(clock, 4) as usize];
+    let dir = ["index", "index", "index", "log", "projections"][below(clock, 5) as usize];
     let path = Path::new(DATA).join(dir);
     let mut names = disk.list(&path).unwrap_or_default();
     names.retain(|name| match dir {

@@ -131,7 +131,38 @@ pub(crate) const ANY: &[Named] = &[
 ];
 
 /// Sites that take a rare turn of events; they are reached, not counted.
-pub(crate) const RARE: &[Named] = &[];
+pub(crate) const RARE: &[Named] = &[
+    // An epoch that could not be recorded on a full disk.
+    ("appending", Create, "manifest"),
+    ("appending", Rename, "manifest"),
+    ("appending", Remove, "manifest"),
+    ("appending", Write, "manifest"),
+    ("appending", Sync, "manifest"),
+    // What an earlier failure left.
+    ("appending", Remove, "index run in the making"),
+    ("appending", Remove, "offsets"),
+    ("background", Remove, "index run in the making"),
+    ("opening", Rename, "meta set aside"),
+    // Files that grow or shrink now and then.
+    ("closing", SetLength, "meta"),
+    ("closing", SetLength, "projection"),
+    ("deploying", SetLength, "meta"),
+    ("stopping", SetLength, "projection"),
+    // Not of the node's making.
+    ("opening", CreateDirectory, "root directory"),
+    // A segment that is first read by the projection.
+    ("projecting", Create, "offsets"),
+    ("projecting", Rename, "offsets"),
+    ("projecting", Remove, "offsets"),
+    ("projecting", Write, "offsets"),
+    // A damaged run that is built anew while the node works.
+    ("looking", Create, "index run in the making"),
+    ("looking", Rename, "index run"),
+    ("looking", Remove, "index run"),
+    ("looking", SyncDirectory, "index directory"),
+    ("looking", Write, "index run in the making"),
+    ("looking", Sync, "index run in the making"),
+];
 
 /// Any of these.
 pub(crate) fn one_of(clock: &SimClock, sites: &[Named]) -> Site {

@@ -127,7 +127,7 @@ impl Story {
     fn tell(&mut self) -> Checked {
         for round in 0..ROUNDS {
             self.disk.classify(classify);
-            let damage = if round > 0 && below(&self.clock, 6) == 0 {
+            let damage = if round > 0 && below(&self.clock, 4) == 0 {
                 damage(&self.disk, &self.clock, &mut self.damaged)
             } else {
                 None
@@ -189,7 +189,6 @@ impl Story {
         for (site, count) in self.disk.traced() {
             *self.histogram.seen.entry(site).or_default() += count;
         }
-        if std::env::var("DBG").is_ok() { println!("seed {} stop {end:?} crash={is_crash} at {} site {:?} damaged {:?} armed {:?} head {} deployed {:?}", self.seed, self.disk.operations(), self.disk.fault_site(), self.damaged, self.armed, self.known.promised, self.deployed); }
         self.histogram.count(match (is_crash, end) {
             (false, _) => "stop: clean",
             (true, End::Kill) => "stop: kill",

@@ -1,0 +1,82 @@
+//! What a process uses of its machine: processor time and memory, as Linux tells it under `/proc`.
+//!
+//! Does not know metrics or calls. Where the system does not tell, there is nothing to say.
+
+use std::{io, path::Path, time::Duration};
+
+use crate::disk::{Access, Disk};
+
+/// `/proc` counts processor time in ticks of 10 ms on every architecture (`USER_HZ`).
+const TICKS_PER_SECOND: u64 = 100;
+/// More than any of the files read here holds.
+const FILE_BYTES_MAX: usize = 16 * 1_024;
+
+/// What a process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time since it started, in user and kernel mode, of all its threads.
+    pub cpu: Duration,
+    /// Memory that is resident.
+    pub resident_bytes: u64,
+}
+
+/// What a process uses now: `self`, or its number.
+pub fn usage(disk: &dyn Disk, process: &str) -> io::Result<Usage> {
+    let read = |name: &str| read(disk, &Path::new("/proc").join(process).join(name));
+    let unknown = |name: &str| {
+        let message = format!("/proc/{process}/{name} does not read as expected");
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    };
+    let cpu = cpu(&read("stat")?).ok_or_else(|| unknown("stat"))?;
+    let resident_bytes = resident_bytes(&read("status")?).ok_or_else(|| unknown("status"))?;
+    Ok(Usage { cpu, resident_bytes })
+}
+
+/// A file that says 0 for its length.
+fn read(disk: &dyn Disk, path: &Path) -> io::Result<String> {
+    let file = disk.open(path, Access::Read)?;
+    let (mut bytes, mut len) = (vec![0; FILE_BYTES_MAX], 0);
+    while len < bytes.len() {
+        match file.read_at(&mut bytes[len..], len as u64)? {
+            0 => break,
+            more => len += more,
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes[..len]).into_owned())
+}
+
+/// Fields 14 and 15 of `stat`; the second is a name in brackets that may hold anything.
+fn cpu(stat: &str) -> Option<Duration> {
+    let mut behind_name = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ticks = || behind_name.next()?.parse::<u64>().ok();
+    let ticks = ticks()? + ticks()?;
+    Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
+}
+
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::real::RealDisk;
+
+    #[test]
+    fn the_files_of_the_system_are_read() {
+        let stat = "17 (a) b) S 1 17 17 0 -1 4194560 1107 0 0 0 250 33 0 0 20 0 3 0 181 1000 200";
+        assert_eq!(cpu(stat), Some(Duration::from_millis(2_830)));
+        assert_eq!(cpu("17 (a) S 1"), None);
+        assert_eq!(resident_bytes("Name:\ta\nVmRSS:\t   13540 kB\nThreads:\t3\n"), Some(13_540 * 1_024));
+        assert_eq!(resident_bytes("Name:\ta\n"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_and_an_absent_one_is_an_error() {
+        let own = usage(&RealDisk, "self").unwrap();
+        assert!(own.resident_bytes > 100_000, "{own:?}");
+        assert_eq!(usage(&RealDisk, "none").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
