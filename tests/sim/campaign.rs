@@ -19,7 +19,7 @@ mod place;
 mod plan;
 mod request;
 mod sites;
-mod story;
+pub(crate) mod story;
 
 use histogram::Histogram;
 use story::{Bug, Finding, Story};

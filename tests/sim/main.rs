@@ -10,3 +10,4 @@ mod log_crash;
 mod log_disk_full;
 mod log_format;
 mod log_open;
+mod sweep;

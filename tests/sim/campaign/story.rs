@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -41,6 +42,16 @@ pub(crate) struct Bug {
     pub(crate) sabotage: Option<Sabotage>,
     /// At the disk seam: operations that the code leaves out.
     pub(crate) left_out: Option<fn(&Site) -> bool>,
+}
+
+/// The one thing that goes wrong in a life of the sweep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    None,
+    Change { operation: u64, kind: io::ErrorKind },
+    ChangesFrom { operation: u64, kind: io::ErrorKind },
+    Read { read: u64 },
+    ReadsFrom { read: u64 },
 }
 
 /// A broken promise, and who saw it.
@@ -103,12 +114,27 @@ impl Story {
     }
 
     /// Tells the story; a panic is a finding too.
-    pub(crate) fn run(mut self) -> Result<Histogram, Finding> {
+    pub(crate) fn run(self) -> Result<Histogram, Finding> {
+        self.guarded(|mut story| {
+            story.tell().map_err(|trouble| (trouble, story.disk.fault_site()))?;
+            Ok(story.histogram)
+        })
+    }
+
+    /// Lives the fixed life of the sweep; gives how many changes and reads it took.
+    pub(crate) fn live(self, fault: Fault) -> Result<(u64, u64), Finding> {
+        self.guarded(|mut story| {
+            story.live_through(fault).map_err(|trouble| (trouble, story.disk.fault_site()))?;
+            Ok((story.disk.operations(), story.disk.reads()))
+        })
+    }
+
+    fn guarded<T>(
+        self,
+        tell: impl FnOnce(Self) -> Result<T, (Trouble, Option<Site>)>,
+    ) -> Result<T, Finding> {
         let seed = self.seed;
-        let told = catch_unwind(AssertUnwindSafe(move || {
-            self.tell().map_err(|trouble| (trouble, self.disk.fault_site()))?;
-            Ok::<_, (Trouble, Option<Site>)>(self.histogram)
-        }));
+        let told = catch_unwind(AssertUnwindSafe(move || tell(self)));
         let finding = |checker, what| Finding { seed, checker, what };
         match told {
             Ok(Ok(histogram)) => Ok(histogram),
@@ -122,6 +148,48 @@ impl Story {
                 Err(finding(Checker::Panics, text.unwrap_or_default()))
             }
         }
+    }
+
+    fn live_through(&mut self, fault: Fault) -> Checked {
+        match fault {
+            Fault::None => {}
+            Fault::Change { operation, kind } => self.disk.fail_at(operation, kind),
+            Fault::ChangesFrom { operation, kind } => self.disk.fail_from(operation, kind),
+            Fault::Read { read } => self.disk.fail_read_at(read, io::ErrorKind::Other),
+            Fault::ReadsFrom { read } => self.disk.fail_reads_from(read, io::ErrorKind::Other),
+        }
+        for _ in 0..2 {
+            match self.fixed_round() {
+                Err(Trouble::Refused(..)) if self.is_excused() => break,
+                lived => lived?,
+            }
+        }
+        if let Some(site) = self.disk.fault_site() {
+            self.damaged.note_fault(site);
+        }
+        let seed = self.clock.random() as u64;
+        self.disk = if seed % 2 == 0 { self.disk.kill(seed) } else { self.disk.crash(seed) };
+        let mut node = self.open()?;
+        self.look(&mut node)?;
+        self.settle(&mut node)
+    }
+
+    fn fixed_round(&mut self) -> Checked {
+        let mut node = self.open()?;
+        self.look(&mut node)?;
+        for _ in 0..8 {
+            for _ in 0..3 {
+                self.append(&mut node)?;
+            }
+            while node.index.step().map_err(|error| Checker::Index.refused(error))? {}
+            node.catch_up()?;
+            node.committer.idle().map_err(|error| Checker::Opens.refused(error))?;
+        }
+        self.deploy(&node)?;
+        node.runner.finish();
+        node.appender.close();
+        node.commit().map_err(|error| Checker::Opens.refused(error))?;
+        Ok(())
     }
 
     fn tell(&mut self) -> Checked {
