@@ -103,13 +103,11 @@ pub enum Persistence {
 pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, KvError> {
     let file = match disk.open(path, Access::ReadWrite) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = disk.create_new(path)?;
-            disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-            file
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create_new(path)?,
         Err(error) => return Err(error.into()),
     };
+    // Also of a file that is there: the process that created it may have ended before it came to this.
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
     let backend = Backend { file, failed: AtomicBool::new(false) };
     let opened = catch_unwind(AssertUnwindSafe(|| {
         Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)

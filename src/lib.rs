@@ -45,6 +45,8 @@
 //! [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`process`] and [`telemetry`]
 //! beside them.
 //!
+//! [`sabotage`] holds deliberate bugs that the simulation must catch; nothing else leads there.
+//!
 //! Deliberately absent: a cluster protocol, a query language beyond the expressions, any state outside the data
 //! directory, global variables.
 
@@ -70,5 +72,7 @@ pub mod meta;
 pub mod metrics;
 pub mod process;
 pub mod projection;
+#[doc(hidden)]
+pub mod sabotage;
 pub mod telemetry;
 pub mod verify;

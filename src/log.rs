@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     disk::{Disk, LockGuard},
     event::Position,
+    sabotage::Sabotage,
 };
 
 mod directory;
@@ -89,22 +90,6 @@ pub struct Appended {
     pub first: Position,
     /// Of the last.
     pub last: Position,
-}
-
-/// Faults that simulations build into the log to see that they catch them. Never used otherwise.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sabotage {
-    /// Nothing is synced.
-    SkipSync,
-    /// Directories are not synced.
-    SkipDirectorySync,
-    /// A sync that failed is tried again.
-    RetrySync,
-    /// What recovery finds above the mark is served without being written anew.
-    ServeRecoveredTail,
-    /// The mark vouches for a group before it is durable.
-    MarkAhead,
 }
 
 /// Opens the log of a directory, recovering it first; begins it if the directory holds none.

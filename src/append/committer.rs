@@ -12,7 +12,7 @@ use super::{
     decide::{Decision, Verdict, decide},
     facts::Sources,
     group::Group,
-    queue::{Pending, Taken},
+    queue::{Pending, Reply, Taken},
 };
 use crate::{
     clock::Clock,
@@ -21,8 +21,9 @@ use crate::{
     follower::Head,
     index::Index,
     limits::MARK_IDLE_MAX,
-    log::{LogReader, LogWriter},
+    log::{self, LogError, LogReader, LogWriter},
     metrics::Metrics,
+    sabotage::Sabotage,
 };
 
 /// Bytes of the buffer for payloads that are kept between groups.
@@ -42,6 +43,7 @@ pub struct Committer {
     ends: Vec<usize>,
     /// A group was written since the mark was last synced alone.
     mark_pending: bool,
+    sabotage: Option<Sabotage>,
 }
 
 impl Committer {
@@ -64,7 +66,17 @@ impl Committer {
             payloads: Vec::new(),
             ends: Vec::new(),
             mark_pending: false,
+            sabotage: None,
         })
+    }
+
+    /// The same with a bug built in, for simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(mut self, sabotage: Option<Sabotage>) -> Self {
+        self.sabotage = sabotage;
+        self.sources.sabotage = sabotage;
+        self
     }
 
     /// The same, which shows its groups to the readers of `recent`.
@@ -84,16 +96,20 @@ impl Committer {
     pub fn step(&mut self, intake: &Intake) -> Result<bool, EventsError> {
         match intake.take(self.mark_pending.then_some(MARK_IDLE_MAX)) {
             Taken::Batch(batch) => self.mark_pending |= self.commit(batch)?,
-            Taken::Idle => {
-                self.writer.sync_mark()?;
-                self.mark_pending = false;
-            }
+            Taken::Idle => self.idle()?,
             Taken::Closed => {
                 self.writer.sync_mark()?;
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Makes the mark of the newest group durable; `step` does so when nothing comes for a while.
+    pub fn idle(&mut self) -> Result<(), EventsError> {
+        self.writer.sync_mark()?;
+        self.mark_pending = false;
+        Ok(())
     }
 
     /// One batch: judge, write, sync, index, move the head, answer. Whether anything was written.
@@ -111,6 +127,7 @@ impl Committer {
             (reply, requests.into_iter().map(judge).collect::<Vec<_>>())
         };
         let answers: Vec<_> = batch.into_iter().map(judge).collect();
+        let answers = self.without_early(answers);
         let Err(error) = self.write(&group) else {
             for (reply, answers) in answers {
                 reply.send(answers);
@@ -145,7 +162,7 @@ impl Committer {
             starts.zip(&self.ends).map(|(start, end)| &self.payloads[*start..*end]).collect();
         let appended = {
             let _timer = self.metrics.group_seconds.start_timer();
-            self.writer.append(&payloads)?
+            append(&mut self.writer, &payloads, self.sabotage)?
         };
         assert_eq!(appended.last, group.last(), "the log gave other positions than were judged");
         self.sources.index.apply(&group.events)?;
@@ -156,6 +173,41 @@ impl Committer {
         Ok(())
     }
 }
+
+/// Where bugs are built in.
+impl Committer {
+    /// Those answers that wait for their group: all of them, but under sabotage.
+    fn without_early(&self, answers: Vec<Answered>) -> Vec<Answered> {
+        let is_early = |answer: &Answer| match self.sabotage {
+            Some(Sabotage::AnswerAllEarly) => true,
+            Some(Sabotage::AnswerKnownEarly) => answer.as_ref().is_ok_and(Appended::already_applied),
+            Some(Sabotage::AnswerRefusedEarly) => answer.is_err(),
+            _ => false,
+        };
+        let (early, waiting): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|(_, answers)| answers.iter().all(is_early));
+        for (reply, answers) in early {
+            reply.send(answers);
+        }
+        waiting
+    }
+}
+
+fn append(
+    writer: &mut LogWriter,
+    payloads: &[&[u8]],
+    sabotage: Option<Sabotage>,
+) -> Result<log::Appended, LogError> {
+    if sabotage == Some(Sabotage::SplitGroup) && payloads.len() > 1 {
+        let (first, second) = payloads.split_at(payloads.len() / 2);
+        writer.append(first)?;
+        return writer.append(second);
+    }
+    writer.append(payloads)
+}
+
+/// The answers to requests that were queued together, and where they go.
+type Answered = (Reply, Vec<Answer>);
 
 /// Judges a request and, where it is to be appended, puts its events into the group.
 fn judge(request: Request, sources: &mut Sources, group: &mut Group) -> Answer {

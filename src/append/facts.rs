@@ -15,6 +15,7 @@ use crate::{
     index::Index,
     limits::TRACKED_SOURCES_MAX,
     log::LogReader,
+    sabotage::Sabotage,
 };
 
 /// Where facts come from.
@@ -26,6 +27,8 @@ pub(super) struct Sources {
     recorded_at_unix_nanos: i64,
     /// Positions of tracked sources, as the log has them; forgotten when there are too many.
     tracked: HashMap<Source, u64>,
+    /// A bug that is built in, in simulation.
+    pub(super) sabotage: Option<Sabotage>,
 }
 
 impl Sources {
@@ -40,7 +43,8 @@ impl Sources {
             Some(payload) => RecordedEvent::decode(last, payload)?.recorded_at_unix_nanos,
             None => i64::MIN,
         };
-        Ok(Self { reader, index, clock, recorded_at_unix_nanos, tracked: HashMap::default() })
+        let tracked = HashMap::default();
+        Ok(Self { reader, index, clock, recorded_at_unix_nanos, tracked, sabotage: None })
     }
 
     /// When the next event is recorded, in nanoseconds since 1970: now, but never before the one before.
@@ -60,7 +64,8 @@ impl Sources {
             if facts.streams.contains_key(stream) {
                 continue;
             }
-            let head = match group.stream_head(stream) {
+            let in_group = group.stream_head(stream).filter(|_| self.is_not(Sabotage::StaleHeads));
+            let head = match in_group {
                 Some(head) => Some(head),
                 None => self.index.stream_head(stream)?,
             };
@@ -93,7 +98,8 @@ impl Sources {
     ) -> Result<Vec<Option<Box<RecordedEvent>>>, EventsError> {
         let ids: Vec<_> = request.events.iter().map(|event| event.id).collect();
         let positions = self.index.positions_of(&ids)?;
-        let known = |(id, position)| match (group.event(id), position) {
+        let in_group = |id| group.event(id).filter(|_| self.is_not(Sabotage::ForgetIds));
+        let known = |(id, position)| match (in_group(id), position) {
             (Some(event), _) => Ok(Some(Box::new(event.clone()))),
             (None, Some(position)) => read(&self.reader, position).map(|event| Some(Box::new(event))),
             (None, None) => Ok(None),
@@ -105,11 +111,23 @@ impl Sources {
         if boundary.broken_at.is_some() {
             return Ok(boundary.broken_at);
         }
-        let found = boundary.find(&self.index, self.reader.head())?;
+        let found = match self.sabotage {
+            Some(Sabotage::IgnoreAfter) => {
+                let whole = Boundary::new(boundary.filter.query.clone(), Position::ZERO);
+                whole.find(&self.index, self.reader.head())?
+            }
+            _ => boundary.find(&self.index, self.reader.head())?,
+        };
+        if self.sabotage == Some(Sabotage::QueryDurableOnly) {
+            return Ok(found);
+        }
         Ok(found.or_else(|| group.first_match(&boundary.filter, boundary.after)))
     }
 
     fn tracked(&mut self, source: &Source, group: &Group) -> Result<u64, EventsError> {
+        if !self.is_not(Sabotage::TrackingBack) {
+            return Ok(0);
+        }
         if let Some(position) = group.sources.get(source).or_else(|| self.tracked.get(source)) {
             return Ok(*position);
         }
@@ -117,6 +135,10 @@ impl Sources {
         let position = stored.map_or(0, |(tracking, _)| tracking.position);
         self.remember(source.clone(), position);
         Ok(position)
+    }
+
+    fn is_not(&self, sabotage: Sabotage) -> bool {
+        self.sabotage != Some(sabotage)
     }
 
     fn remember(&mut self, source: Source, position: u64) {

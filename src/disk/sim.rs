@@ -1,10 +1,13 @@
 //! A simulated disk: in memory, by seed, and as unkind as the crash contract of the seam allows.
 //!
-//! Owns the model: files with a cached and a durable content, directories with a visible and a durable listing, a
-//! counter of I/O operations, a crash at any of them, and faults. After a crash point every call fails and the state
-//! stands still; `crash` then gives the disk as it is after power loss, `kill` as a new process finds it when only the
-//! old process died. A failed sync keeps some sectors, loses the others, and calls all of them clean ("fsyncgate"):
-//! they read back as written until the cache lets go of them. Deliberately does not know who its users are.
+//! Owns the model: files with a cached and a durable content, directories with a visible and a durable listing, counters
+//! of changes and reads, a crash at any change, and faults of any operation. After a crash point every call fails and
+//! the state stands still; `crash` then gives the disk as it is after power loss, `kill` as a new process finds it when
+//! only the old process died; both go on counting. A failed sync keeps some sectors, loses the others, and calls all of
+//! them clean ("fsyncgate"): they read back as written until the cache lets go of them.
+//!
+//! Deliberately does not know who its users are: they say what a path holds (`classify`) and what they are about
+//! (`enter`), and every operation is told by its `Site`.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +18,14 @@ use std::{
 
 use super::{Access, Disk, File, LockGuard};
 
+mod content;
+mod directory;
+mod fault;
 mod inode;
 mod random;
 mod state;
 
+pub use fault::{Action, Classify, Site};
 use random::Random;
 use state::{Operation, State};
 
@@ -43,10 +50,30 @@ impl SimDisk {
         self.lock().operations
     }
 
-    /// Stops the machine at the changing operation of this number, counted from 0 over the life of this disk: it and
+    /// How many reads (reads, openings, questions) there have been.
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
+    /// From now on sites are told by these names.
+    pub fn classify(&self, classify: Classify) {
+        self.lock().classify = classify;
+    }
+
+    /// From now on operations belong to this phase of their user's life.
+    pub fn enter(&self, phase: &'static str) {
+        self.lock().phase = phase;
+    }
+
+    /// Stops the machine at the changing operation of this number, counted from 0 over all lives of this disk: it and
     /// all later calls fail, whatever it had to write stays unsynced.
     pub fn crash_at(&self, operation: u64) {
-        self.lock().crash_at = Some(operation);
+        self.lock().plan.crash_at = Some(operation);
+    }
+
+    /// Stops the machine at a changing operation of this site, after letting so many of them pass.
+    pub fn crash_at_site(&self, site: Site, passed: u64) {
+        self.lock().plan.crash_at_site = Some((site, passed));
     }
 
     /// Whether the crash point has been reached.
@@ -54,15 +81,62 @@ impl SimDisk {
         self.lock().crashed
     }
 
+    /// The newest operation that crashed or failed by plan.
+    pub fn fault_site(&self) -> Option<Site> {
+        self.lock().fault_site
+    }
+
+    /// Counts the operations of every site from now on.
+    pub fn trace(&self) {
+        self.lock().trace = Some(BTreeMap::new());
+    }
+
+    /// The operations of every site since `trace`.
+    pub fn traced(&self) -> BTreeMap<Site, u64> {
+        self.lock().trace.clone().unwrap_or_default()
+    }
+
     /// Lets the changing operation of this number fail with an error of this kind, once. A write leaves a part of its
     /// bytes behind; a sync loses sectors for good and calls them clean.
     pub fn fail_at(&self, operation: u64, kind: io::ErrorKind) {
-        self.lock().faults.insert(operation, kind);
+        self.lock().plan.once.insert(operation, kind);
+    }
+
+    /// Lets every changing operation from this number on fail, as `fail_at` would.
+    pub fn fail_from(&self, operation: u64, kind: io::ErrorKind) {
+        self.lock().plan.always_from = Some((operation, kind));
     }
 
     /// Lets the first sync of a file fail that comes at or after this operation, as `fail_at` would.
     pub fn fail_sync_from(&self, operation: u64, kind: io::ErrorKind) {
-        self.lock().sync_fault = Some((operation, kind));
+        self.lock().plan.sync_from = Some((operation, kind));
+    }
+
+    /// Lets the read of this number fail, once.
+    pub fn fail_read_at(&self, read: u64, kind: io::ErrorKind) {
+        self.lock().plan.reads.insert(read, kind);
+    }
+
+    /// Lets every read from this number on fail.
+    pub fn fail_reads_from(&self, read: u64, kind: io::ErrorKind) {
+        self.lock().plan.reads_from = Some((read, kind));
+    }
+
+    /// Lets one read at or after this number give the bytes of another place of the disk, if what is read is one of
+    /// these.
+    pub fn misdirect_read_from(&self, read: u64, places: fn(&str) -> bool) {
+        self.lock().plan.misdirected = Some((read, places));
+    }
+
+    /// From now on reads may give fewer bytes than were asked for.
+    pub fn shorten_reads(&self) {
+        self.lock().plan.short_reads = true;
+    }
+
+    /// From now on operations of these sites are answered as if they were done, and are not: a program that leaves
+    /// them out.
+    pub fn ignore(&self, sites: fn(&Site) -> bool) {
+        self.lock().plan.deaf_to = Some(sites);
     }
 
     /// From now on this many bytes more can be allocated; `None` lifts the bound.
@@ -111,15 +185,17 @@ impl Disk for SimDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.check_running()?;
-        for dir in dir.ancestors() {
-            state.directories.entry(dir.to_owned()).or_default();
+        let missing: Vec<&Path> =
+            dir.ancestors().filter(|dir| !state.directories.contains_key(*dir)).collect();
+        for dir in missing.into_iter().rev() {
+            state.change(Operation::CreateDirectory(dir))?;
         }
         Ok(())
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
-        let state = self.lock();
-        state.check_running()?;
+        let mut state = self.lock();
+        state.look(Action::Open, path)?;
         Ok(self.file(state.find(path)?, access))
     }
 
@@ -137,15 +213,15 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let state = self.lock();
-        state.check_running()?;
+        let mut state = self.lock();
+        state.look(Action::Look, dir)?;
         let directory = state.directories.get(dir).ok_or(io::ErrorKind::NotFound)?;
         Ok(directory.visible.keys().cloned().collect())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        let state = self.lock();
-        state.check_running()?;
+        let mut state = self.lock();
+        state.look(Action::Look, path)?;
         Ok(state.directories.contains_key(path) || state.find(path).is_ok())
     }
 
@@ -154,8 +230,8 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        let state = self.lock();
-        state.check_running()?;
+        let mut state = self.lock();
+        state.look(Action::Look, dir)?;
         state.directories.get(dir).ok_or(io::ErrorKind::NotFound)?;
         let free = |sectors: u64| sectors.saturating_sub(state.used_sectors()) * inode::SECTOR_BYTES;
         Ok(state.sectors_max.map_or(u64::MAX, free))
@@ -209,15 +285,11 @@ impl SimFile {
 
 impl File for SimFile {
     fn len(&self) -> io::Result<u64> {
-        let mut state = self.disk.lock();
-        state.check_running()?;
-        Ok(state.inode(self.inode).len())
+        self.disk.lock().len(self.inode)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.disk.lock();
-        state.check_running()?;
-        Ok(state.inode(self.inode).read(buf, offset))
+        self.disk.lock().read(self.inode, buf, offset)
     }
 
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
@@ -230,62 +302,6 @@ impl File for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.change(Operation::Sync(self.inode))
-    }
-}
-
-/// One directory: what processes see, what the medium holds, and what lies between.
-#[derive(Debug, Default, Clone)]
-struct Directory {
-    visible: BTreeMap<String, u64>,
-    durable: BTreeMap<String, u64>,
-    unsynced: Vec<Entry>,
-}
-
-/// A change of a directory that no sync has covered.
-#[derive(Debug, Clone)]
-enum Entry {
-    Created(String, u64),
-    Renamed(String, String, u64),
-    Removed(String),
-}
-
-impl Directory {
-    fn apply(names: &mut BTreeMap<String, u64>, entry: &Entry) {
-        match entry {
-            Entry::Created(name, inode) => {
-                names.insert(name.clone(), *inode);
-            }
-            Entry::Renamed(from, to, inode) => {
-                names.remove(from);
-                names.insert(to.clone(), *inode);
-            }
-            Entry::Removed(name) => {
-                names.remove(name);
-            }
-        }
-    }
-
-    fn change(&mut self, entry: Entry) {
-        Self::apply(&mut self.visible, &entry);
-        self.unsynced.push(entry);
-    }
-
-    fn sync(&mut self) {
-        self.durable.clone_from(&self.visible);
-        self.unsynced.clear();
-    }
-
-    /// Of the unsynced changes a crash keeps a beginning or any subset.
-    fn after_power_loss(&self, random: &mut Random) -> Self {
-        let mut names = self.durable.clone();
-        let in_order = random.below(2) == 0;
-        let kept = random.below(self.unsynced.len() as u64 + 1);
-        for (i, entry) in self.unsynced.iter().enumerate() {
-            if if in_order { (i as u64) < kept } else { random.below(2) == 0 } {
-                Self::apply(&mut names, entry);
-            }
-        }
-        Self { visible: names.clone(), durable: names, unsynced: Vec::new() }
     }
 }
 

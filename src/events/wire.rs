@@ -314,7 +314,7 @@ mod tests {
         // The time of recording in front, then more tags than places are kept for.
         let mut payload = vec![0x49];
         payload.extend(1_000_000_002_i64.to_le_bytes());
-        let mut expected = vec![0x0a, 83, 0x08, 0xac, 2];
+        let mut expected = vec![0x0a, 81, 0x08, 0xac, 2];
         for _ in 0..22 {
             payload.extend([0x2a, 1, b'a']);
             expected.extend([0x32, 1, b'a']);

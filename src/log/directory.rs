@@ -8,10 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{LogError, Sabotage};
+use super::LogError;
 use crate::{
     disk::{Disk, File},
     event::Position,
+    sabotage::Sabotage,
 };
 
 const SEGMENT: &str = ".log";

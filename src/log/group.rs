@@ -202,6 +202,18 @@ pub(crate) fn check(
     Ok(chain)
 }
 
+/// A sabotage of `check`: takes lengths and chain as they stand.
+pub(crate) fn trust(group: &[u8], header: &GroupHeader, base: u64, starts: &mut Vec<u32>) -> Chain {
+    let body_end = HEADER_BYTES + header.body_bytes as usize;
+    let mut at = HEADER_BYTES;
+    for _ in 0..header.records {
+        starts.push((base + at as u64) as u32);
+        let len = group.get(at..at + 4).map_or(0, |bytes| u32_at(bytes, 0) as usize);
+        at = (at + RECORD_HEADER_BYTES + len).min(body_end - RECORD_HEADER_BYTES);
+    }
+    bytes_at(&group[trailer_at(header.body_bytes as usize)..], 0)
+}
+
 /// Checks the record of `position` at the beginning of `bytes` and gives where its payload lies.
 pub(crate) fn record(bytes: &[u8], seed: Seed, position: Position) -> Result<std::ops::Range<usize>, String> {
     let damaged = |what: &str| Err(format!("record at position {position}: {what}"));

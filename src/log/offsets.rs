@@ -160,6 +160,13 @@ impl Sidecar {
         read.map_err(LogError::io("read", &self.path))?;
         let mut starts: Vec<u32> = bytes.chunks_exact(ENTRY_BYTES).map(|entry| u32_at(entry, 0)).collect();
         let end = if more == 1 { starts.pop().map_or(self.end, u64::from) } else { self.end };
+        // The checksum was right when the file was opened; this read may have come from elsewhere all the same.
+        let ascends = starts.is_sorted() && starts.last().is_none_or(|last| u64::from(*last) < end);
+        if !ascends {
+            let error =
+                std::io::Error::new(std::io::ErrorKind::InvalidData, "the record offsets do not ascend");
+            return Err(LogError::io("read", &self.path)(error));
+        }
         Ok(Starts { starts, end })
     }
 }

@@ -16,17 +16,18 @@
 use std::{ops::Range, path::PathBuf};
 
 use super::{
-    Directory, LogError, Sabotage,
+    Directory, LogError,
     format::{Chain, Seed, genesis},
     manifest::Manifest,
     offsets::{self, Starts},
     scan::{self, Rest, Source, Step, Walk},
     segment::{self, HEAD_BYTES, Mark, SegmentHeader},
-    spare::{Spare, SpareSlot},
+    spare::{Spare, SpareSlot, Tail},
 };
 use crate::{
     disk::{self, Access, File},
     event::Position,
+    sabotage::Sabotage,
 };
 
 /// What opening a log found and did.
@@ -230,7 +231,7 @@ impl Recovery<'_> {
         let path = self.directory.segment(first);
         let (file, header) = segment::open(self.directory, self.manifest.log_id, first, Access::ReadWrite)?;
         let source = Source::new(&*file, &path, self.seed)?;
-        let survey = self.survey(&source, &header)?;
+        let survey = self.sabotaged(self.survey(&source, &header)?);
         let mut verdict = judge(&survey);
         let mut report =
             RecoveryReport { head: survey.last, scanned_bytes: source.len, ..RecoveryReport::default() };
@@ -263,6 +264,7 @@ impl Recovery<'_> {
     fn survey(&self, source: &Source<'_>, header: &SegmentHeader) -> Result<Survey, LogError> {
         let mark = Mark::read(source.file, source.path, self.seed, header.first)?;
         let mut walk = Walk::new(*source, &self.manifest.epochs, header.first, header.chain);
+        walk.ignore_checksums = self.directory.is_sabotaged(Sabotage::IgnoreChecksums);
         let mut at_mark = None;
         let stop = loop {
             if mark.is_some_and(|mark| mark.offset == walk.at) {
@@ -284,6 +286,19 @@ impl Recovery<'_> {
             starts: walk.starts,
             reached: newest.map_or(Position::ZERO, |start| previous(start.first)),
         })
+    }
+
+    /// With good groups above the mark taken for bad ones, where that is the sabotage.
+    fn sabotaged(&self, mut survey: Survey) -> Survey {
+        if self.directory.is_sabotaged(Sabotage::CutGoodGroups)
+            && let (Some(mark), Some((last, chain, records))) = (survey.mark, survey.at_mark)
+            && mark.offset < survey.end
+        {
+            survey.rest.nonzero_end = survey.rest.nonzero_end.or(Some(survey.end));
+            (survey.end, survey.last, survey.chain) = (mark.offset, last, chain);
+            survey.starts.truncate(records);
+        }
+        survey
     }
 
     /// Goes on in a segment whose mark vouches for all that is in it.
@@ -365,8 +380,8 @@ impl Recovery<'_> {
         new_mark.chain = survey.chain;
         let mut slot = SpareSlot::new(self.directory, spare);
         slot.reserve(new_mark.offset.max(self.spare_bytes_min))?;
-        let (file, filled_upto) =
-            slot.publish(&header, &new_mark, Some((source, mark.offset..survey.end)))?;
+        let tail = Tail { source, range: mark.offset..survey.end, epochs: &self.manifest.epochs };
+        let (file, filled_upto) = slot.publish(&header, &new_mark, Some(tail))?;
         if survey.last >= first {
             report.rewritten = Some((first, survey.last));
         }

@@ -6,15 +6,19 @@
 //! rename to the segment's name, sync the directory. The last one is the commit point. Bytes of an interrupted attempt
 //! are overwritten with zeros before the next.
 
-use std::{io, ops::Range};
+use std::{io, ops::Range, path::Path};
 
 use super::{
     Directory, LogError,
+    epochs::EpochHistory,
     format::Seed,
-    scan::Source,
+    scan::{Source, Step, Walk},
     segment::{HEAD_BYTES, Mark, SegmentHeader},
 };
-use crate::disk::{Access, File};
+use crate::{
+    disk::{Access, File},
+    sabotage::Sabotage,
+};
 
 /// Bytes that are copied at once.
 const COPY_BYTES: u64 = 1 << 20;
@@ -26,6 +30,14 @@ pub(crate) struct Spare {
     len: u64,
     /// All of it is zero and durable, its directory entry too.
     ready: bool,
+}
+
+/// Groups that a new segment begins with.
+pub(crate) struct Tail<'a> {
+    pub(crate) source: &'a Source<'a>,
+    pub(crate) range: Range<u64>,
+    /// The log's, which they must belong to.
+    pub(crate) epochs: &'a EpochHistory,
 }
 
 /// The spare of a directory, if there is one.
@@ -89,7 +101,7 @@ impl<'a> SpareSlot<'a> {
         &mut self,
         header: &SegmentHeader,
         mark: &Mark,
-        tail: Option<(&Source<'_>, Range<u64>)>,
+        tail: Option<Tail<'_>>,
     ) -> Result<(Box<dyn File>, u64), LogError> {
         let path = self.directory.spare();
         let spare = self.spare.as_mut().expect("a spare was reserved");
@@ -99,10 +111,13 @@ impl<'a> SpareSlot<'a> {
         let written = file.write_all_at(&header.encode(), 0);
         written.map_err(LogError::io("write", &path))?;
         mark.write(file, &path, Seed::new(header.log_id), header.first)?;
-        if let Some((source, range)) = tail {
-            copy(source, range, file).map_err(LogError::io("write", &path))?;
+        if let Some(tail) = &tail {
+            copy(tail.source, tail.range.clone(), file).map_err(LogError::io("write", &path))?;
+            check_copy(file, &path, header, mark, tail.epochs)?;
         }
-        self.directory.sync_file(file, &path)?;
+        if !self.directory.is_sabotaged(Sabotage::PublishBeforeSync) {
+            self.directory.sync_file(file, &path)?;
+        }
         let name = self.directory.segment(header.first);
         let renamed = self.directory.disk().rename(&path, &name);
         renamed.map_err(LogError::io("rename to a segment", &path))?;
@@ -110,6 +125,30 @@ impl<'a> SpareSlot<'a> {
         let spare = self.spare.take().expect("it is there");
         Ok((spare.file, spare.len))
     }
+}
+
+/// The groups were checked when they were read first. They were read again to be copied, and the mark is about to
+/// vouch for what that gave.
+fn check_copy(
+    file: &dyn File,
+    path: &Path,
+    header: &SegmentHeader,
+    mark: &Mark,
+    epochs: &EpochHistory,
+) -> Result<(), LogError> {
+    let source = Source::new(file, path, Seed::new(header.log_id))?;
+    let mut walk = Walk::new(source, epochs, header.first, header.chain);
+    while walk.at < mark.offset {
+        if let Step::Stop(what) = walk.step()? {
+            let what =
+                format!("the groups to keep are not what they were when they were read before: {what}");
+            return Err(LogError::io("copy groups to", path)(io::Error::new(
+                io::ErrorKind::InvalidData,
+                what,
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn copy(source: &Source<'_>, mut range: Range<u64>, to: &dyn File) -> io::Result<()> {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Appended, LogConfig, LogError, Sabotage,
+    Appended, LogConfig, LogError,
     epochs::Epoch,
     format::Chain,
     group::{self, Before},
@@ -29,6 +29,7 @@ use crate::{
     disk::LockGuard,
     event::Position,
     limits::{GROUP_BYTES_MAX, GROUP_RECORDS_MAX, LOG_PREALLOCATE_BYTES},
+    sabotage::Sabotage,
 };
 
 /// Bytes of the encoding buffer that are kept between groups.
@@ -149,13 +150,15 @@ impl LogWriter {
             return Err(LogError::Poisoned);
         }
         let result = step(self);
-        self.poisoned = result.as_ref().is_err_and(|error| !error.is_refusal());
+        self.poisoned = result.as_ref().is_err_and(|error| !error.is_refusal())
+            && !self.is_sabotaged(Sabotage::IgnorePoison);
         result
     }
 
     fn append_group<P: AsRef<[u8]>>(&mut self, payloads: &[P]) -> Result<Appended, LogError> {
         self.reserve(group::bytes_of(payloads) as u64)?;
-        let first = self.head.next();
+        let reused = self.is_sabotaged(Sabotage::ReusePosition) && self.head > Position::ZERO;
+        let first = if reused { self.head } else { self.head.next() };
         let before = Before { first, epoch: self.epoch, synced_upto: self.head, chain: self.chain };
         self.group.clear();
         self.starts.clear();
@@ -259,7 +262,9 @@ impl LogWriter {
     fn write_mark_at(&self, offset: u64, last: Position, chain: Chain) -> Result<Mark, LogError> {
         let mark = Mark { sequence: self.mark.sequence + 1, offset, last, chain };
         let segment = &self.segment;
-        mark.write(&*segment.file, &segment.path, self.shared.seed(), segment.first)?;
+        let beyond = u64::from(self.is_sabotaged(Sabotage::MarkBeyondTail));
+        let written = Mark { offset: offset + beyond, ..mark };
+        written.write(&*segment.file, &segment.path, self.shared.seed(), segment.first)?;
         Ok(mark)
     }
 

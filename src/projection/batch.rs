@@ -19,6 +19,7 @@ use crate::{
         state::State,
         store::{Store, split_document, write_state},
     },
+    sabotage::Sabotage,
 };
 
 mod cache;
@@ -130,7 +131,9 @@ impl Batch {
         self.state.built |= built;
         let write = self.store.begin_write(persistence)?;
         let tables = Arc::clone(self.store.tables());
-        flush::write_documents(&write, &tables, &self.pending, &mut self.state.content_hash)?;
+        if !self.store.is_sabotaged(Sabotage::CursorAhead) {
+            flush::write_documents(&write, &tables, &self.pending, &mut self.state.content_hash)?;
+        }
         write_state(&write, &self.state, &tables.definition)?;
         write.commit()?;
         for (at, pending) in self.pending.drain() {

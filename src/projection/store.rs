@@ -13,8 +13,8 @@ use std::{
 };
 
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _,
-    TableDefinition, WriteTransaction,
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, TableDefinition, WriteTransaction,
 };
 use uuid::Uuid;
 
@@ -22,7 +22,8 @@ use crate::{
     disk::Disk,
     event::Position,
     kv::{self, KvError, Persistence, SetAside},
-    projection::{definition::Definition, memory::Share, state::State},
+    projection::{content_hash::ContentHash, definition::Definition, memory::Share, state::State},
+    sabotage::Sabotage,
 };
 
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
@@ -41,6 +42,7 @@ pub struct Store {
     tables: Arc<Tables>,
     slot: RwLock<Option<Database>>,
     memory: Share,
+    sabotage: Option<Sabotage>,
 }
 
 /// What the log says that a file must agree with.
@@ -94,7 +96,20 @@ impl Store {
     /// The file of a version in `dir`, closed.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, definition: Arc<Definition>, memory: Share) -> Self {
         let path = dir.join(format!("{}-v{}.redb", definition.name(), definition.version()));
-        Self { disk, path, tables: Arc::new(Tables::new(definition)), slot: RwLock::new(None), memory }
+        let tables = Arc::new(Tables::new(definition));
+        Self { disk, path, tables, slot: RwLock::new(None), memory, sabotage: None }
+    }
+
+    /// The same with a bug built in, for simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(mut self, sabotage: Option<Sabotage>) -> Self {
+        self.sabotage = sabotage;
+        self
+    }
+
+    pub(crate) fn is_sabotaged(&self, sabotage: Sabotage) -> bool {
+        self.sabotage == Some(sabotage)
     }
 
     /// The memory it may use.
@@ -251,6 +266,19 @@ impl Snapshot {
     /// How many documents a collection holds.
     pub fn document_count(&self, collection: usize) -> Result<u64, KvError> {
         Ok(self.documents(collection)?.len()?)
+    }
+
+    /// The content hash of the documents as they are in the tables; `state` has it as it was kept along the way.
+    pub fn hash_documents(&self) -> Result<ContentHash, KvError> {
+        let mut hash = ContentHash::default();
+        for (at, collection) in self.definition().collections().iter().enumerate() {
+            let documents = self.documents(at)?;
+            for row in documents.iter()? {
+                let (key, stored) = row?;
+                hash.add(&collection.name, key.value(), split_document(stored.value())?.1);
+            }
+        }
+        Ok(hash)
     }
 
     pub(crate) fn documents(

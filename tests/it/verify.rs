@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -57,10 +58,11 @@ fn segment(dir: &Path) -> PathBuf {
 
 /// Turns over a bit of the first place behind the head that holds this text.
 fn flip(path: &Path, text: &[u8]) -> u64 {
-    let mut bytes = fs::read(path).unwrap();
+    let bytes = fs::read(path).unwrap();
     let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
-    bytes[at] ^= 1;
-    fs::write(path, bytes).unwrap();
+    // In place: a running node never sees a file that is shorter.
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
     at as u64
 }
 

@@ -22,8 +22,9 @@ use outrigger::{
     events::EventsError,
     follower::Head,
     index::{Index, IndexConfig},
-    log::{LogConfig, LogReader, Sabotage, open_sabotaged},
+    log::{LogConfig, LogReader, open_sabotaged},
     metrics::Metrics,
+    sabotage::Sabotage,
 };
 
 const ROUNDS: usize = 5;

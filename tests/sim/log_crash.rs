@@ -11,7 +11,8 @@ use outrigger::{
     clock::{Clock as _, SimClock},
     disk::{read_file, sim::SimDisk},
     event::Position,
-    log::{LogConfig, LogError, LogReader, LogWriter, Opened, Sabotage, open_sabotaged},
+    log::{LogConfig, LogError, LogReader, LogWriter, Opened, open_sabotaged},
+    sabotage::Sabotage,
 };
 
 /// Rounds of opening, appending and crashing in one story.

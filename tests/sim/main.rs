@@ -6,8 +6,10 @@
 
 mod append_crash;
 mod bit_flip;
+mod campaign;
 mod log_crash;
 mod log_disk_full;
 mod log_format;
 mod log_open;
 mod log_repair;
+mod sweep;

@@ -118,3 +118,96 @@ fn a_lock_is_held_once() {
     drop(guard);
     assert!(Disk::lock(&disk, Path::new("/d/LOCK"), "you").is_ok());
 }
+
+#[test]
+fn a_length_that_was_set_is_found_as_it_was_or_as_it_should_be() {
+    let disk = disk();
+    let file = disk.create_new(Path::new("/d/a")).unwrap();
+    file.write_all_at(&[1; 4_096], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir(Path::new("/d")).unwrap();
+    file.set_len(900).unwrap();
+    file.set_len(2_000).unwrap();
+    let lengths: std::collections::BTreeSet<usize> =
+        (0..100).map(|seed| content(&disk.crash(seed), "/d/a").unwrap().len()).collect();
+    assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [900, 2_000, 4_096]);
+}
+
+#[test]
+fn faults_come_once_or_for_ever_and_reads_have_their_own() {
+    let disk = disk();
+    let file = disk.create_new(Path::new("/d/a")).unwrap();
+    disk.fail_at(disk.operations(), io::ErrorKind::Other);
+    assert!(file.write_all_at(b"ab", 0).is_err());
+    file.write_all_at(b"ab", 0).unwrap();
+    disk.fail_from(disk.operations() + 1, io::ErrorKind::StorageFull);
+    file.write_all_at(b"cd", 0).unwrap();
+    for _ in 0..3 {
+        assert_eq!(file.write_all_at(b"x", 0).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+    disk.fail_read_at(disk.reads() + 1, io::ErrorKind::Other);
+    file.len().unwrap();
+    assert!(file.read_at(&mut [0; 2], 0).is_err());
+    file.read_at(&mut [0; 2], 0).unwrap();
+    disk.fail_reads_from(disk.reads(), io::ErrorKind::Other);
+    assert!(file.len().is_err() && disk.open(Path::new("/d/a"), Access::Read).is_err());
+}
+
+#[test]
+fn reads_come_short_and_once_from_elsewhere() {
+    let disk = disk();
+    let file = disk.create_new(Path::new("/d/a")).unwrap();
+    let bytes: Vec<u8> = (0..4_096_u32).map(|at| (at / 512) as u8 + 1).collect();
+    file.write_all_at(&bytes, 0).unwrap();
+    disk.shorten_reads();
+    let mut found = vec![0; 4_096];
+    let counts: std::collections::BTreeSet<usize> =
+        (0..40).map(|_| file.read_at(&mut found, 0).unwrap()).collect();
+    assert!(counts.len() > 5 && !counts.contains(&0), "{counts:?}");
+    file.read_exact_at(&mut found, 0).unwrap();
+    assert_eq!(found, bytes);
+    let mut wrong = 0;
+    for _ in 0..40 {
+        disk.misdirect_read_from(disk.reads(), |_| true);
+        let mut sector = [0; 16];
+        file.read_exact_at(&mut sector, 0).unwrap();
+        wrong += u32::from(sector != [1; 16]);
+        file.read_exact_at(&mut sector, 0).unwrap();
+        assert_eq!(sector, [1; 16], "only once");
+    }
+    assert!(wrong > 20, "{wrong} of 40 reads came from elsewhere");
+}
+
+#[test]
+fn sites_are_counted_and_crashed_at() {
+    let disk = disk();
+    disk.classify(|path, write| match (path.extension(), write) {
+        (_, Some((_, 0))) => "head",
+        (Some(_), _) => "new",
+        _ => "other",
+    });
+    disk.enter("testing");
+    disk.trace();
+    replace_file(&disk, Path::new("/d/m"), b"old").unwrap();
+    let site = |action, place| Site { phase: "testing", action, place };
+    assert_eq!(disk.traced()[&site(Action::Write, "head")], 1);
+    assert_eq!(disk.traced()[&site(Action::Sync, "new")], 1);
+    disk.crash_at_site(site(Action::Rename, "other"), 1);
+    replace_file(&disk, Path::new("/d/m"), b"new").unwrap();
+    assert!(replace_file(&disk, Path::new("/d/m"), b"newer").is_err());
+    assert!(disk.is_crashed());
+    assert_eq!(disk.fault_site(), Some(site(Action::Rename, "other")));
+    let next = disk.crash(1);
+    assert_eq!(next.operations(), disk.operations(), "lives are counted on");
+}
+
+#[test]
+fn what_is_ignored_is_answered_and_not_done() {
+    let disk = disk();
+    disk.ignore(|site| site.action == Action::Sync);
+    let file = disk.create_new(Path::new("/d/a")).unwrap();
+    disk.sync_dir(Path::new("/d")).unwrap();
+    file.write_all_at(&[7; 512], 0).unwrap();
+    file.sync_data().unwrap();
+    assert!((0..50).any(|seed| content(&disk.crash(seed), "/d/a").unwrap() != [7; 512]));
+}

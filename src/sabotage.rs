@@ -1,0 +1,52 @@
+//! Deliberate bugs, so that the simulation can show that it would see them.
+//!
+//! Each is one line of a promise left out at one place, handed down explicitly by constructors that nothing but
+//! simulation calls. Invariants: no configuration, environment or global leads here; without a sabotage every place
+//! does what it should. Does not know who catches which: `docs/testing.md` has the table.
+
+/// A bug that is built in on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sabotage {
+    /// The log syncs no file.
+    SkipSync,
+    /// The log syncs no directory.
+    SkipDirectorySync,
+    /// A sync of the log that failed is tried again.
+    RetrySync,
+    /// What recovery finds above the mark is served without being written anew.
+    ServeRecoveredTail,
+    /// Recovery cuts whole groups that lie above the mark.
+    CutGoodGroups,
+    /// Recovery takes a group for good when its header is.
+    IgnoreChecksums,
+    /// A segment gets its name before its bytes are synced.
+    PublishBeforeSync,
+    /// The mark vouches for a group before it is durable.
+    MarkAhead,
+    /// The mark vouches for bytes behind the last group.
+    MarkBeyondTail,
+    /// A group begins at the last position of the one before.
+    ReusePosition,
+    /// The log goes on after a failed write or sync.
+    IgnorePoison,
+    /// All answers are sent before their group is written.
+    AnswerAllEarly,
+    /// An answer that says "already applied" does not wait for the group it rests on.
+    AnswerKnownEarly,
+    /// A refusal does not wait for the group it rests on.
+    AnswerRefusedEarly,
+    /// Requests are judged without the streams of the group being built.
+    StaleHeads,
+    /// Requests are judged without the ids of the group being built.
+    ForgetIds,
+    /// Queries are judged without the group being built.
+    QueryDurableOnly,
+    /// Queries are judged over all of the log, whatever `after` says.
+    IgnoreAfter,
+    /// Positions of sources are taken as they come.
+    TrackingBack,
+    /// What one sync should make durable is written as two groups.
+    SplitGroup,
+    /// A projection's cursor moves without its documents.
+    CursorAhead,
+}
