@@ -178,7 +178,7 @@ pub enum AppendError {
         known: Vec<(usize, AppendedEvent)>,
     },
     /// Conditions do not hold.
-    #[error("{} of the request's conditions do not hold", .0.len())]
+    #[error("{} of the request's conditions failed", .0.len())]
     ConditionsFailed(Vec<FailedCondition>),
     /// A condition names a position that the log does not have yet.
     #[error("fail_if_events_match[{index}].after is {after}, and the log ends at position {head}")]

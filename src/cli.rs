@@ -43,6 +43,7 @@ pub mod load;
 pub mod offline;
 pub mod output;
 pub mod projection;
+mod query;
 pub mod read;
 pub mod render;
 pub mod repair;
@@ -231,6 +232,11 @@ impl Invocation {
         })
     }
 
+    /// How answers are printed, and errors with them.
+    pub fn output(&self) -> Format {
+        self.session.output
+    }
+
     /// What this command logs: a node what it is told to, others warnings.
     pub fn telemetry(&self) -> Telemetry {
         let settings = self.config.clone().unwrap_or_default().telemetry;
@@ -277,12 +283,13 @@ impl Invocation {
     }
 }
 
-/// Prints an error in one line and returns the exit code; a closed output is no error.
-pub fn report(error: &CliError) -> u8 {
+/// Prints an error and returns the exit code; a closed output is no error.
+pub fn report(error: &CliError, format: Format) -> u8 {
     if !matches!(error, CliError::OutputClosed) {
-        let text = error.to_string();
-        let line: Vec<&str> = text.split_whitespace().collect();
-        say(&format!("error: {}", line.join(" ")));
+        match format {
+            Format::Json => say(&error.json()),
+            Format::Table => say(&error.lines()),
+        }
     }
     error.exit_code()
 }
@@ -343,6 +350,7 @@ mod tests {
         let mut examples = 0;
         every_command(&Arguments::command(), "outrigger", &mut |command, path| {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = help.replace("\\\n", " ");
             let shown: Vec<&str> = help.lines().filter(|line| line.trim_start().starts_with(path)).collect();
             assert!(!shown.is_empty(), "{path} has no example: {help}");
             for line in shown {

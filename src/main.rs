@@ -3,18 +3,20 @@
 use std::{env, process::ExitCode};
 
 use outrigger::{
-    cli::{self, Invocation},
+    cli::{self, Invocation, output::Format},
     config::Environment,
     telemetry,
 };
 
 fn main() -> ExitCode {
-    let ended = Invocation::parse(env::args_os(), Environment::of_process()).and_then(|invocation| {
-        telemetry::start(&invocation.telemetry(), invocation.colour);
-        invocation.run()
-    });
-    match ended {
+    let invocation = match Invocation::parse(env::args_os(), Environment::of_process()) {
+        Ok(invocation) => invocation,
+        Err(error) => return ExitCode::from(cli::report(&error, Format::Table)),
+    };
+    telemetry::start(&invocation.telemetry(), invocation.colour);
+    let format = invocation.output();
+    match invocation.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => ExitCode::from(cli::report(&error)),
+        Err(error) => ExitCode::from(cli::report(&error, format)),
     }
 }

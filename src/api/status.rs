@@ -84,9 +84,9 @@ impl Refusal {
         }
     }
 
-    /// Adds a fact that programs can read.
+    /// Adds a fact that programs can read; of several of one name the first stands.
     pub(crate) fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
-        self.0.metadata.insert(key.into(), value.to_string());
+        self.0.metadata.entry(key.into()).or_insert_with(|| value.to_string());
         self
     }
 
@@ -250,9 +250,12 @@ fn conditions_failed(message: &str, failed: &[FailedCondition]) -> Refusal {
 fn condition_text(failed: &FailedCondition) -> String {
     match failed {
         FailedCondition::Stream(failed) => expectation_text(failed),
-        FailedCondition::Match { index, after, position } => format!(
-            "fail_if_events_match[{index}]: the event at position {position} matches; no event behind position {after} was to"
-        ),
+        FailedCondition::Match { index, after, position } => {
+            let which = if after.get() == 0 { String::new() } else { format!(" behind position {after}") };
+            format!(
+                "fail_if_events_match[{index}]: expected no event{which} that matches, found one at position {position}"
+            )
+        }
         FailedCondition::Tracking { source, stored, requested } => format!(
             "tracking of {source:?}: expected a position above the stored {stored}, found {requested}"
         ),

@@ -1,9 +1,10 @@
-//! `outrigger append`: one event.
+//! `outrigger append`: one event, on conditions.
 
 use bytes::Bytes;
 use clap::Args;
 use uuid::Uuid;
 
+use self::condition::ConditionArgs;
 use super::{
     Session,
     error::CliError,
@@ -13,13 +14,12 @@ use super::{
     text::{parse_time, to_line, token_text},
 };
 use crate::{
-    api::proto::v1::{
-        AnyRevision, AppendRequest, AppendResponse, ExpectedRevision, NewEvent, NoStream, StreamExists,
-        expected_revision::Expected,
-    },
+    api::proto::v1::{AppendRequest, AppendResponse, NewEvent},
     event::Invalid,
     json,
 };
+
+pub mod condition;
 
 /// What `append` takes.
 #[derive(Debug, Args)]
@@ -45,20 +45,29 @@ pub struct AppendArgs {
     /// Metadata: a JSON object
     #[arg(long, value_name = "JSON")]
     pub metadata: Option<String>,
-    /// What must hold of the stream: its last revision, none (no event), exists or any
-    #[arg(long, value_name = "N|none|exists|any")]
-    pub expect_revision: Option<String>,
+    /// What must hold.
+    #[command(flatten)]
+    pub conditions: ConditionArgs,
 }
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
+A condition that does not hold is exit code 1, and nothing is appended; read again and decide anew. With --id a command \
+can be repeated at will: an event that is in the log already is found before any condition is looked at.
+
 Examples:
   outrigger append --type flight.departed --stream flight-UA1545 --data '{\"delay_minutes\":2}' --tag origin:EWR
-  outrigger append --type order.placed --stream order-7 --data '{}' --expect-revision none";
+  outrigger append --type order.placed --stream order-7 --data '{}' \\
+      --expect-revision none --expect customer-3=exists
+  outrigger append --type seat.booked --stream booking-17 --data '{}' --tag seat:9C \\
+      --fail-if-match 'types=seat.booked,seat.blocked;tags=seat:9C' --fail-if-match-after 2522
+  outrigger append --type invoice.paid --stream invoice-5 --data '{}' --tracking payments=41";
 
 /// Runs `append`.
 pub async fn run(session: &Session, args: &AppendArgs) -> Result<(), CliError> {
-    let request = request(args)?;
+    let mut request = request(args)?;
+    let after = args.conditions.after(session).await?;
+    args.conditions.add_to(&mut request, &args.stream, after);
     let mut client = session.node.event_log().await?;
     let response = client.append(request).await?.into_inner();
     print_lines(&[match session.output {
@@ -88,8 +97,6 @@ fn request(args: &AppendArgs) -> Result<AppendRequest, CliError> {
         Some(text) => *parse_id(text).map_err(usage("--id"))?.uuid(),
         None => Uuid::new_v4(),
     };
-    let expected = args.expect_revision.as_deref().map(parse_expected).transpose();
-    let expected = expected.map_err(usage("--expect-revision"))?;
     let event = NewEvent {
         id: Some(Bytes::copy_from_slice(id.as_bytes())),
         r#type: args.event_type.clone(),
@@ -99,25 +106,7 @@ fn request(args: &AppendArgs) -> Result<AppendRequest, CliError> {
         metadata: args.metadata.as_ref().map(|text| Bytes::copy_from_slice(text.as_bytes())),
         time: args.time.as_deref().map(parse_time).transpose().map_err(usage("--time"))?,
     };
-    let expectation = |expected| ExpectedRevision { stream: args.stream.clone(), expected: Some(expected) };
-    Ok(AppendRequest {
-        events: vec![event],
-        expected_revisions: expected.map(expectation).into_iter().collect(),
-        skip_existing: false,
-        fail_if_events_match: Vec::new(),
-        tracking: None,
-    })
-}
-
-fn parse_expected(text: &str) -> Result<Expected, Invalid> {
-    match text {
-        "none" => Ok(Expected::None(NoStream {})),
-        "exists" => Ok(Expected::Exists(StreamExists {})),
-        "any" => Ok(Expected::Any(AnyRevision {})),
-        _ => text.parse().map(Expected::Revision).map_err(|_| {
-            Invalid(format!("expected a revision such as 3, or none, exists or any, found {text:?}"))
-        }),
-    }
+    Ok(AppendRequest { events: vec![event], ..AppendRequest::default() })
 }
 
 #[cfg(test)]
@@ -133,7 +122,7 @@ mod tests {
             tags: vec!["t".into()],
             time: None,
             metadata: None,
-            expect_revision: None,
+            conditions: ConditionArgs::default(),
         }
     }
 
@@ -149,18 +138,6 @@ mod tests {
         let request = request(&args()).unwrap();
         assert_eq!(request.events[0].data, "{\"n\": 1.50}");
         assert_eq!(request.events[0].id.as_ref().map(Bytes::len), Some(16));
-        assert_eq!(request.expected_revisions, []);
-    }
-
-    #[test]
-    fn expectations_are_numbers_or_words() {
-        assert_eq!(parse_expected("3"), Ok(Expected::Revision(3)));
-        assert_eq!(parse_expected("none"), Ok(Expected::None(NoStream {})));
-        assert_eq!(parse_expected("exists"), Ok(Expected::Exists(StreamExists {})));
-        assert_eq!(parse_expected("any"), Ok(Expected::Any(AnyRevision {})));
-        assert!(parse_expected("-1").is_err());
-        let with = AppendArgs { expect_revision: Some("none".into()), ..args() };
-        assert_eq!(request(&with).unwrap().expected_revisions[0].stream, "s");
     }
 
     #[test]
@@ -174,6 +151,5 @@ mod tests {
             &AppendArgs { metadata: Some("[]".into()), ..args() },
             "--metadata: expected a JSON object",
         );
-        check_usage(&AppendArgs { expect_revision: Some("x".into()), ..args() }, "--expect-revision");
     }
 }

@@ -1,7 +1,7 @@
-//! How a command ends badly: one line on stderr and an exit code.
+//! How a command ends badly: what stands on stderr, and an exit code.
 //!
-//! Owns the way from a gRPC status with its google.rpc details to one line that says what, why and what to do. Exit
-//! codes: 0 for a reader that closed our output, 1 for what was refused or failed, 2 for usage.
+//! Owns the way from a gRPC status with its google.rpc details to one line that says what, why and what to do (further
+//! failed conditions follow, a line each), or to one JSON object for programs. Exit codes: 0 for a reader that closed our output, 1 for what was refused or failed, 2 for usage.
 
 use std::{fmt::Write as _, io};
 
@@ -9,6 +9,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::{render, text::to_line};
 use crate::{api::proto::v1::Failure, config::ConfigError, event::Invalid};
 
 /// Why a command did not do what it was asked to.
@@ -20,6 +21,9 @@ pub enum CliError {
     /// It was refused, or it failed.
     #[error("{0}")]
     Failed(String),
+    /// The node refused it.
+    #[error("{}", describe(.0))]
+    Refused(Box<Status>),
     /// Whoever read our output had enough.
     #[error("the output was closed")]
     OutputClosed,
@@ -30,7 +34,7 @@ impl CliError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::OutputClosed => 0,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Refused(_) => 1,
             Self::Usage(_) => 2,
         }
     }
@@ -44,6 +48,32 @@ impl CliError {
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Failed(message.into())
     }
+
+    /// For people: one line, and a line each for further conditions of an append that failed.
+    pub fn lines(&self) -> String {
+        match self {
+            Self::Refused(status) => {
+                let others = conditions_unsaid(status);
+                let others = others.iter().map(|other| format!("\n  also: {other}"));
+                format!("error: {}{}", sentence(status, &[]), others.collect::<String>())
+            }
+            other => format!("error: {}", one_line(&other.to_string())),
+        }
+    }
+
+    /// For programs: one JSON object on one line, `{"error": {"message": ..., ...}}`.
+    pub fn json(&self) -> String {
+        let error = match self {
+            Self::Refused(status) => serde_json::json!(render::refusal(status)),
+            other => serde_json::json!({ "message": one_line(&other.to_string()) }),
+        };
+        to_line(&serde_json::json!({ "error": error }))
+    }
+}
+
+/// Texts of others, a configuration's say, may have line breaks.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Errors of writing to standard output; all other I/O is described where it happens.
@@ -59,7 +89,7 @@ impl From<io::Error> for CliError {
 
 impl From<Status> for CliError {
     fn from(status: Status) -> Self {
-        Self::Failed(describe(&status))
+        Self::Refused(Box::new(status))
     }
 }
 
@@ -87,18 +117,21 @@ pub fn reason(status: &Status) -> String {
 
 /// One line: what went wrong, in which field, when to try again, and the reason.
 pub fn describe(status: &Status) -> String {
+    sentence(status, &conditions_unsaid(status))
+}
+
+/// The one line, with these conditions in it.
+fn sentence(status: &Status, conditions: &[String]) -> String {
     let details = status.get_error_details();
-    let mut line = status.message().trim().to_owned();
-    if line.is_empty() {
-        code_name(status.code()).to_lowercase().clone_into(&mut line);
-    }
+    let mut line = message(status);
     let fields = details.bad_request().map(|bad| bad.field_violations.as_slice());
     for violation in fields.unwrap_or_default() {
-        add(&mut line, &violation.field, &violation.description);
+        if !says(&line, &violation.field, &violation.description) {
+            let _fits = write!(line, "; {}", about(&violation.field, &violation.description));
+        }
     }
-    let preconditions = details.precondition_failure().map(|failure| failure.violations.as_slice());
-    for violation in preconditions.unwrap_or_default() {
-        add(&mut line, &violation.subject, &violation.description);
+    for condition in conditions {
+        let _fits = write!(line, "; {condition}");
     }
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
         let _fits = write!(line, "; try again in {} ms", delay.as_millis());
@@ -109,18 +142,34 @@ pub fn describe(status: &Status) -> String {
         _ => {}
     }
     let _fits = write!(line, " ({})", reason(status));
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    one_line(&line)
 }
 
-/// Adds what the message does not say already.
-fn add(line: &mut String, subject: &str, description: &str) {
-    if line.contains(description) && line.contains(subject) {
-        return;
-    }
-    let _fits = write!(line, "; {subject}: {description}");
+fn message(status: &Status) -> String {
+    let message = status.message().trim();
+    if message.is_empty() { code_name(status.code()).to_lowercase() } else { message.to_owned() }
 }
 
-const fn code_name(code: Code) -> &'static str {
+/// The failed conditions that the message does not name already.
+fn conditions_unsaid(status: &Status) -> Vec<String> {
+    let message = message(status);
+    let failure = status.get_details_precondition_failure();
+    let violations = failure.map(|failure| failure.violations).unwrap_or_default();
+    let unsaid = violations.iter().filter(|at| !says(&message, &at.subject, &at.description));
+    unsaid.map(|at| one_line(&about(&at.subject, &at.description))).collect()
+}
+
+fn says(line: &str, subject: &str, description: &str) -> bool {
+    line.contains(description) && line.contains(subject)
+}
+
+/// What is wrong with a subject, which many descriptions name themselves.
+fn about(subject: &str, description: &str) -> String {
+    if description.contains(subject) { description.to_owned() } else { format!("{subject}: {description}") }
+}
+
+/// The status code's name in the protocol.
+pub const fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
@@ -146,7 +195,7 @@ const fn code_name(code: Code) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use tonic_types::ErrorDetails;
+    use tonic_types::{ErrorDetails, PreconditionViolation};
 
     use super::*;
 
@@ -174,6 +223,43 @@ mod tests {
             ErrorDetails::with_retry_info(Some(Duration::from_millis(50))),
             "busy; try again in 50 ms (RESOURCE_EXHAUSTED)",
         );
+    }
+
+    #[test]
+    fn failed_conditions_have_a_line_each_and_are_facts_for_programs() {
+        let mut details = ErrorDetails::with_precondition_failure(vec![
+            PreconditionViolation::new("EXPECTED_REVISION", "s", "stream \"s\" is at revision 1"),
+            PreconditionViolation::new("EVENTS_MATCH", "fail_if_events_match[0]", "position 7 matches"),
+        ]);
+        details.set_error_info(
+            "CONDITION_FAILED",
+            "outrigger",
+            std::collections::HashMap::from([("match_position".to_owned(), "7".to_owned())]),
+        );
+        let message = "2 conditions failed, the first: stream \"s\" is at revision 1";
+        let error = CliError::from(Status::with_error_details(Code::Aborted, message, details));
+        assert_eq!(
+            error.lines(),
+            format!(
+                "error: {message} (CONDITION_FAILED)\n  also: fail_if_events_match[0]: position 7 matches"
+            )
+        );
+        let json: serde_json::Value = serde_json::from_str(&error.json()).unwrap();
+        assert_eq!(
+            json["error"],
+            serde_json::json!({
+                "code": "ABORTED",
+                "reason": "CONDITION_FAILED",
+                "message": message,
+                "metadata": { "match_position": "7" },
+                "violations": [
+                    { "type": "EXPECTED_REVISION", "subject": "s", "description": "stream \"s\" is at revision 1" },
+                    { "type": "EVENTS_MATCH", "subject": "fail_if_events_match[0]", "description": "position 7 matches" },
+                ],
+            })
+        );
+        assert_eq!(CliError::failed("a\nb").lines(), "error: a b");
+        assert_eq!(CliError::failed("a\nb").json(), r#"{"error":{"message":"a b"}}"#);
     }
 
     #[test]

@@ -9,15 +9,13 @@ use super::{
     Session,
     error::CliError,
     output::{Align, Format, Out, table},
-    render,
+    query, render,
     text::{compact, parse_token, time_text, to_line},
 };
 use crate::api::proto::v1::{
     Event, EventFilter, EventQuery, EventQueryItem, GetTrackingRequest, ListStreamsRequest, ReadRequest,
     StreamInfo, SubscribeRequest, SubscribeResponse, Token, subscribe_response::Content,
 };
-
-mod query;
 
 /// Which events.
 #[derive(Debug, Args)]
@@ -73,6 +71,8 @@ pub struct ReadArgs {
 
 /// Shown below the help of `read`.
 pub const READ_EXAMPLES: &str = "\
+Prints the events that match all of what is given, up to the last one there is at the time of the call.
+
 Examples:
   outrigger read --limit 10
   outrigger read --backwards --limit 5 --type flight.cancelled
@@ -99,7 +99,8 @@ Prints the events there are, then new ones as they come, until Ctrl-C.
 
 Examples:
   outrigger subscribe --type flight.departed
-  outrigger subscribe --after 2589 --output json";
+  outrigger subscribe --after 2589 --output json
+  outrigger subscribe --query 'types=flight.departed;tags=origin:JFK' --query 'types=flight.cancelled'";
 
 /// What `streams` takes.
 #[derive(Debug, Args)]
@@ -117,6 +118,8 @@ pub struct StreamsArgs {
 
 /// Shown below the help of `streams`.
 pub const STREAMS_EXAMPLES: &str = "\
+Prints each stream with its last revision and the position of its last event, in order of names.
+
 Examples:
   outrigger streams
   outrigger streams --prefix flight-UA --limit 1000 --output json";
@@ -130,6 +133,9 @@ pub struct TrackingArgs {
 
 /// Shown below the help of `tracking`.
 pub const TRACKING_EXAMPLES: &str = "\
+An append may carry a consumer's position in what it consumes (`outrigger append --tracking`), stored together with the events. \
+A consumer that was interrupted asks here where to go on.
+
 Examples:
   outrigger tracking payments
   outrigger tracking payments --output json";
@@ -175,8 +181,11 @@ pub async fn read(session: &Session, args: &ReadArgs) -> Result<(), CliError> {
 /// Runs `subscribe` until it is interrupted.
 pub async fn subscribe(session: &Session, args: &SubscribeArgs) -> Result<(), CliError> {
     let mut client = session.node.event_log().await?;
-    let request =
-        SubscribeRequest { after: args.after, filter: Some(args.filter.filter()), after_token: None };
+    let request = SubscribeRequest {
+        after: args.after,
+        filter: Some(args.filter.filter()),
+        after_token: args.after_token.clone(),
+    };
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.map_err(|error| CliError::failed(format!("cannot listen for Ctrl-C: {error}")))

@@ -3,9 +3,14 @@
 //!
 //! Owns the shape of `--output json`. Does not know how answers are asked for.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tonic::Status;
+use tonic_types::StatusExt as _;
 
+use super::error::{code_name, reason};
 use super::text::{key_json, raw, time_text, token_text, uuid_text};
 use crate::api::proto::v1;
 
@@ -83,6 +88,64 @@ pub fn appended(response: &v1::AppendResponse) -> impl Serialize {
             position: token.position,
         }),
         at_least: response.token.as_ref().map(token_text),
+    }
+}
+
+/// A refusal: fields as in google.rpc.
+#[derive(Debug, Serialize)]
+struct Refusal {
+    code: &'static str,
+    reason: String,
+    message: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    field_violations: Vec<FieldViolation>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Violation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct FieldViolation {
+    field: String,
+    description: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Violation {
+    r#type: String,
+    subject: String,
+    description: String,
+}
+
+/// A refusal with its details.
+pub fn refusal(status: &Status) -> impl Serialize + use<> {
+    let details = status.get_error_details();
+    let fields = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    let violations = details.precondition_failure().map(|failure| failure.violations.clone());
+    let delay = details.retry_info().and_then(|info| info.retry_delay);
+    Refusal {
+        code: code_name(status.code()),
+        reason: reason(status),
+        message: status.message().to_owned(),
+        metadata: details
+            .error_info()
+            .map(|info| info.metadata.clone())
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+        field_violations: fields
+            .into_iter()
+            .map(|at| FieldViolation { field: at.field, description: at.description })
+            .collect(),
+        violations: violations
+            .unwrap_or_default()
+            .into_iter()
+            .map(|at| Violation { r#type: at.r#type, subject: at.subject, description: at.description })
+            .collect(),
+        retry_after_ms: delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

@@ -64,11 +64,11 @@ struct Wanted {
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
-Without a flag that repairs, it prints what is wrong and which flag would do what. With flags it does what they say, if that is what
+Without a flag that repairs, it prints what is wrong and which flag would do what. With flags it does what they say, if that is what \
 it finds, and nothing else. A damaged file of a projection needs no repair: the next start sets it aside and rebuilds it.
 
-A cut is the only repair that loses events. Everything that is cut, good events behind the damage too, goes to quarantine files in
-the log's directory first. Positions are used again under a new epoch: tokens and cursors of the lost stretch become invalid.
+A cut is the only repair that loses events. Everything that is cut, good events behind the damage too, goes to quarantine files in \
+the log's directory first. Positions are used again under a new epoch: tokens and cursors of the lost stretch become invalid. \
 Put the file back from a copy instead, if there is one.
 
 Examples:

@@ -31,7 +31,7 @@ pub struct VerifyArgs {
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
-Every segment, group, record and hash of the log; every event; every file of the index, held against the log; meta.redb and
+Every segment, group, record and hash of the log; every event; every file of the index, held against the log; meta.redb and \
 the files of projections. Not one byte is changed. No node can be started on the directory meanwhile.
 
 What recovery would cut after a crash (a write that was torn, never acknowledged) is reported and is no damage.

@@ -12,45 +12,46 @@ use serde_json::{Value, json};
 
 use crate::support::{Process, airport, binary, connect, repository};
 
-struct Cli {
+/// A node in a process of its own, and the command line beside it.
+pub(crate) struct Cli {
     process: Process,
     dir: tempfile::TempDir,
 }
 
 impl Cli {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let process = Process::start(&dir.path().join("data"), &airport());
         Self { process, dir }
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.env_clear().env("OUTRIGGER_ADDR", self.process.grpc_addr.to_string());
         command.args(words).current_dir(self.dir.path());
         command
     }
 
-    fn run(&self, words: &[&str]) -> Output {
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
     }
 
     /// Standard output of a command that must succeed.
-    fn out(&self, words: &[&str]) -> String {
+    pub(crate) fn out(&self, words: &[&str]) -> String {
         let output = self.run(words);
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// The lines of a command as JSON.
-    fn json(&self, words: &[&str]) -> Vec<Value> {
+    pub(crate) fn json(&self, words: &[&str]) -> Vec<Value> {
         let words = [words, &["--output", "json"]].concat();
         let out = self.out(&words);
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The one line on stderr of a command that must be refused.
-    fn refused(&self, words: &[&str]) -> String {
+    pub(crate) fn refused(&self, words: &[&str]) -> String {
         let output = self.run(words);
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{words:?}: {err}");
@@ -245,7 +246,7 @@ fn a_line_that_the_node_refuses_is_named_too() {
     );
 }
 
-fn piped(mut command: Command) -> Child {
+pub(crate) fn piped(mut command: Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

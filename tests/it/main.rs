@@ -10,6 +10,7 @@ mod airport;
 mod bad_input;
 mod bench;
 mod cli;
+mod cli_append;
 mod cli_offline;
 mod conditions;
 mod durability;

@@ -57,7 +57,7 @@ pub struct BenchAppendArgs {
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
-The events: random ids of version 4, 10,000 streams by Zipf's law, 5 types, 2 tags, data that does not compress. Every
+The events: random ids of version 4, 10,000 streams by Zipf's law, 5 types, 2 tags, data that does not compress. Every \
 answer is checked; a run with errors exits with 1 and its figures do not count.
 
 Examples:

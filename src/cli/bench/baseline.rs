@@ -60,7 +60,7 @@ pub struct BaselineArgs {
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
-Three figures, one after the other: calls of a bare gRPC server that answers at once, messages of one stream to it, and
+Three figures, one after the other: calls of a bare gRPC server that answers at once, messages of one stream to it, and \
 4 KiB writes that are each made durable. Take --dir on the disk that the node writes to.
 
 Examples:

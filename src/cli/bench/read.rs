@@ -59,7 +59,7 @@ pub struct BenchReadArgs {
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
-The log must hold what `outrigger bench append` wrote; tags need at least 10,000 events of the last run. The order of all
+The log must hold what `outrigger bench append` wrote; tags need at least 10,000 events of the last run. The order of all \
 events is checked, and that they are what was asked for; of a tag there must be exactly 100.
 
 Examples:
