@@ -15,6 +15,7 @@ mod cli_offline;
 mod conditions;
 mod durability;
 mod event_log;
+mod golden;
 mod probes;
 mod projections;
 mod read_your_writes;
