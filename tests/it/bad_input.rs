@@ -1,25 +1,51 @@
 //! Bad input: each gets a typed error that names the field, and changes nothing.
 
 use bytes::Bytes;
-use outrigger::api::proto::v1::{
-    self, ExpectedRevision, expected_revision::Expected, get_event_request::By, list_request::Selection,
+use outrigger::{
+    api::proto::v1::{
+        self, ExpectedRevision, append_stream_response::Outcome, expected_revision::Expected,
+        get_event_request::By, list_request::Selection,
+    },
+    cli::error::status_of,
 };
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::support::{Node, airport, append, check_refused, event, text_key};
 
+/// A request that must be refused, as a call of its own and over an append stream, in the same words.
 async fn check(
     node: &Node,
     code: Code,
     reason: &str,
     field: &str,
     change: impl FnOnce(&mut v1::AppendRequest),
-) {
+) -> Status {
     let before = node.head().await;
     let mut request = append(vec![event("t", "s", "{}"), event("t", "s", "{}")]);
     change(&mut request);
-    let status = check_refused(node.log().append(request).await, code, reason, field);
+    let status = check_refused(node.log().append(request.clone()).await, code, reason, field);
+    let failure = over_stream(node, v1::AppendStreamRequest { request: Some(request) }).await;
+    assert_eq!((failure.reason.as_str(), failure.message.as_str()), (reason, status.message()));
+    check_refused(Err::<(), _>(status_of(failure)), code, reason, field);
     assert_eq!(node.head().await, before, "{status:?} changed the log");
+    status
+}
+
+/// The failure that answers the one request of an append stream.
+async fn over_stream(node: &Node, request: v1::AppendStreamRequest) -> v1::Failure {
+    let answers = node.log().append_stream(tokio_stream::iter([request])).await.unwrap();
+    let mut answers = answers.into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(answers.message().await.unwrap(), None, "one answer");
+    match answer.outcome.unwrap() {
+        Outcome::Failure(failure) => failure,
+        Outcome::Appended(appended) => panic!("expected a failure, found {appended:?}"),
+    }
+}
+
+fn fact(status: &Status, name: &str) -> String {
+    status.get_details_error_info().unwrap().metadata[name].clone()
 }
 
 const INVALID: Code = Code::InvalidArgument;
@@ -337,7 +363,20 @@ async fn conditions_that_make_no_sense_are_refused() {
     })
     .await;
     let beyond = |r: &mut v1::AppendRequest| r.fail_if_events_match = vec![unless(&["u"], &[], Some(2))];
-    check(&node, Code::OutOfRange, "AFTER_BEYOND_HEAD", "fail_if_events_match[0].after", beyond).await;
+    let field = "fail_if_events_match[0].after";
+    let status = check(&node, Code::OutOfRange, "AFTER_BEYOND_HEAD", field, beyond).await;
+    assert_eq!((fact(&status, "head"), fact(&status, "actual")), ("1".into(), "2".into()));
+    let mut most = append(vec![event("t", "s", "1")]);
+    most.fail_if_events_match = vec![unless(&["u"], &[], None); 40];
+    most.expected_revisions = (0..24).map(|n| expected(&format!("e{n}"))).collect();
+    node.log().append(most).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_of_appends_wants_requests() {
+    let node = Node::start(&[]).await;
+    let failure = over_stream(&node, v1::AppendStreamRequest { request: None }).await;
+    check_refused(Err::<(), _>(status_of(failure)), INVALID, "MISSING_FIELD", "request");
 }
 
 fn expected(stream: &str) -> ExpectedRevision {
@@ -380,4 +419,43 @@ async fn tracking_that_makes_no_sense_is_refused() {
         let request = v1::GetTrackingRequest { source: bad.into() };
         check_refused(node.log().get_tracking(request).await, INVALID, "INVALID_SOURCE", "source");
     }
+    let mut first = append(vec![event("t", "s", "1")]);
+    first.tracking = tracking("a", 5);
+    node.log().append(first).await.unwrap();
+    for back in [5, 1] {
+        let back = |r: &mut v1::AppendRequest| r.tracking = tracking("a", back);
+        let status = check(&node, Code::Aborted, "TRACKING_NOT_ADVANCED", "", back).await;
+        assert_eq!(fact(&status, "stored_position"), "5");
+        let violations = status.get_details_precondition_failure().unwrap().violations;
+        assert!(violations[0].description.contains("stored 5"), "{violations:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_query_refuses_a_token_that_is_not_of_this_history() {
+    let node = Node::start(&airport()).await;
+    let answer = node.log().append(append(vec![event("t", "s", "1")])).await.unwrap();
+    let token = answer.into_inner().token.unwrap();
+    let check_token = async |token: v1::Token, code: Code, reason: &str, field: &str| {
+        let options = Some(v1::ReadOptions { at_least: Some(token), ..Default::default() });
+        let request = v1::GetRequest { options: options.clone(), ..get("departures", "airports", None) };
+        check_refused(node.query().get(request).await, code, reason, field);
+        let request = v1::ListRequest { options: options.clone(), ..list(None) };
+        check_refused(node.query().list(request).await, code, reason, field);
+        let request = v1::BatchGetRequest {
+            projection: "departures".into(),
+            collection: "airports".into(),
+            keys: vec![text_key("EWR")],
+            options,
+        };
+        check_refused(node.query().batch_get(request).await, code, reason, field)
+    };
+    let field = "options.at_least";
+    let other = v1::Token { log_id: Bytes::from(vec![1; 16]), ..token.clone() };
+    check_token(other, INVALID, "TOKEN_OF_OTHER_LOG", field).await;
+    let short = v1::Token { log_id: Bytes::from(vec![1; 15]), ..token.clone() };
+    check_token(short, INVALID, "INVALID_TOKEN", &format!("{field}.log_id")).await;
+    let never = v1::Token { epoch: token.epoch + 1, ..token.clone() };
+    let status = check_token(never, Code::Aborted, "STALE_EPOCH", "").await;
+    assert_eq!(fact(&status, "position"), "0", "nothing of that epoch is here");
 }
