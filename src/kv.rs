@@ -32,7 +32,7 @@ pub enum KvError {
     #[error("the file system refused: {0}")]
     Io(String),
     /// The content is not what redb wrote.
-    #[error("the file is damaged: {0}")]
+    #[error("the file cannot be used: {0}")]
     Damaged(String),
     /// The file was closed meanwhile; another try finds it open again.
     #[error("the file is being reopened")]

@@ -177,7 +177,7 @@ impl From<AppendError> for Refusal {
                     refusal.precondition("EVENT_EXISTS", format!("events[{index}]"), what)
                 })
             }
-            AppendError::ConditionsFailed(failed) => conditions_failed(&message, &failed),
+            AppendError::ConditionsFailed(failed) => conditions_failed(&failed),
             AppendError::AfterBeyondHead { index, after, head } => {
                 let what = format!("expected at most the head {head}, found {after}");
                 Self::field("AFTER_BEYOND_HEAD", format!("fail_if_events_match[{index}].after"), what)
@@ -218,7 +218,7 @@ impl From<AppendError> for Refusal {
 }
 
 /// Every failing condition is a violation; programs find the facts of the first of each kind in the metadata.
-fn conditions_failed(message: &str, failed: &[FailedCondition]) -> Refusal {
+fn conditions_failed(failed: &[FailedCondition]) -> Refusal {
     let reason = match failed {
         [FailedCondition::Tracking { .. }] => "TRACKING_NOT_ADVANCED",
         _ => "CONDITION_FAILED",
@@ -228,7 +228,10 @@ fn conditions_failed(message: &str, failed: &[FailedCondition]) -> Refusal {
         _ => "what it was to append is handled already; go on behind the stored position",
     };
     let first = failed.first().map(condition_text).unwrap_or_default();
-    let message = format!("{message}, the first: {first}; {advice}");
+    let message = match failed.len() {
+        1 => format!("a condition failed: {first}; {advice}"),
+        count => format!("{count} conditions failed, the first: {first}; {advice}"),
+    };
     let start = Refusal::new(Code::Aborted, reason, message);
     failed.iter().fold(start, |refusal, condition| {
         let what = condition_text(condition);

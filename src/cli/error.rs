@@ -3,7 +3,7 @@
 //! Owns the way from a gRPC status with its google.rpc details to one line that says what, why and what to do (further
 //! failed conditions follow, a line each), or to one JSON object for programs. Exit codes: 0 for a reader that closed our output, 1 for what was refused or failed, 2 for usage.
 
-use std::{fmt::Write as _, io};
+use std::{collections::BTreeMap, fmt::Write as _, io};
 
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -63,11 +63,13 @@ impl CliError {
 
     /// For programs: one JSON object on one line, `{"error": {"message": ..., ...}}`.
     pub fn json(&self) -> String {
-        let error = match self {
-            Self::Refused(status) => serde_json::json!(render::refusal(status)),
-            other => serde_json::json!({ "message": one_line(&other.to_string()) }),
-        };
-        to_line(&serde_json::json!({ "error": error }))
+        match self {
+            Self::Refused(status) => to_line(&BTreeMap::from([("error", render::refusal(status))])),
+            other => {
+                let message = BTreeMap::from([("message", one_line(&other.to_string()))]);
+                to_line(&BTreeMap::from([("error", message)]))
+            }
+        }
     }
 }
 
@@ -150,11 +152,14 @@ fn message(status: &Status) -> String {
     if message.is_empty() { code_name(status.code()).to_lowercase() } else { message.to_owned() }
 }
 
-/// The failed conditions that the message does not name already.
+/// Of several failed conditions, those that the message does not name already.
 fn conditions_unsaid(status: &Status) -> Vec<String> {
     let message = message(status);
     let failure = status.get_details_precondition_failure();
     let violations = failure.map(|failure| failure.violations).unwrap_or_default();
+    if violations.len() < 2 {
+        return Vec::new();
+    }
     let unsaid = violations.iter().filter(|at| !says(&message, &at.subject, &at.description));
     unsaid.map(|at| one_line(&about(&at.subject, &at.description))).collect()
 }

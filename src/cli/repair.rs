@@ -19,7 +19,7 @@ use crate::{
     disk::{Disk, real::RealDisk},
     index,
     log::LogInspector,
-    verify::{DataDir, Report},
+    verify::{DataDir, Finding, Part, Report},
 };
 
 /// What `repair` takes.
@@ -78,7 +78,8 @@ Examples:
   outrigger repair --data-dir ./outrigger-data --cut-from 1201 --lose 17
   outrigger repair --data-dir ./outrigger-data --rebuild-index
 
-Exit codes: 0 repaired, or nothing to repair; 1 damage is left, or refused; 2 usage.";
+Exit codes: 0 repaired, or nothing to repair (what the next start rebuilds by itself does not count); 1 damage is left, \
+or refused; 2 usage.";
 
 /// One thing that was done.
 #[derive(Debug, Serialize)]
@@ -117,11 +118,19 @@ pub fn run(args: &RepairArgs, format: Format) -> Result<(), CliError> {
     // What was done is said even if the next step was refused.
     repair.print(format)?;
     repaired?;
-    match repair.report.findings().first() {
-        Some(first) if !args.dry_run => {
-            Err(CliError::failed(verify::in_words(first, repair.report.findings().len())))
-        }
+    let left: Vec<Finding> =
+        repair.report.findings().into_iter().filter(|finding| !is_left_to_a_start(finding)).collect();
+    match left.first() {
+        Some(first) if !args.dry_run => Err(CliError::failed(verify::in_words(first, left.len()))),
         _ => Ok(()),
+    }
+}
+
+/// Whether the next start of a node makes it good by itself, as after a cut the files that are ahead of the log.
+fn is_left_to_a_start(finding: &Finding) -> bool {
+    match finding.part {
+        Part::Offsets | Part::Index | Part::Meta | Part::Projection => finding.rebuildable,
+        Part::Log | Part::Event => false,
     }
 }
 
@@ -267,6 +276,10 @@ impl Repair {
         }
         if !self.dry_run && sound {
             lines.push("sound".into());
+        } else if !self.dry_run {
+            let findings = self.report.findings();
+            let left = findings.iter().filter(|finding| is_left_to_a_start(finding));
+            lines.extend(left.map(|finding| format!("left to the next start: {}", verify::place(finding))));
         }
         print_lines(&lines)
     }

@@ -90,25 +90,29 @@ pub fn print(report: &Report, seconds: Option<f64>, format: Format) -> Result<()
 fn summary(out: &mut Out, report: &Report, seconds: Option<f64>) -> Result<(), CliError> {
     let log = &report.log;
     out.line(&format!("node       {}", report.node))?;
-    let epochs = report.epochs.len();
     out.line(&format!(
-        "log        {}: positions {} to {}, {} records in {} groups, {} segments, {epochs} epochs",
+        "log        {}: positions {} to {}, {} in {}, {}, {}",
         report.log_id,
         report.first,
         log.head,
-        grouped(log.records),
-        grouped(log.groups),
-        log.segments.len()
+        counted(log.records, "record"),
+        counted(log.groups, "group"),
+        counted(log.segments.len() as u64, "segment"),
+        counted(report.epochs.len() as u64, "epoch"),
     ))?;
     if let Some(chain) = &log.chain {
         out.line(&format!("chain      {}", hex(chain)))?;
     }
     let runs = &report.index.runs;
     let sound = runs.iter().filter(|run| run.state == RunState::Sound).count();
-    out.line(&format!("index      {} files, {sound} of them hold what the log holds", runs.len()))?;
+    out.line(&match runs.len() {
+        0 => "index      no files; a node reads what they would hold from the log".into(),
+        count => format!("index      {}, {sound} as the log says", counted(count as u64, "file")),
+    })?;
     let projections = report.files.iter().filter(|file| file.part == Part::Projection);
-    let good = projections.clone().filter(|file| file.state.is_ok()).count();
-    out.line(&format!("files      {} projections, {good} of them good", projections.count()))?;
+    let good = projections.clone().filter(|file| file.state.is_ok()).count() as u64;
+    let projections = counted(projections.count() as u64, "file");
+    out.line(&format!("documents  {projections} of projections, {good} can be used"))?;
     let Some(seconds) = seconds else {
         return Ok(());
     };
@@ -210,8 +214,13 @@ fn notes(report: &Report) -> Vec<String> {
     notes
 }
 
+/// A count with its noun.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
 /// Which file, where, which positions, what.
-fn place(finding: &Finding) -> String {
+pub fn place(finding: &Finding) -> String {
     let offset = finding.offset.map_or_else(String::new, |offset| format!(" at offset {offset}"));
     let positions = match (finding.first, finding.last) {
         (Some(first), Some(last)) if last > first => format!(", positions {first} to {last}"),

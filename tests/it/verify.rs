@@ -170,7 +170,9 @@ async fn a_cut_needs_the_right_numbers_and_keeps_everything_in_quarantine() {
     let cut = ["repair", "--cut-from", "8", "--lose", "13", "--output", "json"];
     let output = run(&cut, dir.path());
     // The projections are ahead of the log now, and are rebuilt by the next start.
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let done = json(&output);
+    assert_eq!(done["sound"], false);
     assert_eq!(done["actions"][0]["action"], "cut", "{done} {}", stderr(&output));
     let kept = fs::read(done["actions"][0]["files"][0].as_str().unwrap()).unwrap();
     assert!(kept.windows(8).any(|window| window == b"{\"n\":19}"), "the last event is in quarantine");
