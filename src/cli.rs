@@ -363,6 +363,23 @@ mod tests {
         assert!(examples > 20, "{examples}");
     }
 
+    #[test]
+    fn the_page_names_every_command_and_flag() {
+        let page = include_str!("../docs/cli.md");
+        let common = ["help", "version", "addr", "token", "output"];
+        every_command(&Arguments::command(), "outrigger", &mut |command, path| {
+            // `echo-server` is how `bench baseline` starts its other half.
+            if command.is_hide_set() {
+                return;
+            }
+            assert!(page.contains(path.trim_start_matches("outrigger ")), "{path} is not in docs/cli.md");
+            let flags = command.get_arguments().filter_map(|argument| argument.get_long());
+            for flag in flags.filter(|flag| !common.contains(flag)) {
+                assert!(page.contains(&format!("--{flag}")), "{path} --{flag} is not in docs/cli.md");
+            }
+        });
+    }
+
     /// Words as a shell would split them: single quotes, and nothing behind a pipe or redirection.
     fn words(line: &str) -> Vec<String> {
         let mut words = vec![String::new()];

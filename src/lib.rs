@@ -6,21 +6,26 @@
 //! rebuildable. The index follows the log in the commit path; each projection version follows it on a thread of its
 //! own, into a file of its own. There is no outbox table: the log is the outbox.
 //!
-//! # Three paths, each to be read top to bottom
+//! # Four paths, each to be read top to bottom
 //!
-//! - **Append**: [`api`] (`event_log`, `convert`) → [`append`] (queue) → [`append::committer`] → [`append::decide`]
-//!   (pure) → [`log`] (one write, one sync) → [`index`] → [`follower::Head`] moves → the answer.
-//! - **Read**: [`api`] (`event_log`, `subscribe`) → [`events`] → [`index`] finds positions, [`log`] gives records.
+//! - **Append**: [`api`] (`append`, `convert`) → [`append`] (queue; `boundary` looks far back before it) →
+//!   [`append::committer`] → `append::facts` from [`index`] and [`log`] → [`append::decide`] (pure: ids, then conditions
+//!   and tracking) → [`log`] (one write, one sync) → [`index`] in memory → [`follower::Head`] moves → the answer.
+//! - **Read and subscribe**: [`api`] (`read`, `subscribe`; `resume` judges tokens) → [`events`] → [`index`] finds
+//!   positions, [`log`] gives records, [`events::wire`] turns stored bytes into messages; at the head [`events::recent`] has
+//!   the newest groups and [`events::live`] wakes those who want them. `api::outbox` ends readers that take nothing.
 //! - **Query**: [`follower::Head`] moves → the [`projection`] runner applies definitions ([`expression`]) in a batch →
 //!   a redb commit → the as-of position moves; [`api`] (`query`) → [`projection`] snapshot → documents.
+//! - **Damage**: [`log`] recovers at every opening (`recovery`, `spare`); `app::scrub` reads sealed segments while the node
+//!   runs; [`verify`] reads a whole directory that is not in use, and [`cli`] (`repair`) does what flags say.
 //!
 //! # Layers
 //!
 //! Imports go one way, which `tests/it/tidy.rs` holds:
 //!
 //! ```text
-//! main -> cli -> app -> {api, http} -> projection -> append -> events -> {index, meta, kv} -> follower -> log
-//!      -> {disk, clock, event, json, limits, metrics, lifecycle}
+//! main -> cli -> app -> {api, http, verify} -> projection -> append -> events -> {index, meta, kv} -> follower -> log
+//!      -> {disk, clock, event, json, limits}, with {metrics, lifecycle, process} beside log
 //! ```
 //!
 //! [`expression`] is pure and stands below [`projection`]. There are two seams behind which the simulator stands,
@@ -32,7 +37,7 @@
 //!    durable events (the head moves after the sync).
 //! 2. Positions are dense and never reused; a request is all or nothing.
 //! 3. Every answer that depends on state is given only when that state is durable.
-//! 4. Event ids are idempotency keys for ever, judged before conditions.
+//! 4. Event ids are idempotency keys for ever, judged before conditions and tracking.
 //! 5. A projection's documents, indexes, content hash and cursor change in one redb transaction, in log order.
 //! 6. A query with a token sees at least that position or says so.
 //! 7. The as-of position of unpinned reads never goes backwards, also over restarts.
@@ -41,9 +46,9 @@
 //! # Modules in reading order
 //!
 //! Words and seams: [`limits`], [`event`], [`json`], [`clock`], [`disk`]. Ground state: [`log`], [`index`],
-//! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`kv`], [`meta`], [`projection`]. Edges: [`api`],
-//! [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`process`] and [`telemetry`]
-//! beside them.
+//! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`kv`], [`meta`], [`projection`]. All of it, offline:
+//! [`verify`]. Edges: [`api`], [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`process`] and
+//! [`telemetry`] beside them.
 //!
 //! [`sabotage`] holds deliberate bugs that the simulation must catch; nothing else leads there.
 //!

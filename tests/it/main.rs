@@ -16,6 +16,7 @@ mod conditions;
 mod durability;
 mod event_log;
 mod golden;
+mod pages;
 mod probes;
 mod projections;
 mod read_your_writes;
