@@ -44,11 +44,11 @@ pub const APPEND_QUEUE_BYTES_MIN: usize = 2 * REQUEST_BYTES_MAX;
 /// Requests that may wait for the committer.
 pub const APPEND_QUEUE_REQUESTS_MAX: usize = 16_384;
 /// Requests of one append stream that are queued together.
-pub const APPEND_STREAM_CHUNK_REQUESTS: usize = 256;
+pub const APPEND_STREAM_CHUNK_REQUESTS: usize = 1_024;
 /// Bytes of one append stream that are queued together; one request may exceed it alone.
 pub const APPEND_STREAM_CHUNK_BYTES: usize = MIB / 2;
 /// Requests of one append stream of `bench` that may be unanswered.
-pub const BENCH_IN_FLIGHT_MAX: u32 = 2_000;
+pub const BENCH_IN_FLIGHT_MAX: u32 = 8_000;
 /// Chunks of one append stream that may be unanswered.
 pub const APPEND_STREAM_CHUNKS_MAX: usize = 8;
 

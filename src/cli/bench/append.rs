@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::Args;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery};
 
 use super::{
@@ -17,10 +18,10 @@ use super::{
     run::{Tally, Worker, run},
     stream,
     wire::Raw,
-    workload::{Conditional, Shape, Workload, Writer},
+    workload::{Conditional, Sent, Shape, Workload, Writer},
 };
 use crate::{
-    cli::{Session, error::CliError, error::reason},
+    cli::{Session, client::Connection, error::CliError, error::reason},
     limits::{BENCH_IN_FLIGHT_MAX, MESSAGE_BYTES_MAX, REQUEST_EVENTS_MAX},
 };
 
@@ -45,7 +46,7 @@ pub struct BenchAppendArgs {
     #[arg(long)]
     pub stream: bool,
     /// Unanswered requests of an append stream at the most
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=BENCH_IN_FLIGHT_MAX as i64))]
+    #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=BENCH_IN_FLIGHT_MAX as i64))]
     pub in_flight: u32,
     /// Append so many events and stop, instead of stopping after --seconds
     #[arg(long, value_name = "N")]
@@ -172,7 +173,7 @@ async fn append(worker: Worker, mut writer: Writer, batch: usize) -> Tally {
 
 /// One unary call with messages as bytes.
 pub(super) async fn call(
-    grpc: &mut Grpc<crate::cli::client::Connection>,
+    grpc: &mut Grpc<Connection>,
     path: &'static str,
     request: Bytes,
 ) -> Result<Bytes, Status> {
@@ -181,7 +182,8 @@ pub(super) async fn call(
     Ok(grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec).await?.into_inner())
 }
 
-/// One writer that appends single events at a pace, of which each holds when it was sent: nanoseconds since `begin`.
+/// Appends single events at a pace, whether or not earlier ones are answered; each event holds when it was sent:
+/// nanoseconds since `begin`. Gives the last position.
 pub(super) async fn append_paced(
     worker: &Worker,
     mut writer: Writer,
@@ -189,37 +191,53 @@ pub(super) async fn append_paced(
     begin: Instant,
 ) -> (Tally, u64) {
     let course = Arc::clone(&worker.course);
-    let mut grpc = Grpc::new(worker.connection.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (mut tally, mut last) = (Tally::default(), writer.known_head);
     let mut due = Instant::now();
-    let mut sent = Vec::with_capacity(1);
-    while !course.stopped() {
-        tokio::time::sleep_until(due.into()).await;
-        // A writer that is late counts from when it should have sent: its delay is the log's.
-        let woken = Instant::now();
-        let started = if woken > due + LATE { due } else { woken };
-        due += pace;
-        let mut request = Vec::new();
-        sent.clear();
-        let stamp = format!("{:016x}", (started - begin).as_nanos());
-        if !writer.request_with(stamp.as_bytes(), &mut request, &mut sent) {
-            break;
-        }
-        let checked = match call(&mut grpc, PATH, request.into()).await {
-            Ok(response) => answer::appended(&response, &sent).map_err(str::to_owned),
-            Err(status) => Err(reason(&status)),
-        };
-        match checked {
-            Ok(position) => {
-                last = position;
-                tally.answered_beside(&course, started.elapsed());
+    let mut unanswered = FuturesUnordered::new();
+    let mut more = true;
+    while more || !unanswered.is_empty() {
+        let may_send = more && unanswered.len() < PACED_IN_FLIGHT_MAX;
+        let outcome = tokio::select! {
+            Some(outcome) = unanswered.next() => outcome,
+            () = tokio::time::sleep_until(due.into()), if may_send => {
+                // A writer that is late counts from when it should have sent: its delay is the log's.
+                let woken = Instant::now();
+                let started = if woken > due + LATE { due } else { woken };
+                due += pace;
+                let (mut request, mut sent) = (Vec::new(), Vec::with_capacity(1));
+                let stamp = format!("{:016x}", (started - begin).as_nanos());
+                more = !course.stopped() && writer.request_with(stamp.as_bytes(), &mut request, &mut sent);
+                if more {
+                    unanswered.push(append_one(worker.connection.clone(), request, sent, started));
+                }
+                continue;
             }
-            Err(reason) if tally.failed(&reason) => {}
-            Err(_) => break,
+        };
+        match outcome {
+            Ok((position, latency)) => {
+                last = last.max(position);
+                tally.answered_beside(&course, latency);
+            }
+            Err(reason) => more &= tally.failed(&reason),
         }
     }
     (tally, last)
 }
 
+/// Appends one event; gives its position and how long the answer took.
+async fn append_one(
+    connection: Connection,
+    request: Vec<u8>,
+    sent: Vec<Sent>,
+    started: Instant,
+) -> Result<(u64, Duration), String> {
+    let mut grpc = Grpc::new(connection).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let response = call(&mut grpc, PATH, request.into()).await.map_err(|status| reason(&status))?;
+    let position = answer::appended(&response, &sent)?;
+    Ok((position, started.elapsed()))
+}
+
+/// Appends at a pace that may be unanswered; beyond them the writer is late.
+const PACED_IN_FLIGHT_MAX: usize = 64;
 /// How late a timer may wake a writer without its being late: timers count in milliseconds.
 const LATE: Duration = Duration::from_millis(2);

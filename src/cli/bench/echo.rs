@@ -39,7 +39,7 @@ use crate::{
 pub const UNARY_PATH: &str = "/outrigger.bench.Echo/Unary";
 const STREAM_PATH: &str = "/outrigger.bench.Echo/Stream";
 /// Unanswered messages of a stream.
-const IN_FLIGHT_MAX: usize = 1_000;
+const IN_FLIGHT_MAX: usize = 4_000;
 const BUFFER_BYTES: usize = 64 * 1_024;
 
 /// Shown below the help.
