@@ -45,6 +45,7 @@ pub(crate) struct Known {
     /// The last position of the last look, and the chain there.
     looked: usize,
     chain: Option<Chain>,
+    documents: Documents,
     pub(crate) named: Vec<Named>,
 }
 
@@ -82,6 +83,7 @@ impl Known {
     pub(crate) fn look(&mut self, reader: &LogReader, sent: &[Sent]) -> Checked {
         // A look that an error ended promised nothing.
         self.model.truncate(self.promised);
+        self.documents.truncate(self.promised);
         let records = read_all(reader)?;
         let head = records.len();
         Checker::Durability.holds(head >= self.promised, || {
@@ -261,7 +263,7 @@ impl Known {
     }
 
     /// The projection's documents, hash and cursor against a replay.
-    pub(crate) fn look_at_projection(&self, node: &Node) -> Checked {
+    pub(crate) fn look_at_projection(&mut self, node: &Node) -> Checked {
         let refused = |error: &dyn std::fmt::Display| Checker::Projection.refused(error);
         let snapshot = node.store.snapshot().map_err(|error| refused(&error))?;
         let state = *snapshot.state();
@@ -269,7 +271,7 @@ impl Known {
             format!("its cursor is {}, the head {}", state.cursor, self.model.head())
         })?;
         let upto = state.cursor.get() as usize;
-        let expected = Documents::hash_of(self.model.entries[..upto].iter().map(|entry| &entry.event));
+        let expected = self.documents.hash_at(upto, &self.model.entries);
         Checker::Projection.holds(state.content_hash == expected, || {
             format!("at {upto} its hash is {}, a replay's {expected}", state.content_hash)
         })?;

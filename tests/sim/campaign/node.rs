@@ -1,7 +1,10 @@
 //! A node without threads: log, committer, index, meta and one projection on the simulated disk, opened in the order in
 //! which the product opens them and moved step by step.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use outrigger::{
     append::{Appender, Intake, committer::Committer},
@@ -31,6 +34,10 @@ use super::{
 
 /// Steps of a projection until it must have reached the head.
 const CATCH_UP_STEPS_MAX: usize = 50;
+
+/// Read once: every opening of a node would read the same text.
+static DEFINITION_READ: LazyLock<Arc<Definition>> =
+    LazyLock::new(|| Arc::new(Definition::parse(DEFINITION, "p.yaml").expect("the definition is right")));
 
 /// An open node.
 #[derive(Debug)]
@@ -92,7 +99,7 @@ impl Node {
         let committer = committer.map_err(|error| opens(&error))?.sabotaged(sabotage);
         let meta = Meta::open(&disk, Path::new("/data/meta.redb"));
         let meta = meta.map_err(|error| Checker::Meta.refused(error))?;
-        let definition = Arc::new(Definition::parse(DEFINITION, "p.yaml").expect("the definition is right"));
+        let definition = Arc::clone(&DEFINITION_READ);
         let share = Budget::new(1 << 23).take();
         let store = Store::new(disk, "/data/projections".as_ref(), definition, share).sabotaged(sabotage);
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
