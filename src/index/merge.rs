@@ -64,15 +64,8 @@ fn merge_ids(
     let mut cursors: Vec<IdCursor<'_>> = Vec::with_capacity(runs.len());
     for run in runs {
         let shift = (run.first() - first) as u32;
-        let mut cursor = IdCursor {
-            run,
-            shift,
-            block: 0,
-            entries: Vec::new(),
-            bytes: Vec::new(),
-            at: 0,
-            current: None,
-        };
+        let mut cursor =
+            IdCursor { run, shift, block: 0, entries: Vec::new(), bytes: Vec::new(), at: 0, current: None };
         cursor.fill()?;
         cursors.push(cursor);
     }

@@ -14,6 +14,7 @@ mod cli_offline;
 mod conditions;
 mod durability;
 mod event_log;
+mod kill;
 mod probes;
 mod projections;
 mod read_your_writes;

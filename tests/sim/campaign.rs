@@ -20,6 +20,7 @@ mod plan;
 mod request;
 mod sites;
 pub(crate) mod story;
+mod subscriber;
 
 use histogram::Histogram;
 use story::{Bug, Finding, Story};

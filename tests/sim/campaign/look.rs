@@ -32,6 +32,8 @@ pub(crate) enum Named {
     Stream(StreamId, Revision, Position),
     Position(Position),
     Tracked(Source, u64),
+    /// Not by an answer: a subscriber was shown it.
+    Shown(EventId, Position, Revision),
 }
 
 /// What is known of a node's log and must be there.
@@ -173,11 +175,23 @@ impl Known {
             .holds(tracking == sent.request.tracking, || format!("request {} left {tracking:?}", sent.number))
     }
 
+    /// Takes note of events that a subscriber was shown; those of known requests must be the ones that were answered.
+    pub(crate) fn show(&mut self, shown: Vec<(EventId, Position, Revision)>) -> Checked {
+        for (id, position, revision) in shown {
+            let entry = self.model.entries.get(position.get() as usize - 1);
+            let is_same = entry.is_none_or(|e| e.event.id == id && e.revision == revision.get());
+            Checker::Readers
+                .holds(is_same, || format!("{id} was shown at {position}, where {entry:?} is"))?;
+            self.named.push(Named::Shown(id, position, revision));
+        }
+        Ok(())
+    }
+
     fn look_at_answers(&self) -> Checked {
         for named in &self.named {
             let entry = |position: &Position| self.model.entries.get(position.get() as usize - 1);
             let holds = match named {
-                Named::Event(id, position, revision) => {
+                Named::Event(id, position, revision) | Named::Shown(id, position, revision) => {
                     entry(position).is_some_and(|e| e.event.id == *id && e.revision == revision.get())
                 }
                 Named::Stream(stream, revision, position) => {
@@ -188,7 +202,8 @@ impl Known {
                     self.model.tracked(source, self.model.entries.len()) >= *position
                 }
             };
-            Checker::Answers.holds(holds, || format!("an answer named {named:?}, which is not there"))?;
+            let checker = if matches!(named, Named::Shown(..)) { Checker::Readers } else { Checker::Answers };
+            checker.holds(holds, || format!("an answer named {named:?}, which is not there"))?;
         }
         Ok(())
     }

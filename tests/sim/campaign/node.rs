@@ -30,6 +30,7 @@ use outrigger::{
 use super::{
     check::{Checked, Checker, Trouble},
     documents::DEFINITION,
+    subscriber::Subscriber,
 };
 
 /// Steps of a projection until it must have reached the head.
@@ -51,6 +52,7 @@ pub(crate) struct Node {
     /// Beside the committer's own clone, so that background work runs where the story says.
     pub(crate) index: Arc<Index>,
     pub(crate) events: Events,
+    pub(crate) subscriber: Subscriber,
     pub(crate) meta: Meta,
     pub(crate) store: Arc<Store>,
     pub(crate) status: Arc<Status>,
@@ -96,6 +98,7 @@ impl Node {
             clock.clone(),
             Arc::new(Metrics::new()),
         );
+        let events = Events::new(log.reader.clone(), Arc::clone(&index), head.clone());
         let committer = committer.map_err(|error| opens(&error))?.sabotaged(sabotage);
         let meta = Meta::open(&disk, Path::new("/data/meta.redb"));
         let meta = meta.map_err(|error| Checker::Meta.refused(error))?;
@@ -107,17 +110,18 @@ impl Node {
             Arc::clone(&store),
             Arc::clone(&status),
             log.reader.clone(),
-            head.clone(),
+            head,
             DurableTurn::default(),
             Stop::default(),
         );
         let (appender, intake) = Appender::new(usize::MAX);
         Ok(Self {
             _closing: closing,
-            committer,
+            committer: committer.showing(events.recent().clone()),
             appender,
             intake,
-            events: Events::new(log.reader.clone(), Arc::clone(&index), head),
+            subscriber: Subscriber::new(&events),
+            events,
             reader: log.reader,
             index,
             meta,
