@@ -98,7 +98,7 @@ fn target(disk: &SimDisk, clock: &SimClock, past: Past, is_full: &mut bool) -> O
     let likely = below(clock, 3) > 0;
     let sites = match past {
         Past { rounds: 0, .. } if likely => sites::FIRST,
-        Past { damage: Some("index"), .. } if below(clock, 6) > 0 => sites::INDEX_DAMAGED,
+        Past { damage: Some("index"), .. } if below(clock, 10) > 0 => sites::INDEX_DAMAGED,
         Past { damage: Some("projections"), .. } if likely => sites::PROJECTION_DAMAGED,
         Past { is_unfinished: true, .. } if below(clock, 4) == 0 => sites::UNFINISHED,
         Past { is_torn: true, .. } if below(clock, 4) == 0 => {
@@ -107,9 +107,9 @@ fn target(disk: &SimDisk, clock: &SimClock, past: Past, is_full: &mut bool) -> O
             disk.set_free_bytes(Some(0));
             return None;
         }
-        Past { is_torn: true, .. } if below(clock, 2) == 0 => sites::TORN,
-        _ if below(clock, 5) == 0 => sites::GROUPS,
-        _ if below(clock, 4) == 0 => sites::SELDOM,
+        Past { is_torn: true, .. } if below(clock, 4) > 0 => sites::TORN,
+        _ if below(clock, 6) == 0 => sites::GROUPS,
+        _ if below(clock, 7) < 2 => sites::SELDOM,
         _ => sites::ANY,
     };
     let site = sites::of_turn(sites, past.turn);
@@ -159,7 +159,7 @@ fn is_checked(place: &str) -> bool {
 /// Damages a file that the log can replace: a run of the index, offsets of a segment, a projection. Gives its
 /// directory.
 pub(crate) fn damage(disk: &SimDisk, clock: &SimClock, damaged: &mut Damaged) -> Option<&'static str> {
-    let dir = ["index", "index", "index", "log", "projections"][below(clock, 5) as usize];
+    let dir = ["index", "index", "index", "index", "log", "projections"][below(clock, 6) as usize];
     let path = Path::new(DATA).join(dir);
     let mut names = disk.list(&path).unwrap_or_default();
     names.retain(|name| match dir {

@@ -36,6 +36,8 @@ pub(crate) const TORN: &[Named] = &[
 /// Sites of an opening that finds a run of the index damaged or gone.
 pub(crate) const INDEX_DAMAGED: &[Named] = &[
     ("opening", Create, "index run in the making"),
+    ("opening", Create, "index run in the making"),
+    ("opening", Rename, "index run"),
     ("opening", Rename, "index run"),
     ("opening", Remove, "index run"),
     ("opening", Remove, "index run"), // only for a run that is there and does not open
@@ -47,6 +49,7 @@ pub(crate) const INDEX_DAMAGED: &[Named] = &[
 
 /// Sites of a projection whose file does not open.
 pub(crate) const PROJECTION_DAMAGED: &[Named] = &[
+    ("projecting", Rename, "projection set aside"),
     ("projecting", Rename, "projection set aside"),
     ("projecting", Create, "projection"),
     ("projecting", SyncDirectory, "projections directory"),
@@ -153,6 +156,7 @@ pub(crate) const SELDOM: &[Named] = &[
     ("opening", Create, "spare"),
     ("opening", Rename, "offsets"),
     ("opening", Remove, "offsets"),
+    ("opening", Remove, "offsets"),
     ("opening", Rename, "segment"),
     ("opening", Write, "offsets"),
     ("opening", Write, "segment marks"),
@@ -161,6 +165,7 @@ pub(crate) const SELDOM: &[Named] = &[
     ("opening", Write, "spare groups"),
     ("opening", Write, "spare head"),
     ("opening", Write, "spare head"),
+    ("opening", Write, "spare marks"),
     ("opening", Write, "spare marks"),
     ("opening", Sync, "segment"),
     ("stopping", Sync, "projection"),
@@ -220,6 +225,11 @@ pub(crate) fn later_of_turn(turn: u64) -> Site {
 /// All sites that must be hit.
 pub(crate) fn wanted() -> impl Iterator<Item = Site> {
     [FIRST, TORN, INDEX_DAMAGED, PROJECTION_DAMAGED, UNFINISHED, ANY].into_iter().flatten().copied().map(site)
+}
+
+/// Sites to which most rounds come.
+pub(crate) fn common() -> impl Iterator<Item = Site> {
+    FIRST.iter().chain(ANY).copied().map(site)
 }
 
 pub(crate) fn is_known(found: &Site) -> bool {

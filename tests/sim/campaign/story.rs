@@ -31,7 +31,7 @@ use super::{
 
 mod fixed;
 
-pub(crate) use fixed::Fault;
+pub(crate) use fixed::{Fault, Lived};
 
 const ROUNDS: usize = 10;
 const STEPS_MAX: u64 = 14;
