@@ -31,6 +31,8 @@ pub enum Sabotage {
     IgnorePoison,
     /// All answers are sent before their group is written.
     AnswerAllEarly,
+    /// Readers see a group before it is written.
+    ShowEarly,
     /// An answer that says "already applied" does not wait for the group it rests on.
     AnswerKnownEarly,
     /// A refusal does not wait for the group it rests on.

@@ -160,6 +160,10 @@ impl Committer {
         let starts = std::iter::once(&0).chain(&self.ends);
         let payloads: Vec<&[u8]> =
             starts.zip(&self.ends).map(|(start, end)| &self.payloads[*start..*end]).collect();
+        if self.sabotage == Some(Sabotage::ShowEarly) {
+            self.recent.push(group.first(), &self.payloads, &self.ends);
+            self.head.advance(group.last());
+        }
         let appended = {
             let _timer = self.metrics.group_seconds.start_timer();
             append(&mut self.writer, &payloads, self.sabotage)?

@@ -13,7 +13,6 @@ use std::{
 use super::{
     IndexError,
     codec::hash,
-    header::ID_ENTRY_BYTES,
     ids::{FILTER_NAME, IdFilter},
     part::Part,
     progress::Progress,
@@ -150,15 +149,13 @@ impl State {
         ids: &IdFilter,
         mut pause: impl FnMut(u64) -> Result<(), IndexError>,
     ) -> Result<(), IndexError> {
-        let mut entries = Vec::new();
+        let mut block = Vec::new();
         loop {
             let runs = Arc::clone(&self.layers().runs);
             let behind = runs.partition_point(|run| run.last() <= ids.upto());
             let Some(run) = runs.get(behind) else { return Ok(()) };
             for number in 0..run.id_blocks() {
-                run.read_id_block(number, &mut entries)?;
-                let (entries, _) = entries.as_chunks::<ID_ENTRY_BYTES>();
-                for entry in entries {
+                for entry in run.read_id_block(number, &mut block)? {
                     ids.add(hash(self.hash_seed, &entry[..16]));
                 }
                 pause(run.first() + run.events() * number as u64 / run.id_blocks() as u64)?;

@@ -64,7 +64,8 @@ fn merge_ids(
     let mut cursors: Vec<IdCursor<'_>> = Vec::with_capacity(runs.len());
     for run in runs {
         let shift = (run.first() - first) as u32;
-        let mut cursor = IdCursor { run, shift, block: 0, entries: Vec::new(), at: 0, current: None };
+        let mut cursor =
+            IdCursor { run, shift, block: 0, entries: Vec::new(), bytes: Vec::new(), at: 0, current: None };
         cursor.fill()?;
         cursors.push(cursor);
     }
@@ -88,8 +89,11 @@ struct IdCursor<'a> {
     run: &'a Run,
     /// From offsets of this run to those of the merged one.
     shift: u32,
+    /// The number of the next block.
     block: usize,
-    entries: Vec<u8>,
+    entries: Vec<[u8; ID_ENTRY_BYTES]>,
+    /// Room for what is read.
+    bytes: Vec<u8>,
     at: usize,
     /// The id at which the cursor stands, and its offset.
     current: Option<(u128, u32)>,
@@ -103,7 +107,7 @@ impl IdCursor<'_> {
     }
 
     fn look(&mut self) -> bool {
-        let entry = self.entries.as_chunks::<ID_ENTRY_BYTES>().0.get(self.at).map(id_entry);
+        let entry = self.entries.get(self.at).map(id_entry);
         self.current = entry.map(|(id, offset)| (u128::from_be_bytes(id), offset));
         self.current.is_some()
     }
@@ -113,7 +117,7 @@ impl IdCursor<'_> {
         self.at = 0;
         self.entries.clear();
         if self.block < self.run.id_blocks() {
-            self.run.read_id_block(self.block, &mut self.entries)?;
+            self.entries.extend_from_slice(self.run.read_id_block(self.block, &mut self.bytes)?);
             self.block += 1;
         }
         self.look();

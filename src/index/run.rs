@@ -88,8 +88,7 @@ impl Run {
         let Some(number) = self.id_fences.partition_point(|fence| fence <= id).checked_sub(1) else {
             return Ok(None);
         };
-        self.read_id_block(number, block)?;
-        let (entries, _) = block.as_chunks::<ID_ENTRY_BYTES>();
+        let entries = self.read_id_block(number, block)?;
         match entries.binary_search_by(|entry| entry[..16].cmp(id)) {
             Ok(at) => Ok(Some(self.header.first + u64::from(id_entry(&entries[at]).1))),
             Err(_) => Ok(None),
@@ -105,14 +104,18 @@ impl Run {
         Ok(found.filter(|term| term.key == key))
     }
 
-    /// The entries of the n-th block of ids, in order of id.
-    pub(super) fn read_id_block(&self, number: usize, entries: &mut Vec<u8>) -> Result<(), IndexError> {
+    /// The entries of the n-th block of ids, in order of id. `block` is room for what is read; it keeps its length, so
+    /// that the next read into it costs no more than the read.
+    pub(super) fn read_id_block<'b>(
+        &self,
+        number: usize,
+        block: &'b mut Vec<u8>,
+    ) -> Result<&'b [[u8; ID_ENTRY_BYTES]], IndexError> {
         let offset = HEADER_BYTES + (number * BLOCK_BYTES) as u64;
-        self.read_block(offset, BLOCK_BYTES, entries)?;
+        self.read_block(offset, BLOCK_BYTES, block)?;
         let count = (self.header.ids as usize - number * IDS_PER_BLOCK).min(IDS_PER_BLOCK);
-        entries.truncate(CHECKSUM_BYTES + count * ID_ENTRY_BYTES);
-        entries.drain(..CHECKSUM_BYTES);
-        Ok(())
+        let (entries, _) = block[CHECKSUM_BYTES..].as_chunks();
+        Ok(&entries[..count])
     }
 
     /// Reads a block, its checksum included, and checks it.
@@ -121,7 +124,10 @@ impl Run {
         if offset.checked_add(len as u64).is_none_or(|end| end > self.header.file_len) {
             return Err(self.damage(format!("a block at byte {offset} would reach beyond the file")));
         }
-        block.resize(len, 0);
+        if block.len() < len {
+            *block = vec![0; len];
+        }
+        block.truncate(len);
         if let Err(error) = self.file.read_exact_at(block, offset) {
             return Err(self.damage(format!("the block at byte {offset} cannot be read: {error}")));
         }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     IndexError, chain,
     codec::{hash, hash_seed},
-    header::{ID_ENTRY_BYTES, parse_run_name},
+    header::parse_run_name,
     ids::{FILTER_NAME, IdFilter},
     is_system,
     postings::Postings,
@@ -305,10 +305,9 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn ids(&self, sums: &mut Sums) -> Result<(), IndexError> {
         let run = self.run;
-        let (mut entries, mut before) = (Vec::new(), None);
+        let (mut bytes, mut before) = (Vec::new(), None);
         for block in 0..run.id_blocks() {
-            run.read_id_block(block, &mut entries)?;
-            for (at, entry) in entries.as_chunks::<ID_ENTRY_BYTES>().0.iter().enumerate() {
+            for (at, entry) in run.read_id_block(block, &mut bytes)?.iter().enumerate() {
                 let (id, offset) = id_entry(entry);
                 let key_hash = hash(self.seed, &id);
                 let in_place = before < Some(id) && (at > 0 || run.id_fences[block] == id);

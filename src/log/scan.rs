@@ -300,7 +300,10 @@ impl Window {
         let inside = at >= self.at && at + len as u64 <= self.at + self.bytes.len() as u64;
         if !inside {
             let bytes = (len as u64).max(WINDOW_BYTES.min(source.len - at));
-            self.bytes.resize(bytes as usize, 0);
+            if self.bytes.len() < bytes as usize {
+                self.bytes = vec![0; bytes as usize];
+            }
+            self.bytes.truncate(bytes as usize);
             self.at = at;
             source.file.read_exact_at(&mut self.bytes, at).map_err(LogError::io("read", source.path))?;
         }

@@ -18,14 +18,15 @@ mod node;
 mod place;
 mod plan;
 mod request;
-mod sites;
+pub(crate) mod sites;
 pub(crate) mod story;
+mod subscriber;
 
 use histogram::Histogram;
 use story::{Bug, Finding, Story};
 
-/// Stories are told until there have been so many crashes.
-const CRASHES_DEFAULT: u64 = 2_000;
+/// Stories are told until there have been so many crashes; a few more than coverage asks for.
+const CRASHES_DEFAULT: u64 = 22_000;
 /// From so many crashes on every call site and branch must have been hit.
 const CRASHES_FOR_COVERAGE: u64 = 20_000;
 /// How often each must have been hit then.

@@ -3,6 +3,10 @@
 //!
 //! The checker: what was acknowledged or once shown by a recovered log is there; nothing is there that was not sent;
 //! groups are there as a whole, in order, with the bytes that were sent; every chain is right.
+//!
+//! The campaign (`campaign.rs`) does all this to a whole node. This one stays for what the log takes and a node never
+//! gives it: groups of any bytes, larger than a segment, seen edge by edge; scans in both directions; and that every
+//! byte that was cut is in quarantine.
 
 use std::{collections::BTreeMap, io, ops::Range, sync::Arc};
 

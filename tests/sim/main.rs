@@ -4,7 +4,6 @@
 //! again.
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as the tests do")]
 
-mod append_crash;
 mod bit_flip;
 mod campaign;
 mod log_crash;

@@ -61,6 +61,7 @@ bugs! {
     answers_come_before_the_write: built_in(Sabotage::AnswerAllEarly) => Answers;
     already_applied_comes_before_the_sync: built_in(Sabotage::AnswerKnownEarly) => Answers;
     refusal_comes_before_the_sync: built_in(Sabotage::AnswerRefusedEarly) => Answers;
+    readers_see_a_group_before_it_is_written: built_in(Sabotage::ShowEarly) => Readers;
     streams_of_the_group_are_forgotten: built_in(Sabotage::StaleHeads) => Conditions | Judgement;
     ids_of_the_group_are_forgotten: built_in(Sabotage::ForgetIds) => Judgement;
     queries_see_what_is_durable_only: built_in(Sabotage::QueryDurableOnly) => Conditions | Judgement;

@@ -23,6 +23,8 @@ pub(crate) enum Checker {
     Tracking,
     /// Whatever an answer named is there after a crash.
     Answers,
+    /// What a reader at the head was shown is in order, and there after a crash.
+    Readers,
     /// An answer is what a naive model says.
     Judgement,
     /// After a failed write or sync nothing more is appended.

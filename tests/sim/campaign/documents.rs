@@ -7,6 +7,8 @@ use outrigger::{
     projection::{content_hash::ContentHash, key::Key},
 };
 
+use super::model::Entry;
+
 /// The projection of every story. `documents` says the same in its own words.
 pub(crate) const DEFINITION: &str = r#"
 projection: p
@@ -35,14 +37,25 @@ pub(crate) struct Documents {
     docs: BTreeMap<String, String>,
     sums: BTreeMap<String, (i64, i64)>,
     hash: ContentHash,
+    /// The hash behind each event so far.
+    hashes: Vec<ContentHash>,
 }
 
 impl Documents {
-    /// The hash over all documents behind these events.
-    pub(crate) fn hash_of<'a>(events: impl Iterator<Item = &'a Event>) -> ContentHash {
-        let mut documents = Self::default();
-        events.for_each(|event| documents.add(event));
-        documents.hash
+    /// The hash over all documents behind the first `upto` of these events. Events that were seen before are the same.
+    pub(crate) fn hash_at(&mut self, upto: usize, entries: &[Entry]) -> ContentHash {
+        for entry in entries[..upto].iter().skip(self.hashes.len()) {
+            self.add(&entry.event);
+            self.hashes.push(self.hash);
+        }
+        upto.checked_sub(1).map_or_else(ContentHash::default, |at| self.hashes[at])
+    }
+
+    /// Events behind the first `count` did not happen.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        if self.hashes.len() > count {
+            *self = Self::default();
+        }
     }
 
     fn add(&mut self, event: &Event) {

@@ -32,6 +32,8 @@ pub(crate) enum Named {
     Stream(StreamId, Revision, Position),
     Position(Position),
     Tracked(Source, u64),
+    /// Not by an answer: a subscriber was shown it.
+    Shown(EventId, Position, Revision),
 }
 
 /// What is known of a node's log and must be there.
@@ -45,6 +47,7 @@ pub(crate) struct Known {
     /// The last position of the last look, and the chain there.
     looked: usize,
     chain: Option<Chain>,
+    documents: Documents,
     pub(crate) named: Vec<Named>,
 }
 
@@ -82,6 +85,7 @@ impl Known {
     pub(crate) fn look(&mut self, reader: &LogReader, sent: &[Sent]) -> Checked {
         // A look that an error ended promised nothing.
         self.model.truncate(self.promised);
+        self.documents.truncate(self.promised);
         let records = read_all(reader)?;
         let head = records.len();
         Checker::Durability.holds(head >= self.promised, || {
@@ -171,11 +175,23 @@ impl Known {
             .holds(tracking == sent.request.tracking, || format!("request {} left {tracking:?}", sent.number))
     }
 
+    /// Takes note of events that a subscriber was shown; those of known requests must be the ones that were answered.
+    pub(crate) fn show(&mut self, shown: Vec<(EventId, Position, Revision)>) -> Checked {
+        for (id, position, revision) in shown {
+            let entry = self.model.entries.get(position.get() as usize - 1);
+            let is_same = entry.is_none_or(|e| e.event.id == id && e.revision == revision.get());
+            Checker::Readers
+                .holds(is_same, || format!("{id} was shown at {position}, where {entry:?} is"))?;
+            self.named.push(Named::Shown(id, position, revision));
+        }
+        Ok(())
+    }
+
     fn look_at_answers(&self) -> Checked {
         for named in &self.named {
             let entry = |position: &Position| self.model.entries.get(position.get() as usize - 1);
             let holds = match named {
-                Named::Event(id, position, revision) => {
+                Named::Event(id, position, revision) | Named::Shown(id, position, revision) => {
                     entry(position).is_some_and(|e| e.event.id == *id && e.revision == revision.get())
                 }
                 Named::Stream(stream, revision, position) => {
@@ -186,7 +202,8 @@ impl Known {
                     self.model.tracked(source, self.model.entries.len()) >= *position
                 }
             };
-            Checker::Answers.holds(holds, || format!("an answer named {named:?}, which is not there"))?;
+            let checker = if matches!(named, Named::Shown(..)) { Checker::Readers } else { Checker::Answers };
+            checker.holds(holds, || format!("an answer named {named:?}, which is not there"))?;
         }
         Ok(())
     }
@@ -261,7 +278,7 @@ impl Known {
     }
 
     /// The projection's documents, hash and cursor against a replay.
-    pub(crate) fn look_at_projection(&self, node: &Node) -> Checked {
+    pub(crate) fn look_at_projection(&mut self, node: &Node) -> Checked {
         let refused = |error: &dyn std::fmt::Display| Checker::Projection.refused(error);
         let snapshot = node.store.snapshot().map_err(|error| refused(&error))?;
         let state = *snapshot.state();
@@ -269,7 +286,7 @@ impl Known {
             format!("its cursor is {}, the head {}", state.cursor, self.model.head())
         })?;
         let upto = state.cursor.get() as usize;
-        let expected = Documents::hash_of(self.model.entries[..upto].iter().map(|entry| &entry.event));
+        let expected = self.documents.hash_at(upto, &self.model.entries);
         Checker::Projection.holds(state.content_hash == expected, || {
             format!("at {upto} its hash is {}, a replay's {expected}", state.content_hash)
         })?;

@@ -1,7 +1,10 @@
 //! A node without threads: log, committer, index, meta and one projection on the simulated disk, opened in the order in
 //! which the product opens them and moved step by step.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use outrigger::{
     append::{Appender, Intake, committer::Committer},
@@ -27,10 +30,15 @@ use outrigger::{
 use super::{
     check::{Checked, Checker, Trouble},
     documents::DEFINITION,
+    subscriber::Subscriber,
 };
 
 /// Steps of a projection until it must have reached the head.
 const CATCH_UP_STEPS_MAX: usize = 50;
+
+/// Read once: every opening of a node would read the same text.
+static DEFINITION_READ: LazyLock<Arc<Definition>> =
+    LazyLock::new(|| Arc::new(Definition::parse(DEFINITION, "p.yaml").expect("the definition is right")));
 
 /// An open node.
 #[derive(Debug)]
@@ -44,6 +52,7 @@ pub(crate) struct Node {
     /// Beside the committer's own clone, so that background work runs where the story says.
     pub(crate) index: Arc<Index>,
     pub(crate) events: Events,
+    pub(crate) subscriber: Subscriber,
     pub(crate) meta: Meta,
     pub(crate) store: Arc<Store>,
     pub(crate) status: Arc<Status>,
@@ -89,10 +98,11 @@ impl Node {
             clock.clone(),
             Arc::new(Metrics::new()),
         );
+        let events = Events::new(log.reader.clone(), Arc::clone(&index), head.clone());
         let committer = committer.map_err(|error| opens(&error))?.sabotaged(sabotage);
         let meta = Meta::open(&disk, Path::new("/data/meta.redb"));
         let meta = meta.map_err(|error| Checker::Meta.refused(error))?;
-        let definition = Arc::new(Definition::parse(DEFINITION, "p.yaml").expect("the definition is right"));
+        let definition = Arc::clone(&DEFINITION_READ);
         let share = Budget::new(1 << 23).take();
         let store = Store::new(disk, "/data/projections".as_ref(), definition, share).sabotaged(sabotage);
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
@@ -100,17 +110,18 @@ impl Node {
             Arc::clone(&store),
             Arc::clone(&status),
             log.reader.clone(),
-            head.clone(),
+            head,
             DurableTurn::default(),
             Stop::default(),
         );
         let (appender, intake) = Appender::new(usize::MAX);
         Ok(Self {
             _closing: closing,
-            committer,
+            committer: committer.showing(events.recent().clone()),
             appender,
             intake,
-            events: Events::new(log.reader.clone(), Arc::clone(&index), head),
+            subscriber: Subscriber::new(&events),
+            events,
             reader: log.reader,
             index,
             meta,

@@ -1,14 +1,15 @@
 //! What goes wrong in a round: a crash at a number or at a site, errors, a full disk, bad reads; and what may be
 //! refused because of it.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use outrigger::{
-    clock::SimClock,
+    clock::{Clock as _, SimClock},
     disk::{
-        Access, Disk as _,
+        Access, Disk,
         sim::{Action, SimDisk, Site},
     },
+    log::LogInspector,
 };
 
 use super::{
@@ -50,8 +51,12 @@ impl Damaged {
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Past {
     pub(crate) rounds: usize,
+    /// Counts rounds over stories, so that all sites get their turn equally often.
+    pub(crate) turn: u64,
     /// A group was cut short by power loss.
     pub(crate) is_torn: bool,
+    /// A crash left a run of the index unfinished.
+    pub(crate) is_unfinished: bool,
     /// A file was damaged just now.
     pub(crate) damage: Option<&'static str>,
 }
@@ -61,7 +66,9 @@ pub(crate) fn arm(disk: &SimDisk, clock: &SimClock, past: Past) -> Armed {
     let mut armed = Armed::default();
     let now = disk.operations();
     let at = now + below(clock, REACH);
-    match below(clock, 32) {
+    // What a torn group leads to is seldom, and takes many tries.
+    let kind = if past.is_torn && below(clock, 8) > 0 { 0 } else { below(clock, 32) };
+    match kind {
         0..=22 => armed.target = target(disk, clock, past, &mut armed.is_full),
         23 => disk.crash_at(at),
         24 => disk.crash_at(now + below(clock, 20)),
@@ -91,23 +98,57 @@ fn target(disk: &SimDisk, clock: &SimClock, past: Past, is_full: &mut bool) -> O
     let likely = below(clock, 3) > 0;
     let sites = match past {
         Past { rounds: 0, .. } if likely => sites::FIRST,
-        Past { damage: Some("index"), .. } if likely => sites::INDEX_DAMAGED,
+        Past { damage: Some("index"), .. } if below(clock, 10) > 0 => sites::INDEX_DAMAGED,
         Past { damage: Some("projections"), .. } if likely => sites::PROJECTION_DAMAGED,
-        Past { is_torn: true, .. } if likely && below(clock, 4) == 0 => {
+        Past { is_unfinished: true, .. } if below(clock, 4) == 0 => sites::UNFINISHED,
+        Past { is_torn: true, .. } if below(clock, 4) == 0 => {
             // Recovery has to make do without more room.
             *is_full = true;
             disk.set_free_bytes(Some(0));
             return None;
         }
-        Past { is_torn: true, .. } if likely => sites::TORN,
-        _ if below(clock, 4) == 0 => sites::GROUPS,
+        Past { is_torn: true, .. } if below(clock, 4) > 0 => sites::TORN,
+        _ if below(clock, 6) == 0 => sites::GROUPS,
+        _ if below(clock, 7) < 2 => sites::SELDOM,
         _ => sites::ANY,
     };
-    let site = sites::one_of(clock, sites);
-    let is_common = sites.len() == sites::ANY.len() && below(clock, 2) == 0;
-    let passed = if is_common { below(clock, 4) } else { 0 };
+    let site = sites::of_turn(sites, past.turn);
+    // The first group of a round follows a mark that is durable; later ones may not.
+    let passed = if sites == sites::GROUPS { below(clock, 6) } else { 0 };
     disk.crash_at_site(site, passed);
     Some(site)
+}
+
+/// A round that has come past the site at which it was to crash takes one that still lies before it.
+pub(crate) fn aim_again(disk: &SimDisk, armed: &mut Armed, turn: u64) {
+    if armed.target.is_some_and(|site| !sites::is_later(&site)) {
+        let site = sites::later_of_turn(turn);
+        disk.crash_at_site(site, 0);
+        armed.target = Some(site);
+    }
+}
+
+/// The disk after power loss. Where a group was being written, a few losses may be tried, until one leaves a part of it.
+pub(crate) fn lose_power(disk: &SimDisk, clock: &SimClock) -> SimDisk {
+    let is_group =
+        |site: Site| site.place == "segment groups" || (site.phase, site.place) == ("appending", "segment");
+    let tries = if disk.fault_site().is_some_and(is_group) { 1 + below(clock, 3) } else { 1 };
+    let mut lost = disk.crash(clock.random() as u64);
+    for _ in 1..tries {
+        if is_torn(&lost) {
+            break;
+        }
+        lost = disk.crash(clock.random() as u64);
+    }
+    lost
+}
+
+/// Whether the next opening will find bytes to cut.
+pub(crate) fn is_torn(disk: &SimDisk) -> bool {
+    let disk: Arc<dyn Disk> = Arc::new(disk.kill(0));
+    let report = LogInspector::open(disk, "/data/log".as_ref())
+        .and_then(|inspector| inspector.inspect(&mut |_, _| ()));
+    report.is_ok_and(|report| report.torn.is_some())
 }
 
 /// Places whose bytes are held against a checksum whenever they are read. redb does not do that.
@@ -118,7 +159,7 @@ fn is_checked(place: &str) -> bool {
 /// Damages a file that the log can replace: a run of the index, offsets of a segment, a projection. Gives its
 /// directory.
 pub(crate) fn damage(disk: &SimDisk, clock: &SimClock, damaged: &mut Damaged) -> Option<&'static str> {
-    let dir = ["index", "index", "index", "log", "projections"][below(clock, 5) as usize];
+    let dir = ["index", "index", "index", "index", "log", "projections"][below(clock, 6) as usize];
     let path = Path::new(DATA).join(dir);
     let mut names = disk.list(&path).unwrap_or_default();
     names.retain(|name| match dir {

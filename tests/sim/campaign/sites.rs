@@ -3,15 +3,10 @@
 //!
 //! A changing operation at a site that stands in none of these lists fails the campaign: a new call site needs a place.
 
-use outrigger::{
-    clock::SimClock,
-    disk::sim::{
-        Action::{self, Create, CreateDirectory, Remove, Rename, SetLength, Sync, SyncDirectory, Write},
-        Site,
-    },
+use outrigger::disk::sim::{
+    Action::{self, Create, CreateDirectory, Remove, Rename, SetLength, Sync, SyncDirectory, Write},
+    Site,
 };
-
-use super::request::below;
 
 /// Phase, action, place.
 pub(crate) type Named = (&'static str, Action, &'static str);
@@ -41,7 +36,11 @@ pub(crate) const TORN: &[Named] = &[
 /// Sites of an opening that finds a run of the index damaged or gone.
 pub(crate) const INDEX_DAMAGED: &[Named] = &[
     ("opening", Create, "index run in the making"),
+    ("opening", Create, "index run in the making"),
     ("opening", Rename, "index run"),
+    ("opening", Rename, "index run"),
+    ("opening", Remove, "index run"),
+    ("opening", Remove, "index run"), // only for a run that is there and does not open
     ("opening", Remove, "index run"),
     ("opening", SyncDirectory, "index directory"),
     ("opening", Write, "index run in the making"),
@@ -51,9 +50,13 @@ pub(crate) const INDEX_DAMAGED: &[Named] = &[
 /// Sites of a projection whose file does not open.
 pub(crate) const PROJECTION_DAMAGED: &[Named] = &[
     ("projecting", Rename, "projection set aside"),
+    ("projecting", Rename, "projection set aside"),
     ("projecting", Create, "projection"),
     ("projecting", SyncDirectory, "projections directory"),
 ];
+
+/// Sites of an opening that finds a run of the index which was never finished.
+pub(crate) const UNFINISHED: &[Named] = &[("opening", Remove, "index run in the making")];
 
 /// Sites where a crash tears a group.
 pub(crate) const GROUPS: &[Named] = &[("appending", Write, "segment groups"), ("appending", Sync, "segment")];
@@ -100,7 +103,6 @@ pub(crate) const ANY: &[Named] = &[
     ("opening", Rename, "manifest"),
     ("opening", Rename, "offsets"),
     ("opening", Rename, "segment"),
-    ("opening", Remove, "index run in the making"),
     ("opening", Remove, "manifest"),
     ("opening", Remove, "offsets"),
     ("opening", SyncDirectory, "log directory"),
@@ -120,14 +122,53 @@ pub(crate) const ANY: &[Named] = &[
     ("projecting", Write, "projection"),
     ("projecting", SetLength, "projection"),
     ("projecting", Sync, "projection"),
+    ("stopping", Create, "index run in the making"),
+    ("stopping", Rename, "index run"),
+    ("stopping", SyncDirectory, "index directory"),
+    ("stopping", Write, "index run in the making"),
     ("stopping", Write, "segment marks"),
     ("stopping", Write, "projection"),
+    ("stopping", Sync, "index run in the making"),
     ("stopping", Sync, "projection"),
     ("stopping", Sync, "segment"),
     ("closing", Write, "meta"),
     ("closing", Write, "projection"),
     ("closing", Sync, "meta"),
     ("closing", Sync, "projection"),
+];
+
+/// Those of `ANY` that a round does not always come to.
+pub(crate) const SELDOM: &[Named] = &[
+    ("appending", Write, "segment zeros"),
+    ("appending", Sync, "index run in the making"),
+    ("background", Remove, "index run"),
+    ("closing", Sync, "meta"),
+    ("looking", Create, "offsets"),
+    ("looking", Create, "offsets"),
+    ("looking", Rename, "offsets"),
+    ("looking", Rename, "offsets"),
+    ("looking", Remove, "offsets"),
+    ("looking", Remove, "offsets"),
+    ("looking", Write, "offsets"),
+    ("looking", Write, "offsets"),
+    ("opening", Create, "offsets"),
+    ("opening", Create, "offsets"),
+    ("opening", Create, "spare"),
+    ("opening", Rename, "offsets"),
+    ("opening", Remove, "offsets"),
+    ("opening", Remove, "offsets"),
+    ("opening", Rename, "segment"),
+    ("opening", Write, "offsets"),
+    ("opening", Write, "segment marks"),
+    ("opening", Write, "spare groups"),
+    ("opening", Write, "spare groups"),
+    ("opening", Write, "spare groups"),
+    ("opening", Write, "spare head"),
+    ("opening", Write, "spare head"),
+    ("opening", Write, "spare marks"),
+    ("opening", Write, "spare marks"),
+    ("opening", Sync, "segment"),
+    ("stopping", Sync, "projection"),
 ];
 
 /// Sites that take a rare turn of events; they are reached, not counted.
@@ -142,6 +183,7 @@ pub(crate) const RARE: &[Named] = &[
     ("appending", Remove, "index run in the making"),
     ("appending", Remove, "offsets"),
     ("background", Remove, "index run in the making"),
+    ("stopping", Remove, "index run in the making"),
     ("opening", Rename, "meta set aside"),
     // Files that grow or shrink now and then.
     ("closing", SetLength, "meta"),
@@ -164,14 +206,30 @@ pub(crate) const RARE: &[Named] = &[
     ("looking", Sync, "index run in the making"),
 ];
 
-/// Any of these.
-pub(crate) fn one_of(clock: &SimClock, sites: &[Named]) -> Site {
-    site(sites[below(clock, sites.len() as u64) as usize])
+/// The one whose turn it is.
+pub(crate) fn of_turn(sites: &[Named], turn: u64) -> Site {
+    site(sites[(turn % sites.len() as u64) as usize])
+}
+
+/// Whether it lies behind the first look of a round.
+pub(crate) fn is_later(site: &Site) -> bool {
+    !matches!(site.phase, "opening" | "looking")
+}
+
+/// Of the sites behind the first look of a round the one whose turn it is.
+pub(crate) fn later_of_turn(turn: u64) -> Site {
+    let later: Vec<Site> = ANY.iter().copied().map(site).filter(is_later).collect();
+    later[(turn % later.len() as u64) as usize]
 }
 
 /// All sites that must be hit.
 pub(crate) fn wanted() -> impl Iterator<Item = Site> {
-    [FIRST, TORN, INDEX_DAMAGED, PROJECTION_DAMAGED, ANY].into_iter().flatten().copied().map(site)
+    [FIRST, TORN, INDEX_DAMAGED, PROJECTION_DAMAGED, UNFINISHED, ANY].into_iter().flatten().copied().map(site)
+}
+
+/// Sites to which most rounds come.
+pub(crate) fn common() -> impl Iterator<Item = Site> {
+    FIRST.iter().chain(ANY).copied().map(site)
 }
 
 pub(crate) fn is_known(found: &Site) -> bool {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use outrigger::{
-    append::{AppendError, Request},
+    append::{Answer, AppendError, Request},
     clock::{Clock as _, SimClock},
     disk::sim::{SimDisk, Site},
     events::EventsError,
@@ -15,6 +15,7 @@ use outrigger::{
     log::{LogError, RecoveryReport},
     sabotage::Sabotage,
 };
+use tokio::sync::oneshot::Receiver;
 
 use super::{
     branches::{Before, count_branches},
@@ -24,13 +25,13 @@ use super::{
     model::Judged,
     node::Node,
     place::classify,
-    plan::{Armed, Damaged, Past, arm, damage},
+    plan::{Armed, Damaged, Past, aim_again, arm, damage, is_torn, lose_power},
     request::{Requests, Sent, below, event_type, stream},
 };
 
 mod fixed;
 
-pub(crate) use fixed::Fault;
+pub(crate) use fixed::{Fault, Lived};
 
 const ROUNDS: usize = 10;
 const STEPS_MAX: u64 = 14;
@@ -63,6 +64,22 @@ enum End {
     CleanStop,
 }
 
+/// Answers to requests that were queued one by one or together.
+#[derive(Debug)]
+enum Waiting {
+    One(Receiver<Answer>),
+    All(Receiver<Vec<Answer>>),
+}
+
+impl Waiting {
+    fn answers(&mut self) -> Vec<Answer> {
+        match self {
+            Self::One(answer) => answer.try_recv().into_iter().collect(),
+            Self::All(answers) => answers.try_recv().unwrap_or_default(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Story {
     seed: u64,
@@ -70,12 +87,16 @@ pub(crate) struct Story {
     disk: SimDisk,
     bug: Bug,
     segment_bytes: u64,
+    /// Counts rounds over stories.
+    turn: u64,
     armed: Armed,
     damaged: Damaged,
     /// The projection's file was begun to the end.
     is_projected: bool,
     /// A group was cut short by power loss.
     is_torn: bool,
+    /// A run of the index was left unfinished.
+    is_unfinished: bool,
     sent: Vec<Sent>,
     known: Known,
     /// Versions that were deployed, and whether their deployment was acknowledged.
@@ -94,10 +115,12 @@ impl Story {
             clock: Arc::new(clock),
             bug,
             segment_bytes,
+            turn: seed,
             armed: Armed::default(),
             damaged: Damaged::default(),
             is_projected: false,
             is_torn: false,
+            is_unfinished: false,
             sent: Vec::new(),
             known: Known::default(),
             deployed: HashMap::new(),
@@ -135,12 +158,19 @@ impl Story {
     fn tell(&mut self) -> Checked {
         for round in 0..ROUNDS {
             self.disk.classify(classify);
-            let damage = if round > 0 && below(&self.clock, 4) == 0 {
+            let damage = if round > 0 && below(&self.clock, 3) == 0 {
                 damage(&self.disk, &self.clock, &mut self.damaged)
             } else {
                 None
             };
-            let past = Past { rounds: round, is_torn: self.is_torn, damage };
+            self.turn = self.seed + 7 * round as u64;
+            let past = Past {
+                rounds: round,
+                turn: self.turn,
+                is_torn: self.is_torn,
+                is_unfinished: self.is_unfinished,
+                damage,
+            };
             self.armed = arm(&self.disk, &self.clock, past);
             self.disk.trace();
             if let Some(left_out) = self.bug.left_out {
@@ -202,12 +232,14 @@ impl Story {
             (true, End::Kill) => "stop: kill",
             (true, _) => "stop: power loss",
         });
-        let is_group = |site: Site| {
-            site.place == "segment groups" || (site.phase, site.place) == ("appending", "segment")
+        let is_unfinished = |site: Site| site.place == "index run in the making";
+        self.is_unfinished = self.disk.fault_site().is_some_and(is_unfinished);
+        self.disk = if end == End::PowerLoss {
+            lose_power(&self.disk, &self.clock)
+        } else {
+            self.disk.kill(self.clock.random() as u64)
         };
-        self.is_torn = end == End::PowerLoss && self.disk.fault_site().is_some_and(is_group);
-        let seed = self.clock.random() as u64;
-        self.disk = if end == End::PowerLoss { self.disk.crash(seed) } else { self.disk.kill(seed) };
+        self.is_torn = end == End::PowerLoss && is_torn(&self.disk);
         self.disk.set_free_bytes(None);
     }
 
@@ -234,6 +266,7 @@ impl Story {
         let mut node = self.open()?;
         self.disk.enter("looking");
         self.look(&mut node)?;
+        aim_again(&self.disk, &mut self.armed, self.turn);
         let steps =
             if self.armed.target.is_some() { STEPS_TO_TARGET_MAX } else { below(&self.clock, STEPS_MAX) };
         for _ in 0..=steps {
@@ -245,6 +278,7 @@ impl Story {
                 node.runner.finish();
                 node.appender.close();
                 node.commit().map_err(|error| Checker::Opens.refused(error))?;
+                node.index.stop().map_err(|error| Checker::Index.refused(error))?;
                 End::CleanStop
             }
             0 => End::PowerLoss,
@@ -364,22 +398,20 @@ impl Story {
             let next = self.requests().next();
             self.sent.push(next);
         }
-        let mut answers = Vec::new();
-        for sent in &self.sent[first..] {
-            let request = self.looked_ahead(node, sent.request.clone());
-            answers.push(node.appender.submit(request).map_err(|error| Checker::Answers.refused(error))?);
-        }
+        let requests: Vec<Request> =
+            self.sent[first..].iter().map(|sent| self.looked_ahead(node, sent.request.clone())).collect();
+        let mut waiting = self.submit(node, requests)?;
         let committed = node.commit();
+        let answers: Vec<Answer> = waiting.iter_mut().flat_map(Waiting::answers).collect();
+        Checker::Answers.holds(answers.len() == self.sent.len() - first, || {
+            format!("{} answers to {} requests", answers.len(), self.sent.len() - first)
+        })?;
         let mut before_failure = Ok(());
-        for (at, answer) in answers.iter_mut().enumerate() {
-            let answer = answer.try_recv();
-            Checker::Answers.holds(answer.is_ok(), || format!("request {} was not answered", first + at))?;
-            if let Ok(answer) = answer {
-                let taken = self.take(first + at, &answer, committed.is_ok());
-                before_failure = before_failure.and(taken);
-            }
+        for (at, answer) in answers.iter().enumerate() {
+            before_failure = before_failure.and(self.take(first + at, answer, committed.is_ok()));
         }
         before_failure?;
+        self.follow(node)?;
         match committed {
             Ok(_) => {
                 let edge = self.known.model.entries.len();
@@ -395,6 +427,27 @@ impl Story {
         }
     }
 
+    /// Queues requests one by one or together, as unary calls and streams do.
+    fn submit(&self, node: &Node, requests: Vec<Request>) -> Checked<Vec<Waiting>> {
+        let refused = |error| Checker::Answers.refused(error);
+        if below(&self.clock, 2) == 0 {
+            return Ok(vec![Waiting::All(node.appender.submit_all(requests).map_err(refused)?)]);
+        }
+        let submit = |request| Ok(Waiting::One(node.appender.submit(request).map_err(refused)?));
+        requests.into_iter().map(submit).collect()
+    }
+
+    /// The subscriber reads up to the visible head. What it was shown must be there after any stop.
+    fn follow(&mut self, node: &mut Node) -> Checked {
+        match node.subscriber.follow(&node.events) {
+            Ok(shown) => self.known.show(shown),
+            Err(trouble @ Trouble::Broken(..)) => Err(trouble),
+            // The disk may be gone by now.
+            Err(Trouble::Refused(..)) if self.is_excused() => Ok(()),
+            Err(refused) => Err(refused),
+        }
+    }
+
     /// Boundaries may be looked at before they are queued, or not.
     fn looked_ahead(&self, node: &Node, mut request: Request) -> Request {
         if below(&self.clock, 2) == 0 {
@@ -405,12 +458,7 @@ impl Story {
         request
     }
 
-    fn take(
-        &mut self,
-        at: usize,
-        answer: &Result<outrigger::append::Appended, AppendError>,
-        is_committed: bool,
-    ) -> Checked {
+    fn take(&mut self, at: usize, answer: &Answer, is_committed: bool) -> Checked {
         self.histogram.count(name_of(answer));
         self.known.note(answer);
         let Some(judged) = Judged::of(answer) else {
@@ -473,7 +521,7 @@ impl Story {
     }
 }
 
-fn name_of(answer: &Result<outrigger::append::Appended, AppendError>) -> &'static str {
+fn name_of(answer: &Answer) -> &'static str {
     use outrigger::append::FailedCondition::{Match, Stream, Tracking};
     match answer {
         Ok(appended) if appended.already_applied() => "answer: already applied",

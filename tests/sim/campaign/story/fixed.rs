@@ -1,11 +1,21 @@
 //! The fixed life of the sweep: the same steps each time, with one thing that goes wrong.
 
-use std::io;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
-use outrigger::{clock::Clock as _, follower::Follower as _};
+use outrigger::{clock::Clock as _, disk::sim::Site, follower::Follower as _};
 
-use super::{Finding, Story};
+use super::{Bug, Finding, Story};
 use crate::campaign::check::{Checked, Checker, Trouble};
+
+/// Small segments, so that a short life writes several.
+const SEGMENT_BYTES: u64 = 13_000;
+/// Turns of work in each of a life's two rounds.
+const TURNS: usize = 3;
+/// Batches of requests in a turn.
+const BATCHES: usize = 3;
 
 /// The one thing that goes wrong in a life of the sweep.
 #[derive(Debug, Clone, Copy)]
@@ -17,16 +27,37 @@ pub(crate) enum Fault {
     ReadsFrom { read: u64 },
 }
 
+/// What a life came to.
+#[derive(Debug)]
+pub(crate) struct Lived {
+    /// Changing operations and reads until it ended or failed.
+    pub(crate) changes: u64,
+    pub(crate) reads: u64,
+    /// All sites of these, and how often.
+    pub(crate) sites: BTreeMap<Site, u64>,
+    /// Where it failed.
+    pub(crate) fault: Option<Site>,
+}
+
+impl Lived {
+    /// The call sites of changing operations, or of reads.
+    pub(crate) fn sites_of(&self, changing: bool) -> BTreeSet<Site> {
+        self.sites.keys().copied().filter(|site| site.action.is_change() == changing).collect()
+    }
+}
+
 impl Story {
-    /// Lives the fixed life of the sweep; gives how many changes and reads it took.
-    pub(crate) fn live(self, fault: Fault) -> Result<(u64, u64), Finding> {
-        self.guarded(|mut story| {
-            story.live_through(fault).map_err(|trouble| (trouble, story.disk.fault_site()))?;
-            Ok((story.disk.operations(), story.disk.reads()))
+    /// Lives the fixed life of the sweep, and looks at what is left of it on a disk that does not fail.
+    pub(crate) fn live(fault: Fault) -> Result<Lived, Finding> {
+        let story = Self { segment_bytes: SEGMENT_BYTES, ..Self::new(7, Bug::default()) };
+        story.guarded(|mut story| {
+            let lived = story.live_through(fault);
+            lived.map_err(|trouble| (trouble, story.disk.fault_site()))
         })
     }
 
-    fn live_through(&mut self, fault: Fault) -> Checked {
+    fn live_through(&mut self, fault: Fault) -> Checked<Lived> {
+        self.disk.trace();
         match fault {
             Fault::None => {}
             Fault::Change { operation, kind } => self.disk.fail_at(operation, kind),
@@ -40,31 +71,43 @@ impl Story {
                 lived => lived?,
             }
         }
-        if let Some(site) = self.disk.fault_site() {
+        let lived = Lived {
+            changes: self.disk.operations(),
+            reads: self.disk.reads(),
+            sites: self.disk.traced(),
+            fault: self.disk.fault_site(),
+        };
+        if let Some(site) = lived.fault {
             self.damaged.note_fault(site);
         }
         let seed = self.clock.random() as u64;
         self.disk = if seed.is_multiple_of(2) { self.disk.kill(seed) } else { self.disk.crash(seed) };
         let mut node = self.open()?;
         self.look(&mut node)?;
-        self.settle(&mut node)
+        self.settle(&mut node)?;
+        Ok(lived)
     }
 
     fn fixed_round(&mut self) -> Checked {
         let mut node = self.open()?;
+        self.disk.enter("looking");
         self.look(&mut node)?;
-        for _ in 0..8 {
-            for _ in 0..3 {
+        for _ in 0..TURNS {
+            for _ in 0..BATCHES {
                 self.append(&mut node)?;
             }
+            self.disk.enter("background");
             while node.index.step().map_err(|error| Checker::Index.refused(error))? {}
+            self.disk.enter("projecting");
             node.catch_up()?;
+            self.disk.enter("idle");
             node.committer.idle().map_err(|error| Checker::Opens.refused(error))?;
         }
         self.deploy(&node)?;
+        self.disk.enter("stopping");
         node.runner.finish();
         node.appender.close();
         node.commit().map_err(|error| Checker::Opens.refused(error))?;
-        Ok(())
+        node.index.stop().map_err(|error| Checker::Index.refused(error))
     }
 }
