@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use outrigger::{
     clock::SimClock,
-    disk::sim::SimDisk,
+    disk::{Access, Disk as _, sim::SimDisk},
     event::Position,
-    log::{LogConfig, LogError, Opened, open},
+    log::{Cut, LogConfig, LogError, Opened, open},
 };
 
 fn opened(disk: &SimDisk, low_water_bytes: u64) -> Result<Opened, LogError> {
@@ -57,14 +57,22 @@ fn appends_stop_before_the_disk_is_below_its_low_water() {
     let mut log = opened(&disk, 100_000).unwrap();
     disk.set_free_bytes(Some(200_000));
     assert!(fill(&mut log) > 50);
-    let free = outrigger::disk::Disk::free_bytes(&disk, "/log".as_ref()).unwrap();
+    let free = disk.free_bytes("/log".as_ref()).unwrap();
     assert!((100_000..140_000).contains(&free), "{free} bytes are free");
+}
+
+/// What stands where bytes were cut.
+fn bytes_of(disk: &SimDisk, cut: &Cut) -> Vec<u8> {
+    let mut bytes = vec![0; cut.bytes as usize];
+    let file = disk.open(&cut.segment, Access::Read).unwrap();
+    file.read_exact_at(&mut bytes, cut.offset).unwrap();
+    bytes
 }
 
 /// After power loss and after a kill a log on a full disk opens with all it had, whatever recovery has to do.
 #[test]
 fn a_log_opens_on_a_full_disk() {
-    let mut rewritten = 0;
+    let (mut rewritten, mut kept) = (0, 0);
     for seed in 0..300 {
         let disk = SimDisk::new(seed);
         let mut log = opened(&disk, 0).unwrap();
@@ -75,8 +83,14 @@ fn a_log_opens_on_a_full_disk() {
         disk.crash_at(disk.operations() + seed % 5);
         while log.writer.append(&[payload(0)]).is_ok() {}
         let disk = if seed % 2 == 0 { disk.crash(seed) } else { disk.kill(seed) };
+        let before = disk.kill(0);
         disk.set_free_bytes(Some(0));
         let mut log = opened(&disk, 0).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        if let Some(cut) = &log.recovery.cut {
+            assert!(cut.quarantine.is_none(), "seed {seed}: there was no room for {cut:?}");
+            assert_eq!(bytes_of(&disk, cut), bytes_of(&before, cut), "seed {seed}: cut and kept nowhere");
+            kept += 1;
+        }
         assert!(log.reader.head() >= acknowledged, "seed {seed}");
         rewritten += u64::from(log.recovery.rewritten.is_some());
         log.reader.verify().unwrap();
@@ -86,4 +100,5 @@ fn a_log_opens_on_a_full_disk() {
         assert_eq!(log.writer.append(&[payload(0)]).unwrap().first, head.next());
     }
     assert!(rewritten > 100, "only {rewritten} logs had a tail to rewrite");
+    assert!(kept > 10, "only {kept} logs had bytes to cut");
 }

@@ -26,12 +26,16 @@ fn check(expected: &Verdict, change: impl FnOnce(&mut Survey)) {
     assert_eq!(&judge(&survey), expected, "{survey:?}");
 }
 
-fn check_corrupt(first: u64, last: Option<u64>, what: &str, change: impl FnOnce(&mut Survey)) {
+fn check_corrupt(
+    (offset, first, last): (u64, u64, Option<u64>),
+    what: &str,
+    change: impl FnOnce(&mut Survey),
+) {
     let mut survey = survey();
     change(&mut survey);
     match judge(&survey) {
-        Verdict::Corrupt { first: found_first, last: found_last, what: found_what, .. } => {
-            assert_eq!((found_first.get(), found_last.map(Position::get)), (first, last));
+        Verdict::Corrupt { offset: found, first: found_first, last: found_last, what: found_what } => {
+            assert_eq!((found, found_first.get(), found_last.map(Position::get)), (offset, first, last));
             assert!(found_what.contains(what), "{found_what}");
         }
         other => panic!("expected corruption, found {other:?}"),
@@ -61,27 +65,28 @@ fn bad_bytes_at_or_above_the_mark_are_cut() {
 
 #[test]
 fn bad_bytes_that_something_vouches_for_are_corruption() {
-    check_corrupt(11, Some(12), "a later group vouches", |survey| {
+    check_corrupt((END, 11, Some(12)), "a later group vouches", |survey| {
         survey.rest = Rest { nonzero_end: Some(END + 70), claimed: Some(Position::new(12)) };
     });
-    check_corrupt(4, Some(5), "the commit mark vouches", |survey| {
+    check_corrupt((MARK - 100, 4, Some(5)), "the commit mark vouches", |survey| {
         survey.end = MARK - 100;
         survey.last = Position::new(3);
         survey.at_mark = None;
     });
-    check_corrupt(11, Some(20), "the manifest says", |survey| {
+    check_corrupt((END, 11, Some(20)), "the manifest says", |survey| {
         survey.reached = Position::new(20);
     });
+    check(&Verdict::Rewrite { cut: None }, |survey| survey.reached = Position::new(10));
 }
 
 #[test]
 fn a_mark_that_does_not_fit_is_corruption() {
-    check_corrupt(11, None, "neither slot", |survey| survey.mark = None);
-    check_corrupt(11, None, "does not fit", |survey| survey.at_mark = None);
-    check_corrupt(11, None, "does not fit", |survey| {
+    check_corrupt((4_096, 11, None), "neither slot", |survey| survey.mark = None);
+    check_corrupt((MARK, 11, None), "does not fit", |survey| survey.at_mark = None);
+    check_corrupt((MARK, 11, None), "does not fit", |survey| {
         survey.at_mark = Some((Position::new(6), [5; 32], 6));
     });
-    check_corrupt(11, None, "does not fit", |survey| {
+    check_corrupt((MARK, 11, None), "does not fit", |survey| {
         survey.at_mark = Some((Position::new(5), [6; 32], 5));
     });
 }

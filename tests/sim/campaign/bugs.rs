@@ -58,9 +58,9 @@ bugs! {
     mark_reaches_beyond_the_tail: built_in(Sabotage::MarkBeyondTail) => Opens;
     position_is_given_twice: built_in(Sabotage::ReusePosition) => Answers | Durability | Opens | Projection;
     log_goes_on_after_a_failed_write: built_in(Sabotage::IgnorePoison) => Poison;
-    answers_come_before_the_write: built_in(Sabotage::AnswerAllEarly) => Answers;
-    already_applied_comes_before_the_sync: built_in(Sabotage::AnswerKnownEarly) => Answers;
-    refusal_comes_before_the_sync: built_in(Sabotage::AnswerRefusedEarly) => Answers;
+    answers_come_before_the_write: built_in(Sabotage::AnswerAllEarly) => Answers | Judgement;
+    already_applied_comes_before_the_sync: built_in(Sabotage::AnswerKnownEarly) => Answers | Judgement;
+    refusal_comes_before_the_sync: built_in(Sabotage::AnswerRefusedEarly) => Answers | Judgement;
     readers_see_a_group_before_it_is_written: built_in(Sabotage::ShowEarly) => Readers;
     streams_of_the_group_are_forgotten: built_in(Sabotage::StaleHeads) => Conditions | Judgement;
     ids_of_the_group_are_forgotten: built_in(Sabotage::ForgetIds) => Judgement;

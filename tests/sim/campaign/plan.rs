@@ -99,7 +99,7 @@ fn target(disk: &SimDisk, clock: &SimClock, past: Past, is_full: &mut bool) -> O
     let sites = match past {
         Past { rounds: 0, .. } if likely => sites::FIRST,
         Past { damage: Some("index"), .. } if below(clock, 10) > 0 => sites::INDEX_DAMAGED,
-        Past { damage: Some("projections"), .. } if likely => sites::PROJECTION_DAMAGED,
+        Past { damage: Some("projections"), .. } if below(clock, 3) == 0 => sites::PROJECTION_DAMAGED,
         Past { is_unfinished: true, .. } if below(clock, 4) == 0 => sites::UNFINISHED,
         Past { is_torn: true, .. } if below(clock, 4) == 0 => {
             // Recovery has to make do without more room.

@@ -36,8 +36,6 @@ pub(crate) const TORN: &[Named] = &[
 /// Sites of an opening that finds a run of the index damaged or gone.
 pub(crate) const INDEX_DAMAGED: &[Named] = &[
     ("opening", Create, "index run in the making"),
-    ("opening", Create, "index run in the making"),
-    ("opening", Rename, "index run"),
     ("opening", Rename, "index run"),
     ("opening", Remove, "index run"),
     ("opening", Remove, "index run"), // only for a run that is there and does not open
@@ -49,6 +47,7 @@ pub(crate) const INDEX_DAMAGED: &[Named] = &[
 
 /// Sites of a projection whose file does not open.
 pub(crate) const PROJECTION_DAMAGED: &[Named] = &[
+    ("projecting", Rename, "projection set aside"),
     ("projecting", Rename, "projection set aside"),
     ("projecting", Rename, "projection set aside"),
     ("projecting", Create, "projection"),
@@ -157,6 +156,7 @@ pub(crate) const SELDOM: &[Named] = &[
     ("opening", Rename, "offsets"),
     ("opening", Remove, "offsets"),
     ("opening", Remove, "offsets"),
+    ("opening", Rename, "segment"),
     ("opening", Rename, "segment"),
     ("opening", Write, "offsets"),
     ("opening", Write, "segment marks"),

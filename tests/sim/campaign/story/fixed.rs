@@ -11,9 +11,9 @@ use super::{Bug, Finding, Story};
 use crate::campaign::check::{Checked, Checker, Trouble};
 
 /// Small segments, so that a short life writes several.
-const SEGMENT_BYTES: u64 = 13_000;
+const SEGMENT_BYTES: u64 = 16_384;
 /// Turns of work in each of a life's two rounds.
-const TURNS: usize = 3;
+const TURNS: usize = 4;
 /// Batches of requests in a turn.
 const BATCHES: usize = 3;
 
@@ -28,14 +28,14 @@ pub(crate) enum Fault {
 }
 
 /// What a life came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Lived {
     /// Changing operations and reads until it ended or failed.
     pub(crate) changes: u64,
     pub(crate) reads: u64,
     /// All sites of these, and how often.
     pub(crate) sites: BTreeMap<Site, u64>,
-    /// Where it failed.
+    /// Where it failed last.
     pub(crate) fault: Option<Site>,
 }
 
@@ -57,26 +57,23 @@ impl Story {
     }
 
     fn live_through(&mut self, fault: Fault) -> Checked<Lived> {
-        self.disk.trace();
-        match fault {
-            Fault::None => {}
-            Fault::Change { operation, kind } => self.disk.fail_at(operation, kind),
-            Fault::ChangesFrom { operation, kind } => self.disk.fail_from(operation, kind),
-            Fault::Read { read } => self.disk.fail_read_at(read, io::ErrorKind::Other),
-            Fault::ReadsFrom { read } => self.disk.fail_reads_from(read, io::ErrorKind::Other),
-        }
-        for _ in 0..2 {
-            match self.fixed_round() {
+        let mut lived = Lived::default();
+        for is_last in [false, true] {
+            self.disk.trace();
+            self.arm(fault);
+            let round = self.fixed_round(is_last);
+            lived.changes = self.disk.operations();
+            lived.reads = self.disk.reads();
+            lived.sites.append(&mut self.disk.traced());
+            lived.fault = self.disk.fault_site();
+            match round {
                 Err(Trouble::Refused(..)) if self.is_excused() => break,
-                lived => lived?,
+                Ok(()) if self.is_excused() => break,
+                ended => ended?,
             }
+            let seed = self.clock.random() as u64;
+            self.disk = if is_last { self.disk.kill(seed) } else { self.disk.crash(seed) };
         }
-        let lived = Lived {
-            changes: self.disk.operations(),
-            reads: self.disk.reads(),
-            sites: self.disk.traced(),
-            fault: self.disk.fault_site(),
-        };
         if let Some(site) = lived.fault {
             self.damaged.note_fault(site);
         }
@@ -88,22 +85,41 @@ impl Story {
         Ok(lived)
     }
 
-    fn fixed_round(&mut self) -> Checked {
+    fn arm(&self, fault: Fault) {
+        match fault {
+            Fault::None => {}
+            Fault::Change { operation, kind } => self.disk.fail_at(operation, kind),
+            Fault::ChangesFrom { operation, kind } => self.disk.fail_from(operation, kind),
+            Fault::Read { read } => self.disk.fail_read_at(read, io::ErrorKind::Other),
+            Fault::ReadsFrom { read } => self.disk.fail_reads_from(read, io::ErrorKind::Other),
+        }
+    }
+
+    /// The first round ends in the middle of its work, the last one as a node stops.
+    fn fixed_round(&mut self, is_last: bool) -> Checked {
         let mut node = self.open()?;
         self.disk.enter("looking");
         self.look(&mut node)?;
-        for _ in 0..TURNS {
+        for turn in 1..=TURNS {
             for _ in 0..BATCHES {
                 self.append(&mut node)?;
             }
-            self.disk.enter("background");
-            while node.index.step().map_err(|error| Checker::Index.refused(error))? {}
             self.disk.enter("projecting");
             node.catch_up()?;
-            self.disk.enter("idle");
-            node.committer.idle().map_err(|error| Checker::Opens.refused(error))?;
+            if turn < TURNS {
+                self.disk.enter("idle");
+                node.committer.idle().map_err(|error| Checker::Opens.refused(error))?;
+            }
+            // Meanwhile the index had to make room for itself.
+            if turn % 3 == 0 {
+                self.disk.enter("background");
+                while node.index.step().map_err(|error| Checker::Index.refused(error))? {}
+            }
         }
         self.deploy(&node)?;
+        if !is_last {
+            return Ok(());
+        }
         self.disk.enter("stopping");
         node.runner.finish();
         node.appender.close();
