@@ -10,7 +10,7 @@ use super::{
     error::CliError,
     output::{Align, Format, Out, table},
     query, render,
-    text::{compact, parse_token, time_text, to_line},
+    text::{compact, parse_position, parse_token, time_in_table, to_line},
 };
 use crate::api::proto::v1::{
     Event, EventFilter, EventQuery, EventQueryItem, GetTrackingRequest, ListStreamsRequest, ReadRequest,
@@ -53,7 +53,7 @@ impl FilterArgs {
 #[derive(Debug, Args)]
 pub struct ReadArgs {
     /// Start after this position; backwards, below it
-    #[arg(long, value_name = "POSITION")]
+    #[arg(long, value_name = "POSITION", value_parser = parse_position)]
     pub after: Option<u64>,
     /// Start after the position of this token, as `append` prints it
     #[arg(long, value_name = "TOKEN", value_parser = parse_token, conflicts_with = "after")]
@@ -83,7 +83,7 @@ Examples:
 #[derive(Debug, Args)]
 pub struct SubscribeArgs {
     /// Start after this position [default: from the beginning]
-    #[arg(long, value_name = "POSITION")]
+    #[arg(long, value_name = "POSITION", value_parser = parse_position)]
     pub after: Option<u64>,
     /// Start after the position of this token, as `append` prints it
     #[arg(long, value_name = "TOKEN", value_parser = parse_token, conflicts_with = "after")]
@@ -220,9 +220,9 @@ fn print(out: &mut Out, format: Format, events: &[Event]) -> Result<(), CliError
 /// One event on one line: position, time, type, stream and revision, data.
 fn event_line(event: &Event) -> String {
     format!(
-        "{:>8}  {:<20}  {:<18}  {}@{}  {}",
+        "{:>8}  {:<24}  {:<18}  {}@{}  {}",
         event.position,
-        time_text(event.time.as_ref()),
+        time_in_table(event.time.as_ref()),
         event.r#type,
         event.stream,
         event.revision,

@@ -206,6 +206,17 @@ pub fn time_text(time: Option<&prost_types::Timestamp>) -> String {
     parsed.map_or_else(String::new, |time| time.to_string())
 }
 
+/// RFC 3339 to the millisecond, always as wide, for people; empty where there is no time.
+pub fn time_in_table(time: Option<&prost_types::Timestamp>) -> String {
+    let parsed = time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok());
+    parsed.map_or_else(String::new, |time| time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+}
+
+/// A position as the user types it.
+pub fn parse_position(text: &str) -> Result<u64, Invalid> {
+    text.parse().map_err(|_| Invalid(format!("expected a position such as 17, found {text:?}")))
+}
+
 /// Reads RFC 3339: `2013-01-01T08:15:00Z`, or with an offset.
 pub fn parse_time(text: &str) -> Result<prost_types::Timestamp, Invalid> {
     let bytes = text.as_bytes();

@@ -99,3 +99,20 @@ proptest! {
         prop_assert_eq!(compact(&pretty(&tight)), tight);
     }
 }
+
+#[test]
+fn times_of_a_table_are_as_wide_as_each_other() {
+    let shown = |seconds, nanos| time_in_table(Some(&prost_types::Timestamp { seconds, nanos }));
+    assert_eq!(shown(1_357_027_200, 0), "2013-01-01T08:00:00.000Z");
+    assert_eq!(shown(1_357_027_200, 77_344_339), "2013-01-01T08:00:00.077Z");
+    assert_eq!(shown(-1, 999_999_999), "1969-12-31T23:59:59.999Z");
+    assert_eq!(time_in_table(None), "");
+}
+
+#[test]
+fn positions_are_numbers() {
+    assert_eq!(parse_position("17"), Ok(17));
+    for bad in ["", "x", "-1", "1.5"] {
+        assert!(parse_position(bad).is_err(), "{bad:?}");
+    }
+}
