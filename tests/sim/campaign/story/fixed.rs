@@ -67,8 +67,7 @@ impl Story {
             lived.sites.append(&mut self.disk.traced());
             lived.fault = self.disk.fault_site();
             match round {
-                Err(Trouble::Refused(..)) if self.is_excused() => break,
-                Ok(()) if self.is_excused() => break,
+                Ok(()) | Err(Trouble::Refused(..)) if self.is_excused() => break,
                 ended => ended?,
             }
             let seed = self.clock.random() as u64;
