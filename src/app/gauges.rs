@@ -38,7 +38,7 @@ fn set_index(metrics: &Metrics, status: &IndexStatus) {
         ("active_events", status.active_events.into()),
         ("cached_heads", status.cached_heads as u64),
         ("filter_bytes", status.filter_bytes),
-        ("filter_bits_per_key", filter_bits.checked_div(status.filter_keys).unwrap_or(filter_bits)),
+        ("filter_bits_per_key", filter_bits.checked_div(status.filter_keys).unwrap_or(0)),
         ("filter_lookups", status.filter_lookups),
         ("filter_probes", status.filter_probes),
         ("filter_passes", status.filter_passes),

@@ -139,7 +139,7 @@ impl Report {
     }
 
     fn table(&self) -> comfy_table::Table {
-        let mut table = table(&[("", Align::Left), ("", Align::Right)]);
+        let mut table = table(&[("what", Align::Left), ("figure", Align::Right)]);
         let mut row = |name: &str, value: String| {
             table.add_row([name, &value]);
         };
@@ -147,9 +147,11 @@ impl Report {
         row("events", rate_text(self.events_per_second));
         let Spread { median, min, max } = self.events_each_second;
         let whole = |rate: f64| grouped(rate.round() as u64);
-        row("events each second, median (min to max)", {
-            format!("{} ({} to {})", whole(median), whole(min), whole(max))
-        });
+        // A run of a second or two has no whole second to speak of.
+        if max > 0.0 {
+            let text = format!("{} ({} to {})", whole(median), whole(min), whole(max));
+            row("events each second, median (min to max)", text);
+        }
         let latencies = [("latency", Some(self.latency_ms)), ("append latency", self.append_latency_ms)];
         for (name, latency) in latencies {
             let Some(Latency { p50, p90, p99, p99_9, max }) = latency else { continue };
