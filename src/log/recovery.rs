@@ -4,7 +4,7 @@
 //!   1. check the headers of all segments against their names and neighbours
 //!   2. walk the last segment, look at what lies behind its last good group, judge
 //!   3. corruption: stop, having changed nothing
-//!   4. bytes to cut: copy them to a quarantine file, durably
+//!   4. bytes to cut: look again, and stop if that finds anything else; copy them to a quarantine file, durably
 //!   5. groups above the mark, or bytes cut: publish them as a new segment (`spare.rs`), whose mark vouches for all of
 //!      it; its name is the commit point; then tidy the old segment, which now ends where the new one begins
 //!   6. nothing above the mark: cut the zeros off and write the mark anew, so that nothing an earlier process left in
@@ -13,7 +13,7 @@
 //! Killed at any step, the next recovery begins at 1. A full disk is no obstacle: 5 uses the spare, and where 4 finds
 //! no room the bytes stay where they are, behind the end of the old segment.
 
-use std::{ops::Range, path::PathBuf};
+use std::{io, ops::Range, path::PathBuf};
 
 use super::{
     Directory, LogError,
@@ -233,6 +233,9 @@ impl Recovery<'_> {
         let source = Source::new(&*file, &path, self.seed)?;
         let survey = self.sabotaged(self.survey(&source, &header)?);
         let mut verdict = judge(&survey);
+        if matches!(verdict, Verdict::Rewrite { cut: Some(_) }) {
+            self.look_again(&source, &header, &survey)?;
+        }
         let mut report =
             RecoveryReport { head: survey.last, scanned_bytes: source.len, ..RecoveryReport::default() };
         if self.directory.is_sabotaged(Sabotage::ServeRecoveredTail)
@@ -259,6 +262,24 @@ impl Recovery<'_> {
         };
         report.segments = sealed.len() + 1;
         Ok(Recovered { sealed, active, report })
+    }
+
+    /// Bytes are cut only where a second look finds the same: a read that went wrong once is not a torn write.
+    fn look_again(
+        &self,
+        source: &Source<'_>,
+        header: &SegmentHeader,
+        survey: &Survey,
+    ) -> Result<(), LogError> {
+        let again = self.sabotaged(self.survey(source, header)?);
+        if again == *survey {
+            return Ok(());
+        }
+        let what = format!(
+            "two looks at the same bytes differ: first {} at offset {}, then {} at offset {}; start again",
+            survey.stop, survey.end, again.stop, again.end
+        );
+        Err(LogError::io("read", source.path)(io::Error::new(io::ErrorKind::InvalidData, what)))
     }
 
     fn survey(&self, source: &Source<'_>, header: &SegmentHeader) -> Result<Survey, LogError> {

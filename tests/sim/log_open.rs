@@ -220,3 +220,33 @@ fn an_opening_begins_an_epoch_and_idle_ones_leave_no_trace() {
     assert_eq!(history, [(1, 1), (3, 3)]);
     assert_eq!(log.reader.log_id(), log.writer.log_id());
 }
+
+/// The last group lies above the commit mark: were it taken for a torn write because a read of it went wrong, it would
+/// be cut.
+#[test]
+fn a_read_from_elsewhere_cuts_nothing() {
+    const GROUPS: u64 = 12;
+    let disk = SimDisk::new(1);
+    let mut log = opened(&disk).unwrap();
+    for i in 0..GROUPS {
+        log.writer.append(&[Bytes::from(format!("payload {i:>300}"))]).unwrap();
+    }
+    drop(log);
+    let calm = disk.kill(1);
+    let before = calm.reads();
+    calm.shorten_reads();
+    drop(opened(&calm).unwrap());
+    let mut refused = 0;
+    for read in 0..calm.reads() - before {
+        for seed in 0..60 {
+            // Short reads, so that one of them may be all that is read of a group.
+            let misread = disk.kill(seed);
+            misread.shorten_reads();
+            misread.misdirect_read_from(misread.reads() + read, |_| true);
+            refused += u64::from(opened(&misread).is_err());
+            let head = opened(&misread.kill(seed)).unwrap().reader.head();
+            assert_eq!(head, Position::new(GROUPS), "read {read}, seed {seed}");
+        }
+    }
+    assert!(refused > 20, "{refused} openings noticed what they read");
+}

@@ -109,7 +109,7 @@ fn target(disk: &SimDisk, clock: &SimClock, past: Past, is_full: &mut bool) -> O
         }
         Past { is_torn: true, .. } if below(clock, 4) > 0 => sites::TORN,
         _ if below(clock, 6) == 0 => sites::GROUPS,
-        _ if below(clock, 7) < 2 => sites::SELDOM,
+        _ if below(clock, 3) == 0 => sites::SELDOM,
         _ => sites::ANY,
     };
     let site = sites::of_turn(sites, past.turn);
