@@ -31,6 +31,8 @@ mod fixed;
 pub(crate) use fixed::{Fault, Lived};
 
 const ROUNDS: usize = 10;
+/// Runs of the index that a story damages at the most: one a round.
+const DAMAGED_RUNS_MAX: usize = ROUNDS;
 const STEPS_MAX: u64 = 14;
 /// Steps of a round that is to crash at a site.
 const STEPS_TO_TARGET_MAX: u64 = 30;
@@ -258,8 +260,11 @@ impl Story {
                 node.runner.finish();
                 node.appender.close();
                 node.commit().map_err(|error| Checker::Opens.refused(error))?;
-                node.index.stop().map_err(|error| Checker::Index.refused(error))?;
-                End::CleanStop
+                // A damaged run may be found only now.
+                match node.index.stop() {
+                    Err(error) if !self.damaged.index => return Err(Checker::Index.refused(error)),
+                    _ => End::CleanStop,
+                }
             }
             0 => End::PowerLoss,
             _ => End::Kill,
@@ -307,14 +312,27 @@ impl Story {
         }
         self.histogram.count("index: damaged run built anew");
         self.disk.enter("background");
-        while node.index.step().map_err(|error| Checker::Index.refused(error))? {}
-        self.known.look_at_index(node, &self.requests())
+        self.index_at_rest(node)
+    }
+
+    /// Lets the index do all its work, and looks at it. Each damaged run may say so once.
+    fn index_at_rest(&self, node: &Node) -> Checked {
+        let rest = || {
+            while node.index.step().map_err(|error| Checker::Index.refused(error))? {}
+            self.known.look_at_index(node, &self.requests())
+        };
+        for _ in 0..DAMAGED_RUNS_MAX {
+            match rest() {
+                Err(Trouble::Refused(..)) if self.damaged.index => {}
+                rested => return rested,
+            }
+        }
+        rest()
     }
 
     /// Brings everything to rest and looks once more.
     fn settle(&mut self, node: &mut Node) -> Checked {
-        while node.index.step().map_err(|error| Checker::Index.refused(error))? {}
-        self.known.look_at_index(node, &self.requests())?;
+        self.index_at_rest(node)?;
         node.catch_up()?;
         self.known.look_at_projection(node)
     }
