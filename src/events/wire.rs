@@ -27,6 +27,9 @@ const STORED_REVISION: u64 = 4;
 const STORED_METADATA: u64 = 7;
 const STORED_TIME: u64 = 8;
 const STORED_RECORDED_AT: u64 = 9;
+const STORED_TRACKING: u64 = 10;
+/// The largest number that a field may have.
+const NUMBER_MAX: u64 = (1 << 29) - 1;
 
 /// Key of an event in the message that carries it.
 const FRAME_KEY: u8 = 1 << 3 | DELIMITED as u8;
@@ -94,6 +97,7 @@ impl<'a> Stored<'a> {
                 STORED_REVISION => field.kind == VARINT,
                 1..=STORED_METADATA => field.kind == DELIMITED,
                 STORED_TIME | STORED_RECORDED_AT => field.kind == FIXED64,
+                STORED_TRACKING => field.kind == DELIMITED && is_tracking(field.value),
                 _ => true,
             };
             if !is_expected {
@@ -197,7 +201,7 @@ impl<'a> Field<'a> {
         };
         let value = all.get(at..at.checked_add(value_len)?)?;
         // A known key is one byte long unless it was padded, which this node never does.
-        if number == 0 || (number <= STORED_METADATA && key_len != 1) {
+        if number == 0 || number > NUMBER_MAX || (number <= STORED_METADATA && key_len != 1) {
             return None;
         }
         let (bytes, behind) = all.split_at(at + value_len);
@@ -213,6 +217,21 @@ impl<'a> Field<'a> {
     fn fixed64(&self) -> i64 {
         self.value.try_into().map_or(0, i64::from_le_bytes)
     }
+}
+
+/// Whether this is a stored `Tracking`: it is not shown, yet what is none is no stored event.
+fn is_tracking(mut message: &[u8]) -> bool {
+    while !message.is_empty() {
+        let is_good = Field::next(&mut message).is_some_and(|field| match field.number {
+            1 => field.kind == DELIMITED && std::str::from_utf8(field.value).is_ok(),
+            2 => field.kind == VARINT,
+            _ => true,
+        });
+        if !is_good {
+            return false;
+        }
+    }
+    true
 }
 
 /// A `google.protobuf.Timestamp`.
@@ -328,7 +347,7 @@ mod tests {
     fn unknown_fields_are_left_out() {
         let bare: &[u8] = &[0x0a, 7, 0x08, 0xac, 2, 0x4a, 0, 0x52, 0];
         check(&[], Some(bare));
-        check(&[0x52, 1, 9, 0x58, 1, 0x65, 1, 2, 3, 4, 0x69, 1, 2, 3, 4, 5, 6, 7, 8], Some(bare));
+        check(&[0x52, 2, 0x10, 9, 0x58, 1, 0x65, 1, 2, 3, 4, 0x69, 1, 2, 3, 4, 5, 6, 7, 8], Some(bare));
     }
 
     #[test]
@@ -346,6 +365,10 @@ mod tests {
             &[0x92, 0x00, 1, b't'],
             &[0x13],
             &[0x20, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
+            // A source that is no text, a position that is no number, a field number beyond all.
+            &[0x52, 3, 0x0a, 1, 0xff],
+            &[0x51, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[0xa8, 0x80, 0x80, 0x80, 0x10, 1],
         ] {
             check(payload, None);
         }

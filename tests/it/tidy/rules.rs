@@ -102,7 +102,7 @@ const TOP_LEVEL: &[&str] = &[
 ];
 
 /// What git ignores there.
-const TOP_LEVEL_IGNORED: &[&str] = &["target", "outrigger-data"];
+const TOP_LEVEL_IGNORED: &[&str] = &["target", "outrigger-data", "proptest-regressions"];
 
 /// One place that breaks a rule.
 #[derive(Debug, PartialEq, Eq)]
