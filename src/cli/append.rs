@@ -56,7 +56,8 @@ A condition that does not hold is exit code 1, and nothing is appended; read aga
 can be repeated at will: an event that is in the log already is found before any condition is looked at.
 
 Examples:
-  outrigger append --type flight.departed --stream flight-UA1545 --data '{\"delay_minutes\":2}' --tag origin:EWR
+  outrigger append --type flight.departed --stream flight-UA1545 --tag origin:EWR \\
+      --data '{\"delay_minutes\":2}'
   outrigger append --type order.placed --stream order-7 --data '{}' \\
       --expect-revision none --expect customer-3=exists
   outrigger append --type seat.booked --stream booking-17 --data '{}' --tag seat:9C \\
