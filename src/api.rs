@@ -35,6 +35,7 @@ mod convert;
 mod event_log;
 pub(crate) mod middleware;
 mod outbox;
+mod process;
 mod projections;
 pub mod proto;
 mod query;
@@ -111,12 +112,17 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         node: Arc::clone(&node),
         appender,
         events: events.clone(),
-        clock,
+        clock: Arc::clone(&clock),
         lifecycle: lifecycle.clone(),
         metrics: Arc::clone(&metrics),
         reader_stall,
     };
-    let query = query::Query { projections: Arc::clone(&projections), metrics };
+    let process = projections::ProjectionsService {
+        projections: Arc::clone(&projections),
+        lifecycle: lifecycle.clone(),
+        clock,
+    };
+    let query = query::Query { projections, metrics };
     let admin = admin::Admin { node, events, lifecycle };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -136,7 +142,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         .add_service(reflection)
         .add_service(guarded!(EventLogServer, event_log))
         .add_service(guarded!(QueryServer, query))
-        .add_service(guarded!(ProjectionsServer, projections::ProjectionsService { projections }))
+        .add_service(guarded!(ProjectionsServer, process))
         .add_service(guarded!(AdminServer, admin));
     (routes, reporter)
 }

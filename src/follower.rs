@@ -51,14 +51,20 @@ pub enum Step {
     Over,
 }
 
-/// Asks one follower to stop at its next batch edge. Clones are the same request.
+/// Asks one follower to stop at its next batch edge, or to look again. Clones are the same request.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    stop: AtomicBool,
+    look: AtomicBool,
+}
 
 impl Stop {
     /// Whether the follower is to stop.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.stop.load(Ordering::Acquire)
     }
 }
 
@@ -85,6 +91,8 @@ pub enum Waited {
     Advanced(Position),
     /// The time is up.
     TimedOut,
+    /// Something other than the head changed.
+    Woken,
     /// No more events will come, or the wait's stop was requested.
     Closed,
 }
@@ -124,8 +132,18 @@ impl Head {
     /// Requests a stop and wakes the thread that waits under it.
     pub fn stop(&self, stop: &Stop) {
         let closed = self.lock();
-        stop.0.store(true, Ordering::Release);
+        stop.0.stop.store(true, Ordering::Release);
         drop(closed);
+        self.0.changed.notify_all();
+    }
+
+    /// Wakes the thread that waits under this stop, or that will wait next, for one look at what has changed.
+    pub fn wake(&self, stop: &Stop) {
+        if stop.0.look.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Whoever holds the lock has looked before, or waits and is told.
+        drop(self.lock());
         self.0.changed.notify_all();
     }
 
@@ -146,6 +164,9 @@ impl Head {
         loop {
             if *closed || stop.is_requested() {
                 return Waited::Closed;
+            }
+            if stop.0.look.swap(false, Ordering::AcqRel) {
+                return Waited::Woken;
             }
             let head = self.get();
             if head > position {
@@ -180,6 +201,24 @@ mod tests {
         assert_eq!(waiter.join().expect("the waiter ends"), Waited::Advanced(Position::new(5)));
         head.close();
         assert_eq!(head.wait_above(Position::new(9), Duration::from_secs(60)), Waited::Closed);
+    }
+
+    #[test]
+    fn a_thread_is_woken_once_also_where_it_waits_later() {
+        let (head, stop) = (Head::new(Position::new(3)), Stop::default());
+        head.wake(&stop);
+        head.wake(&stop);
+        let wait = |timeout| head.wait_above_unless(Position::new(3), timeout, &stop);
+        assert_eq!(wait(Duration::from_secs(60)), Waited::Woken);
+        assert_eq!(wait(Duration::ZERO), Waited::TimedOut);
+        let waiter = {
+            let (head, stop) = (head.clone(), stop.clone());
+            std::thread::spawn(move || {
+                head.wait_above_unless(Position::new(3), Duration::from_secs(60), &stop)
+            })
+        };
+        head.wake(&stop);
+        assert_eq!(waiter.join().expect("the waiter ends"), Waited::Woken);
     }
 
     /// Counts what the head shows it.

@@ -1,7 +1,8 @@
 //! Projections: named functions from the log to documents, in versions side by side.
 //!
 //! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
-//! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log),
+//! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log), `handler` (versions whose
+//! projector is a service),
 //! `query` (how documents are read), `watch_directory` (where definitions come from), `offline` (a definition tried on a file
 //! of events).
 
@@ -10,6 +11,7 @@ pub mod content_hash;
 pub mod declarative;
 pub mod definition;
 pub mod entries;
+pub mod handler;
 pub mod key;
 pub mod memory;
 pub mod offline;

@@ -2,22 +2,29 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    process,
     proto::v1::{self, projections_server},
     status::Refusal,
 };
-use crate::projection::{
-    page::hex,
-    registry::{DefinitionProblem, Registry, VersionInfo},
-    status::VersionState,
+use crate::{
+    clock::Clock,
+    lifecycle::Lifecycle,
+    projection::{
+        page::hex,
+        registry::{DefinitionProblem, Registry, VersionInfo},
+        status::VersionState,
+    },
 };
 
 /// What the service needs.
 #[derive(Debug, Clone)]
 pub(crate) struct ProjectionsService {
     pub(crate) projections: Arc<Registry>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 #[tonic::async_trait]
@@ -42,6 +49,15 @@ impl projections_server::Projections for ProjectionsService {
         let problems = problems.filter(|p| p.projection.as_deref() == Some(&name));
         let problems = problems.map(problem).collect();
         Ok(Response::new(v1::GetProjectionResponse { versions, problems }))
+    }
+
+    type ProcessStream = process::Responses;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<v1::ProcessRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        Ok(Response::new(process::start(self, request.into_inner())))
     }
 }
 

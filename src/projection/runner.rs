@@ -24,6 +24,7 @@ use crate::{
     projection::{
         batch::{Batch, BatchError},
         declarative::ApplyError,
+        handler::feed::{Feed, FeedError, Room},
         state::State,
         status::Status,
         store::{LogFacts, Store},
@@ -51,6 +52,8 @@ pub struct Runner {
     head: Head,
     turn: DurableTurn,
     stop: Stop,
+    /// Where a service does what the definition does not say.
+    feed: Option<Feed>,
     /// `None` while the file is closed.
     batch: Option<Batch>,
     undurable: Undurable,
@@ -98,11 +101,18 @@ impl Runner {
             head,
             turn,
             stop,
+            feed: None,
             batch: None,
             undurable: Undurable::default(),
             retry: RETRY_MIN,
             rebuilds: 0,
         }
+    }
+
+    /// The same for a version whose projector is a service.
+    #[must_use]
+    pub(crate) fn fed(self, feed: Option<Feed>) -> Self {
+        Self { feed, ..self }
     }
 
     /// Opens the file where it is closed, then applies what is there.
@@ -127,13 +137,19 @@ impl Runner {
         let (state, _) = self.store.open(&facts)?;
         self.undurable = Undurable::default();
         self.status.opened(state.cursor, state.built);
+        if let Some(feed) = &mut self.feed {
+            feed.begin(state.cursor);
+        }
         Ok(Batch::new(Arc::clone(&self.store), state))
     }
 
     /// One batch, its commit, and a durable commit where one is due.
     fn advance(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
         let upto = self.head.get();
-        let filled = self.fill(batch, upto);
+        let filled = match self.feed.is_some() {
+            true => self.fill_fed(batch, upto),
+            false => self.fill(batch, upto).map(|()| false),
+        };
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
         }
@@ -147,12 +163,12 @@ impl Runner {
         } else if batch.events() > 0 {
             self.commit(batch, caught_up, Persistence::Buffered)?;
         }
-        filled?;
+        let more = filled?;
         self.status.troubled(None);
         if self.is_due_by_time() {
             let turn = Arc::clone(&self.turn);
             match turn.try_lock() {
-                Err(TryLockError::WouldBlock) => return Ok(self.next_step(batch, TURN_WAIT)),
+                Err(TryLockError::WouldBlock) => return Ok(self.next_step(batch, upto, more, TURN_WAIT)),
                 Ok(_) | Err(TryLockError::Poisoned(_)) => {
                     self.commit(batch, caught_up, Persistence::Durable)?;
                 }
@@ -160,10 +176,15 @@ impl Runner {
         }
         let undurable_for = self.undurable.since.map(|since| since.elapsed());
         let wait = undurable_for.map_or(IDLE_WAIT, |age| DURABLE_INTERVAL_MAX.saturating_sub(age));
-        Ok(self.next_step(batch, wait))
+        Ok(self.next_step(batch, upto, more, wait))
     }
 
-    fn next_step(&self, batch: &Batch, wait: Duration) -> Step {
+    /// What to wait for once everything up to `upto` was looked at.
+    fn next_step(&self, batch: &Batch, upto: Position, more: bool, wait: Duration) -> Step {
+        if let Some(feed) = &self.feed {
+            let wait = feed.idle().map_or(wait, |idle| idle.min(wait));
+            return if more { Step::More } else { Step::CaughtUp(upto, wait) };
+        }
         if self.head.get() > batch.cursor() { Step::More } else { Step::CaughtUp(batch.cursor(), wait) }
     }
 
@@ -194,6 +215,21 @@ impl Runner {
         Ok(())
     }
 
+    /// The same where a service says what events do. Whether there is more to do at once.
+    fn fill_fed(&mut self, batch: &mut Batch, upto: Position) -> Result<bool, Trouble> {
+        let Some(feed) = &mut self.feed else {
+            return Ok(false);
+        };
+        let bytes_max = self.store.memory().batch_bytes().min(BATCH_BYTES_MAX);
+        let room = Room { events_max: BATCH_EVENTS_MAX, bytes_max };
+        let filled = feed.fill(batch, self.store.definition(), &self.reader, upto, room);
+        filled.map_err(|error| match error {
+            FeedError::Event(event, reason) => self.stopped(&event, &reason),
+            FeedError::File(error) => Trouble::File(error),
+            FeedError::Log(error) => Trouble::Log(error),
+        })
+    }
+
     fn trouble(&self, event: &RecordedEvent, error: BatchError) -> Trouble {
         let reason = match error {
             BatchError::Apply(ApplyError::Event(fault)) => fault.to_string(),
@@ -205,6 +241,10 @@ impl Runner {
                 Err(failure) => return Trouble::File(KvError::Io(failure.to_string())),
             },
         };
+        self.stopped(event, &reason)
+    }
+
+    fn stopped(&self, event: &RecordedEvent, reason: &str) -> Trouble {
         let definition = self.store.definition();
         Trouble::Event(format!(
             "projection {} version {} stopped at position {}: event {} of type {} in stream {} cannot be \
@@ -301,6 +341,9 @@ impl Runner {
     fn fail(&mut self, failure: &str) -> Step {
         tracing::error!(%failure, "a projection stopped");
         self.status.failed(failure);
+        if let Some(feed) = &mut self.feed {
+            feed.stop(failure);
+        }
         Step::Over
     }
 
