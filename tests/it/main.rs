@@ -16,6 +16,7 @@ mod conditions;
 mod durability;
 mod event_log;
 mod golden;
+mod handlers;
 mod kill;
 mod pages;
 mod probes;
