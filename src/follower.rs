@@ -51,14 +51,15 @@ pub enum Step {
     Over,
 }
 
-/// Asks one follower to stop at its next batch edge, or to look again. Clones are the same request.
+/// Asks one follower to stop at its next batch edge, or wakes it. Clones are the same request.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<Asked>);
+pub struct Stop(Arc<Signals>);
 
 #[derive(Debug, Default)]
-struct Asked {
+struct Signals {
     stop: AtomicBool,
-    look: AtomicBool,
+    /// Its next wait ends at once.
+    nudge: AtomicBool,
 }
 
 impl Stop {
@@ -91,8 +92,8 @@ pub enum Waited {
     Advanced(Position),
     /// The time is up.
     TimedOut,
-    /// Something other than the head changed.
-    Woken,
+    /// Somebody wants the waiting follower to look again.
+    Nudged,
     /// No more events will come, or the wait's stop was requested.
     Closed,
 }
@@ -137,12 +138,12 @@ impl Head {
         self.0.changed.notify_all();
     }
 
-    /// Wakes the thread that waits under this stop, or that will wait next, for one look at what has changed.
-    pub fn wake(&self, stop: &Stop) {
-        if stop.0.look.swap(true, Ordering::AcqRel) {
+    /// Wakes the thread that waits under this stop, or will wait next: it steps once more without the head having moved.
+    pub fn nudge(&self, stop: &Stop) {
+        if stop.0.nudge.swap(true, Ordering::AcqRel) {
             return;
         }
-        // Whoever holds the lock has looked before, or waits and is told.
+        // Whoever holds the lock has not looked yet, or waits and is told.
         drop(self.lock());
         self.0.changed.notify_all();
     }
@@ -165,8 +166,8 @@ impl Head {
             if *closed || stop.is_requested() {
                 return Waited::Closed;
             }
-            if stop.0.look.swap(false, Ordering::AcqRel) {
-                return Waited::Woken;
+            if stop.0.nudge.swap(false, Ordering::AcqRel) {
+                return Waited::Nudged;
             }
             let head = self.get();
             if head > position {
@@ -203,24 +204,6 @@ mod tests {
         assert_eq!(head.wait_above(Position::new(9), Duration::from_secs(60)), Waited::Closed);
     }
 
-    #[test]
-    fn a_thread_is_woken_once_also_where_it_waits_later() {
-        let (head, stop) = (Head::new(Position::new(3)), Stop::default());
-        head.wake(&stop);
-        head.wake(&stop);
-        let wait = |timeout| head.wait_above_unless(Position::new(3), timeout, &stop);
-        assert_eq!(wait(Duration::from_secs(60)), Waited::Woken);
-        assert_eq!(wait(Duration::ZERO), Waited::TimedOut);
-        let waiter = {
-            let (head, stop) = (head.clone(), stop.clone());
-            std::thread::spawn(move || {
-                head.wait_above_unless(Position::new(3), Duration::from_secs(60), &stop)
-            })
-        };
-        head.wake(&stop);
-        assert_eq!(waiter.join().expect("the waiter ends"), Waited::Woken);
-    }
-
     /// Counts what the head shows it.
     #[derive(Debug)]
     struct Counter {
@@ -242,6 +225,15 @@ mod tests {
         fn finish(&mut self) {
             self.finished = true;
         }
+    }
+
+    #[test]
+    fn a_nudge_ends_one_wait_also_one_that_begins_later() {
+        let (head, stop) = (Head::new(Position::new(3)), Stop::default());
+        let wait = |timeout| head.wait_above_unless(Position::new(u64::MAX), timeout, &stop);
+        head.nudge(&stop);
+        assert_eq!(wait(Duration::from_secs(60)), Waited::Nudged);
+        assert_eq!(wait(Duration::ZERO), Waited::TimedOut);
     }
 
     #[test]

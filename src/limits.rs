@@ -241,6 +241,10 @@ pub const FOLLOW_SCAN_BYTES_MAX: usize = 4 * MIB;
 pub const LIVE_LAG_MAX: u64 = 1_000;
 /// How long a follower waits at most before it tries again after an I/O error.
 pub const FOLLOWER_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Decisions about a projection that one look at the index finds.
+pub const DECISIONS_PAGE_EVENTS: usize = 256;
+/// Bytes of the reason that a person gives for a decision.
+pub const DECISION_REASON_BYTES_MAX: usize = 1_024;
 /// Bytes of one text in an index entry; what is longer is cut there. Queries may name texts shorter than this.
 pub const INDEX_TEXT_BYTES_MAX: usize = 512;
 /// Entries that one document may have in one index.
@@ -290,6 +294,8 @@ pub const HANDLER_READ_BYTES_MAX: usize = 2 * MIB;
 pub const TRANSACTION_READS_MAX: usize = 10_000;
 /// Bytes of a worker's words on why an event failed; what is longer is cut there.
 pub const HANDLER_FAILURE_BYTES_MAX: usize = 4 * 1_024;
+/// Events of which each was emitted because of the one before.
+pub const EMISSION_DEPTH_MAX: i64 = 16;
 /// Steps of one transaction.
 pub const TRANSACTION_STEPS_MAX: usize = 10_000;
 /// How often in a row the answer to one event may be stale before the event counts as failed.

@@ -9,4 +9,6 @@ pub mod dispatch;
 pub mod emit;
 pub(crate) mod feed;
 pub mod hub;
+#[cfg(test)]
+mod tests;
 pub mod transaction;

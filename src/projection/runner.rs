@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     event::{Position, RecordedEvent},
+    events::Events,
     follower::{Follower, Head, Step, Stop},
     kv::{KvError, Persistence},
     limits::{
@@ -89,16 +90,15 @@ impl Runner {
     pub fn new(
         store: Arc<Store>,
         status: Arc<Status>,
-        reader: LogReader,
-        head: Head,
+        events: &Events,
         turn: DurableTurn,
         stop: Stop,
     ) -> Self {
         Self {
             store,
             status,
-            reader,
-            head,
+            reader: events.log().clone(),
+            head: events.head().clone(),
             turn,
             stop,
             feed: None,
@@ -152,6 +152,9 @@ impl Runner {
         };
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
+        }
+        if let Some(feed) = &mut self.feed {
+            feed.settle().map_err(Trouble::Log)?;
         }
         let failed = filled.is_err();
         let caught_up = batch.cursor() >= upto;
@@ -370,6 +373,10 @@ impl Follower for Runner {
             return;
         };
         if batch.events() == 0 && self.undurable.events == 0 {
+            return;
+        }
+        if self.feed.as_ref().is_some_and(|feed| !feed.is_settled()) {
+            tracing::warn!(file = %self.store.path().display(), "what a projection was to emit will be emitted again");
             return;
         }
         let turn = Arc::clone(&self.turn);

@@ -10,6 +10,7 @@ use outrigger::api::proto::v1::{
     self, process_request::Content as Say, process_response::Content as Told,
     projections_client::ProjectionsClient, transaction_step::Operation,
 };
+use prost::Message as _;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -71,7 +72,7 @@ impl Changes {
 }
 
 /// The same, as it is remembered.
-type Place = (String, v1::Key);
+type Place = (String, Vec<u8>);
 
 /// Documents in one read.
 const READ_DOCUMENTS_MAX: usize = 1_000;
@@ -187,17 +188,19 @@ impl Worker {
         if self.seen.len() > REMEMBERED_MAX {
             self.seen.clear();
         }
-        let mut missing: Vec<Place> = needs.iter().flatten().map(place).collect();
-        missing.retain(|place| !self.seen.contains_key(place));
         let mut asked = HashSet::new();
-        missing.retain(|place| asked.insert(place.clone()));
-        for places in missing.chunks(READ_DOCUMENTS_MAX) {
+        let is_missing = |name: &&Name| {
+            let place = place(name);
+            !self.seen.contains_key(&place) && asked.insert(place)
+        };
+        let missing: Vec<&Name> = needs.iter().flatten().filter(is_missing).collect();
+        for names in missing.chunks(READ_DOCUMENTS_MAX) {
             self.request += 1;
-            let name = |(collection, key): &Place| v1::DocumentName {
-                collection: collection.clone(),
+            let name = |(collection, key): &&Name| v1::DocumentName {
+                collection: (*collection).to_owned(),
                 key: Some(key.clone()),
             };
-            let documents = places.iter().map(name).collect();
+            let documents = names.iter().map(name).collect();
             self.say(Say::Read(v1::ReadDocuments { request: self.request, documents })).await?;
             let found = loop {
                 match self.told().await? {
@@ -210,11 +213,11 @@ impl Worker {
                     Some(told) => self.take(told),
                 }
             };
-            for (place, found) in places.iter().zip(found) {
+            for (name, found) in names.iter().zip(found) {
                 let document = found.value.map(|value| serde_json::from_slice(&value)).transpose();
                 let document = document.map_err(|error| Status::internal(error.to_string()))?;
                 let position = document.is_some().then_some(found.position);
-                self.seen.insert(place.clone(), Seen { position, document });
+                self.seen.insert(place(name), Seen { position, document });
             }
         }
         Ok(true)
@@ -239,7 +242,8 @@ impl Worker {
 
     /// What the worker writes lies over what it has read.
     fn remember_own(&mut self, position: u64, step: &v1::TransactionStep) -> Result<(), Status> {
-        let place = (step.collection.clone(), step.key.clone().unwrap_or_default());
+        let key = step.key.as_ref().map(v1::Key::encode_to_vec).unwrap_or_default();
+        let place = (step.collection.clone(), key);
         let Some(seen) = self.seen.get_mut(&place) else {
             return Ok(());
         };
@@ -279,7 +283,7 @@ impl Worker {
 }
 
 fn place((collection, key): &Name) -> Place {
-    ((*collection).to_owned(), key.clone())
+    ((*collection).to_owned(), key.encode_to_vec())
 }
 
 /// The sum as the node computes it: integers stay integers as long as they fit.

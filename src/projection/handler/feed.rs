@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     dispatch::{Dispatch, Given, WorkerId},
+    emit::{EmitError, Emitter},
     hub::{Attach, Ended, Inbox, Message, Read, ToWorker, WorkerAnswer},
     transaction::{Answer, TransactionError},
 };
@@ -69,6 +70,7 @@ pub(crate) struct Feed {
     /// The log is looked at up to here.
     looked: Position,
     reads: VecDeque<(WorkerId, Read)>,
+    emitter: Emitter,
     /// Times are since then.
     started: Instant,
 }
@@ -88,7 +90,7 @@ struct Attached {
 }
 
 impl Feed {
-    pub(crate) fn new(inbox: Inbox) -> Self {
+    pub(crate) fn new(inbox: Inbox, emitter: Emitter) -> Self {
         Self {
             inbox,
             dispatch: Dispatch::default(),
@@ -97,12 +99,14 @@ impl Feed {
             window_bytes: 0,
             looked: Position::ZERO,
             reads: VecDeque::new(),
+            emitter,
             started: Instant::now(),
         }
     }
 
     /// The documents stand at this position: everything begins there.
     pub(crate) fn begin(&mut self, cursor: Position) {
+        self.emitter.begin();
         if self.looked == cursor && self.window.is_empty() {
             return;
         }
@@ -135,6 +139,25 @@ impl Feed {
         self.give(batch.cursor());
         let is_full = batch.events() >= room.events_max || batch.bytes() >= room.bytes_max;
         Ok(more || is_full)
+    }
+
+    /// Makes what the applied events emit durable; nothing may be committed before. On an error, which says why in words,
+    /// it can be tried again.
+    pub(crate) fn settle(&mut self) -> Result<(), String> {
+        for cause in self.emitter.settle()? {
+            self.report_difference(cause);
+        }
+        Ok(())
+    }
+
+    /// Whether everything that applied events emit is durable.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.emitter.is_waiting()
+    }
+
+    fn report_difference(&self, cause: Position) {
+        tracing::warn!(%cause, "a handler emits something else than it did before for this event; the log stands");
+        self.inbox.hub.counts.emission_differences.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How long nothing has to be done here, if nobody says anything.
@@ -301,14 +324,21 @@ impl Feed {
             };
             assert_eq!(at, position, "the window and the dispatch hold the same events");
             let stale = match answer {
-                Answer::Failure(failure) => return Err(event_error(event, failure)),
+                Answer::Failure(failure) => {
+                    let error = event_error(event, failure);
+                    self.refuse(position, "the event failed");
+                    return Err(error);
+                }
                 Answer::Transaction(transaction) => batch.stale_read(&transaction.reads)?,
             };
             if let Some(stale) = stale {
                 self.cancel(&stale)?;
                 break;
             }
-            self.take_in(batch, position)?;
+            if let Err(error) = self.take_in(batch, position) {
+                self.refuse(position, "the answer could not be applied");
+                return Err(error);
+            }
         }
         Ok(batch.cursor() > before)
     }
@@ -318,6 +348,12 @@ impl Feed {
         let Some(Answer::Transaction(transaction)) = self.dispatch.take_answer() else {
             unreachable!("it was looked at just now");
         };
+        let cause = &self.window.front().expect("the event that was answered is there").event;
+        let (emission, differs) =
+            self.emitter.prepare(cause, transaction.emits).map_err(|error| match error {
+                EmitError::Fault(fault) => event_error(cause, &fault),
+                EmitError::Log(error) => FeedError::Log(format!("emitting events: {error}")),
+            })?;
         match batch.apply_transaction(position, transaction.steps) {
             Ok(()) => {}
             Err(TransactionError::Fault(fault)) => {
@@ -331,10 +367,23 @@ impl Feed {
                 }));
             }
         }
+        if let Some(emission) = emission {
+            self.emitter.emit(emission);
+        }
+        if differs {
+            self.report_difference(position);
+        }
         self.dispatch.applied();
         let looked = self.window.pop_front().expect("the event that was answered is there");
         self.window_bytes -= looked.bytes;
         Ok(())
+    }
+
+    /// The first event's answer does not count: the event comes again, if it does.
+    fn refuse(&mut self, position: Position, reason: &str) {
+        if let Some(worker) = self.dispatch.refused() {
+            self.tell(worker, ToWorker::Cancelled { from: position, reason: reason.to_owned() });
+        }
     }
 
     /// The first event's answer rests on a document that has changed.

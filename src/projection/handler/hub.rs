@@ -211,7 +211,7 @@ impl Hub {
     }
 
     fn wake(&self) {
-        self.head.wake(&self.stop);
+        self.head.nudge(&self.stop);
     }
 }
 

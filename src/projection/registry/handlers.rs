@@ -5,7 +5,12 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use super::{DeployError, Registry};
-use crate::projection::{definition::Definition, handler::hub::Hub, query::QueryError, status::Status};
+use crate::projection::{
+    definition::Definition,
+    handler::{emit::Emitter, hub::Hub},
+    query::QueryError,
+    status::Status,
+};
 
 /// Why no worker can attach to a version.
 #[derive(Debug, thiserror::Error)]
@@ -119,9 +124,16 @@ impl Registry {
         Ok(Handler {
             hub: Arc::clone(hub),
             definition: Arc::clone(found.store.definition()),
-            log_id: self.reader.log_id(),
+            log_id: self.log.events.log().log_id(),
             status: Arc::clone(&found.status),
         })
+    }
+
+    /// Emits for a version that is started; `active` is what the projection's active version is where it has none.
+    pub(super) fn emitter(&self, definition: &Definition, active: u32) -> Emitter {
+        let projections = self.projections.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let first = projections.get(definition.name()).map_or(active, |projection| projection.active);
+        Emitter::new(self.log.events.clone(), self.log.appender.clone(), definition, first)
     }
 
     /// What the handlers of all versions do.

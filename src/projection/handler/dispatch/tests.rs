@@ -318,8 +318,8 @@ fn a_silent_worker_is_named_when_its_time_is_up() {
     let start = Duration::from_secs(5);
     assert_eq!(dispatch.give(start).len(), 1);
     assert_eq!(dispatch.next_deadline(), Some(start + DEADLINE));
-    assert_eq!(dispatch.silent(start + DEADLINE / 2), []);
+    assert!(dispatch.silent(start + DEADLINE / 2).is_empty());
     dispatch.heard(1, start + DEADLINE / 2);
-    assert_eq!(dispatch.silent(start + DEADLINE), []);
+    assert!(dispatch.silent(start + DEADLINE).is_empty());
     assert_eq!(dispatch.silent(start + 2 * DEADLINE), [1]);
 }
