@@ -243,6 +243,12 @@ pub const PIPELINE_CHUNK_EVENTS_MAX: usize = 1_024;
 pub const PIPELINE_CHUNK_BYTES_MAX: usize = MIB;
 /// Chunks of such events that may wait.
 pub const PIPELINE_CHUNKS_MAX: usize = 4;
+/// Bytes that may be on their way to the file of a version; a writer that is further ahead waits.
+pub const BEHIND_BYTES_MAX: usize = 32 * MIB;
+/// Bytes that are on their way together at the most.
+pub const BEHIND_PIECE_BYTES_MAX: usize = 4 * MIB;
+/// Pieces that may be on their way to the file of a version.
+pub const BEHIND_PIECES_MAX: usize = 64;
 /// How long changes of a projection may be visible and not durable.
 pub const DURABLE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Events that a projection reads from the log at a time.

@@ -349,12 +349,9 @@ impl Registry {
         deployed_before_start: bool,
     ) -> Result<(), DeployError> {
         let (name, number) = (definition.name().to_owned(), definition.version());
-        let store = Arc::new(Store::new(
-            Arc::clone(&self.disk),
-            &self.config.dir,
-            Arc::new(definition),
-            self.memory.take(),
-        ));
+        let (disk, memory) = (Arc::clone(&self.disk), self.memory.take());
+        let store = Store::new(disk, &self.config.dir, Arc::new(definition), memory);
+        let store = Arc::new(store.writing_behind());
         let status = Arc::new(Status::new(floor, deployed_before_start));
         let stop = Stop::default();
         let mut runner = Runner::new(

@@ -202,9 +202,8 @@ impl Runner {
             chunk_bytes_max: memory.events_bytes() / PIPELINE_CHUNKS_MAX,
         };
         let (events, cursor) = (batch.events(), batch.cursor());
-        let worked = pipeline.run(batch, upto, &mut |batch, Prepared { event, data }| {
-            self.apply(batch, &event, Some(data))
-        });
+        let worked = pipeline
+            .run(batch, upto, &mut |batch, Prepared { event, data }| self.apply(batch, &event, Some(data)));
         let applied = batch.cursor().get() - cursor.get();
         if batch.events() < events + applied {
             // Batches were written, and they were durable.

@@ -41,7 +41,7 @@ mod visible;
 /// Of documents and an index as in docs/projections.md.
 const DEFINITION: &str = include_str!("project/definition.yaml");
 /// How often the node is asked how far a version is.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a version may make no progress.
 const PATIENCE: Duration = Duration::from_secs(60);
 

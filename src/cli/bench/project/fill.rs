@@ -20,13 +20,16 @@ const READY_MAX: usize = 4;
 /// Appends so many events and gives the rest back.
 pub(super) async fn append(log: &mut Client, flights: Flights, events: u64) -> Result<Flights, CliError> {
     let (requests, outgoing) = mpsc::channel(READY_MAX);
-    let maker = std::thread::Builder::new().name("flights".into()).spawn(move || make(flights, events, &requests));
+    let maker =
+        std::thread::Builder::new().name("flights".into()).spawn(move || make(flights, events, &requests));
     let maker = maker.map_err(|error| CliError::failed(format!("cannot start a thread: {error}")))?;
     let mut answers = log.append_stream(ReceiverStream::new(outgoing)).await?.into_inner();
     let mut appended = 0;
     while let Some(answer) = answers.message().await? {
         match answer.outcome {
-            Some(Outcome::Appended(answer)) if !answer.already_applied => appended += answer.events.len() as u64,
+            Some(Outcome::Appended(answer)) if !answer.already_applied => {
+                appended += answer.events.len() as u64
+            }
             Some(Outcome::Failure(failure)) => return Err(status_of(failure).into()),
             _ => return Err(CliError::failed("the node answered an append with nothing new")),
         }

@@ -90,7 +90,12 @@ impl Flights {
         }
     }
 
-    fn event(&mut self, at: usize, event_type: &str, data: impl FnOnce(&Flight, &str, &mut Random) -> String) -> NewEvent {
+    fn event(
+        &mut self,
+        at: usize,
+        event_type: &str,
+        data: impl FnOnce(&Flight, &str, &mut Random) -> String,
+    ) -> NewEvent {
         let flight = &self.timetable[at];
         let date = date(self.day);
         let key = format!("{}{}-{}-{date}", flight.carrier, flight.number, flight.origin);
@@ -126,7 +131,9 @@ impl Flights {
         self.event(at, "flight.departed", |flight, key, random| {
             let Flight { carrier, origin, .. } = flight;
             let delay = random.below(70) as i64 - 15;
-            format!(r#"{{"flight":"{key}","origin":"{origin}","carrier":"{carrier}","delay_minutes":{delay}}}"#)
+            format!(
+                r#"{{"flight":"{key}","origin":"{origin}","carrier":"{carrier}","delay_minutes":{delay}}}"#
+            )
         })
     }
 
