@@ -259,6 +259,10 @@ pub const FOLLOW_SCAN_BYTES_MAX: usize = 4 * MIB;
 pub const LIVE_LAG_MAX: u64 = 1_000;
 /// How long a follower waits at most before it tries again after an I/O error.
 pub const FOLLOWER_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Decisions about a projection that one look at the index finds.
+pub const DECISIONS_PAGE_EVENTS: usize = 256;
+/// Bytes of the reason that a person gives for a decision.
+pub const DECISION_REASON_BYTES_MAX: usize = 1_024;
 /// Bytes of one text in an index entry; what is longer is cut there. Queries may name texts shorter than this.
 pub const INDEX_TEXT_BYTES_MAX: usize = 512;
 /// Entries that one document may have in one index.

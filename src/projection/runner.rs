@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     event::{Invalid, Position, RecordedEvent},
+    events::Events,
     follower::{Follower, Head, Step, Stop},
     json::Json,
     kv::{KvError, Persistence},
@@ -100,16 +101,15 @@ impl Runner {
     pub fn new(
         store: Arc<Store>,
         status: Arc<Status>,
-        reader: LogReader,
-        head: Head,
+        events: &Events,
         turn: DurableTurn,
         stop: Stop,
     ) -> Self {
         Self {
             store,
             status,
-            reader,
-            head,
+            reader: events.log().clone(),
+            head: events.head().clone(),
             turn,
             stop,
             batch: None,

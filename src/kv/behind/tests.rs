@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase as _, TableDefinition};
 
 use super::*;
 use crate::{
