@@ -51,6 +51,18 @@ pub enum Step {
     Over,
 }
 
+impl Step {
+    /// The same with a shorter wait, where it waits longer.
+    #[must_use]
+    pub fn within(self, wait: Duration) -> Self {
+        match self {
+            Self::CaughtUp(position, longer) => Self::CaughtUp(position, longer.min(wait)),
+            Self::Retry(longer) => Self::Retry(longer.min(wait)),
+            step => step,
+        }
+    }
+}
+
 /// Asks one follower to stop at its next batch edge, or wakes it. Clones are the same request.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Signals>);

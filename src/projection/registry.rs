@@ -392,12 +392,9 @@ impl Registry {
             .then(|| Hub::new(self.head.clone(), stop.clone()))
             .map(|(hub, inbox)| (hub, Feed::new(inbox, self.emitter(&definition, active))))
             .unzip();
-        let store = Arc::new(Store::new(
-            Arc::clone(&self.disk),
-            &self.config.dir,
-            Arc::new(definition),
-            self.memory.take(),
-        ));
+        let (disk, memory) = (Arc::clone(&self.disk), self.memory.take());
+        let store = Store::new(disk, &self.config.dir, Arc::new(definition), memory);
+        let store = Arc::new(store.writing_behind());
         let status = Arc::new(Status::new(floor, deployed_before_start));
         let mut runner = Runner::new(
             Arc::clone(&store),

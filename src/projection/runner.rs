@@ -13,24 +13,31 @@ use std::{
 };
 
 use crate::{
-    event::{Position, RecordedEvent},
+    event::{Invalid, Position, RecordedEvent},
     events::Events,
     follower::{Follower, Head, Step, Stop},
+    json::Json,
     kv::{KvError, Persistence},
     limits::{
-        BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DURABLE_INTERVAL_MAX, FOLLOW_SCAN_BYTES_MAX,
-        FOLLOW_SCAN_EVENTS_MAX, FOLLOWER_RETRY_MAX,
+        BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BUILD_BATCH_EVENTS_MAX, DURABLE_INTERVAL_MAX,
+        FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX, FOLLOWER_RETRY_MAX, PIPELINE_CHUNKS_MAX,
+        PIPELINE_EVENTS_MAX, PIPELINE_EVENTS_MIN,
     },
     log::LogReader,
     projection::{
         batch::{Batch, BatchError},
         declarative::ApplyError,
-        handler::feed::{Feed, FeedError, Room},
+        handler::feed::Feed,
         state::State,
         status::Status,
         store::{LogFacts, Store},
     },
 };
+
+mod fed;
+mod pipeline;
+
+use pipeline::{Pipeline, Prepared};
 
 /// Held while a file takes a durable commit; shared by all versions.
 pub type DurableTurn = Arc<Mutex<()>>;
@@ -53,11 +60,13 @@ pub struct Runner {
     head: Head,
     turn: DurableTurn,
     stop: Stop,
-    /// Where a service does what the definition does not say.
+    /// Where a service says what events do.
     feed: Option<Feed>,
     /// `None` while the file is closed.
     batch: Option<Batch>,
     undurable: Undurable,
+    /// Up to here events are applied one by one: an event there could not be applied.
+    careful_upto: Position,
     retry: Duration,
     rebuilds: u32,
 }
@@ -77,6 +86,12 @@ enum Trouble {
     Event(String),
     File(KvError),
     Log(String),
+}
+
+impl Trouble {
+    fn missing(after: Position, upto: Position) -> Self {
+        Self::Log(format!("the log has no record behind position {after}, although its head is {upto}"))
+    }
 }
 
 impl From<KvError> for Trouble {
@@ -104,15 +119,10 @@ impl Runner {
             feed: None,
             batch: None,
             undurable: Undurable::default(),
+            careful_upto: Position::ZERO,
             retry: RETRY_MIN,
             rebuilds: 0,
         }
-    }
-
-    /// The same for a version whose projector is a service.
-    #[must_use]
-    pub(crate) fn fed(self, feed: Option<Feed>) -> Self {
-        Self { feed, ..self }
     }
 
     /// Opens the file where it is closed, then applies what is there.
@@ -146,15 +156,16 @@ impl Runner {
     /// One batch, its commit, and a durable commit where one is due.
     fn advance(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
         let upto = self.head.get();
-        let filled = match self.feed.is_some() {
-            true => self.fill_fed(batch, upto),
-            false => self.fill(batch, upto).map(|()| false),
+        if self.feed.is_none() && self.is_far_behind(batch, upto) {
+            return self.advance_far(batch, upto);
+        }
+        let filled = if self.feed.is_some() {
+            self.fill_fed(batch, upto)
+        } else {
+            self.fill(batch, upto).map(|()| self.next_step(batch, IDLE_WAIT))
         };
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
-        }
-        if let Some(feed) = &mut self.feed {
-            feed.settle().map_err(Trouble::Log)?;
         }
         let failed = filled.is_err();
         let caught_up = batch.cursor() >= upto;
@@ -166,12 +177,12 @@ impl Runner {
         } else if batch.events() > 0 {
             self.commit(batch, caught_up, Persistence::Buffered)?;
         }
-        let more = filled?;
+        let next = filled?;
         self.status.troubled(None);
         if self.is_due_by_time() {
             let turn = Arc::clone(&self.turn);
             match turn.try_lock() {
-                Err(TryLockError::WouldBlock) => return Ok(self.next_step(batch, upto, more, TURN_WAIT)),
+                Err(TryLockError::WouldBlock) => return Ok(next.within(TURN_WAIT)),
                 Ok(_) | Err(TryLockError::Poisoned(_)) => {
                     self.commit(batch, caught_up, Persistence::Durable)?;
                 }
@@ -179,24 +190,58 @@ impl Runner {
         }
         let undurable_for = self.undurable.since.map(|since| since.elapsed());
         let wait = undurable_for.map_or(IDLE_WAIT, |age| DURABLE_INTERVAL_MAX.saturating_sub(age));
-        Ok(self.next_step(batch, upto, more, wait))
+        Ok(next.within(wait))
     }
 
-    /// What to wait for once everything up to `upto` was looked at.
-    fn next_step(&self, batch: &Batch, upto: Position, more: bool, wait: Duration) -> Step {
-        if let Some(feed) = &self.feed {
-            let wait = feed.idle().map_or(wait, |idle| idle.min(wait));
-            return if more { Step::More } else { Step::CaughtUp(upto, wait) };
+    fn is_far_behind(&self, batch: &Batch, upto: Position) -> bool {
+        let cursor = batch.cursor();
+        cursor >= self.careful_upto && upto.get().saturating_sub(cursor.get()) >= PIPELINE_EVENTS_MIN
+    }
+
+    /// A long stretch, with all full batches written; the next step writes the rest.
+    fn advance_far(&mut self, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
+        let upto = upto.min(batch.cursor().plus(PIPELINE_EVENTS_MAX));
+        let memory = self.store.memory();
+        let built = self.status.progress().built;
+        let pipeline = Pipeline {
+            reader: &self.reader,
+            definition: self.store.definition(),
+            status: &self.status,
+            turn: &self.turn,
+            stop: &self.stop,
+            batch_events_max: if built { BATCH_EVENTS_MAX } else { BUILD_BATCH_EVENTS_MAX },
+            batch_bytes_max: memory.documents_bytes().min(BATCH_BYTES_MAX),
+            chunk_bytes_max: memory.events_bytes() / PIPELINE_CHUNKS_MAX,
+        };
+        let (events, cursor) = (batch.events(), batch.cursor());
+        let worked = pipeline
+            .run(batch, upto, &mut |batch, Prepared { event, data }| self.apply(batch, &event, Some(data)));
+        let applied = batch.cursor().get() - cursor.get();
+        if batch.events() < events + applied {
+            // Batches were written, and they were durable.
+            self.undurable = Undurable::default();
         }
+        match worked {
+            // It is met again, on its own, and what follows from it is decided then.
+            Err(Trouble::Event(_)) => self.careful_upto = batch.cursor().next(),
+            Err(trouble) => return Err(trouble),
+            Ok(()) => {}
+        }
+        self.status.troubled(None);
+        Ok(Step::More)
+    }
+
+    fn next_step(&self, batch: &Batch, wait: Duration) -> Step {
         if self.head.get() > batch.cursor() { Step::More } else { Step::CaughtUp(batch.cursor(), wait) }
     }
 
     /// Applies events up to `upto`, or until the batch is full or the stop is requested.
     fn fill(&self, batch: &mut Batch, upto: Position) -> Result<(), Trouble> {
-        let batch_bytes_max = self.store.memory().batch_bytes().min(BATCH_BYTES_MAX);
+        let batch_bytes_max = self.store.memory().documents_bytes().min(BATCH_BYTES_MAX);
         while batch.cursor() < upto
             && batch.events() < BATCH_EVENTS_MAX
             && batch.bytes() < batch_bytes_max
+            && !batch.is_full()
             && !self.stop.is_requested()
         {
             let after = batch.cursor();
@@ -205,32 +250,30 @@ impl Runner {
                 .scan(after, upto, FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX)
                 .map_err(|error| Trouble::Log(format!("reading the log behind position {after}: {error}")))?;
             if records.is_empty() {
-                return Err(Trouble::Log(format!(
-                    "the log has no record behind position {after}, although its head is {upto}"
-                )));
+                return Err(Trouble::missing(after, upto));
             }
             for (position, payload) in records {
                 let event = RecordedEvent::decode(position, payload)
                     .map_err(|invalid| Trouble::Event(invalid.to_string()))?;
-                batch.apply(&event).map_err(|error| self.trouble(&event, error))?;
+                self.apply(batch, &event, None)?;
             }
         }
         Ok(())
     }
 
-    /// The same where a service says what events do. Whether there is more to do at once.
-    fn fill_fed(&mut self, batch: &mut Batch, upto: Position) -> Result<bool, Trouble> {
-        let Some(feed) = &mut self.feed else {
-            return Ok(false);
+    /// Applies one event, whose data may be read already.
+    fn apply(
+        &self,
+        batch: &mut Batch,
+        event: &RecordedEvent,
+        data: Option<Result<Json, Invalid>>,
+    ) -> Result<(), Trouble> {
+        let applied = match data {
+            None => batch.apply(event),
+            Some(Ok(data)) => batch.apply_parsed(event, &data),
+            Some(Err(invalid)) => Err(ApplyError::Content(invalid).into()),
         };
-        let bytes_max = self.store.memory().batch_bytes().min(BATCH_BYTES_MAX);
-        let room = Room { events_max: BATCH_EVENTS_MAX, bytes_max };
-        let filled = feed.fill(batch, self.store.definition(), &self.reader, upto, room);
-        filled.map_err(|error| match error {
-            FeedError::Event(event, reason) => self.stopped(&event, &reason),
-            FeedError::File(error) => Trouble::File(error),
-            FeedError::Log(error) => Trouble::Log(error),
-        })
+        applied.map_err(|error| self.trouble(event, error))
     }
 
     fn trouble(&self, event: &RecordedEvent, error: BatchError) -> Trouble {
@@ -372,11 +415,7 @@ impl Follower for Runner {
         let Some(mut batch) = self.batch.take() else {
             return;
         };
-        if batch.events() == 0 && self.undurable.events == 0 {
-            return;
-        }
-        if self.feed.as_ref().is_some_and(|feed| !feed.is_settled()) {
-            tracing::warn!(file = %self.store.path().display(), "what a projection was to emit will be emitted again");
+        if batch.events() == 0 && self.undurable.events == 0 || !self.is_settled() {
             return;
         }
         let turn = Arc::clone(&self.turn);

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::kit::{Changes, Document, Name, Projector};
 
 /// The definition that the service brings along.
-pub const DEFINITION: &str = include_str!("../departures-service.yaml");
+pub(crate) const DEFINITION: &str = include_str!("../departures-service.yaml");
 
 /// Handles the events of flights.
 #[derive(Debug, Default)]
-pub struct Departures;
+pub(crate) struct Departures;
 
 impl Projector for Departures {
     fn reads(&self, event: &v1::Event, data: &Value) -> Vec<Name> {
@@ -125,7 +125,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// A key of these texts.
-pub fn key<const N: usize>(parts: [&str; N]) -> v1::Key {
+pub(crate) fn key<const N: usize>(parts: [&str; N]) -> v1::Key {
     let part = |text: &str| v1::KeyPart { part: Some(Part::Text(text.to_owned())) };
     v1::Key { parts: parts.into_iter().map(part).collect() }
 }

@@ -17,12 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
 /// A document's fields.
-pub type Document = Map<String, Value>;
+pub(crate) type Document = Map<String, Value>;
 /// A collection and the key of a document in it.
-pub type Name = (&'static str, v1::Key);
+pub(crate) type Name = (&'static str, v1::Key);
 
 /// What events do. Both must give the same for the same event and documents.
-pub trait Projector {
+pub(crate) trait Projector {
     /// The documents that `handle` wants to look at.
     fn reads(&self, event: &v1::Event, data: &Value) -> Vec<Name>;
     /// What the event does, given the documents of `reads` in their order.
@@ -36,32 +36,33 @@ pub trait Projector {
 
 /// What one event does.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// Documents that change, in order.
-    pub steps: Vec<v1::TransactionStep>,
+    pub(crate) steps: Vec<v1::TransactionStep>,
     /// Events to append, without ids.
-    pub emits: Vec<v1::NewEvent>,
+    pub(crate) emits: Vec<v1::NewEvent>,
 }
 
 impl Changes {
     /// The object becomes the document.
-    pub fn put(&mut self, (collection, key): Name, value: &Value) {
+    pub(crate) fn put(&mut self, (collection, key): Name, value: &Value) {
         self.step(collection, key, Operation::Put(value.to_string().into()));
     }
 
     /// The object's fields are set in the document.
-    pub fn merge(&mut self, (collection, key): Name, fields: &Value) {
+    pub(crate) fn merge(&mut self, (collection, key): Name, fields: &Value) {
         let merge = v1::MergeFields { fields: fields.to_string().into(), unset: Vec::new() };
         self.step(collection, key, Operation::Merge(merge));
     }
 
     /// The object's numbers are added to the document's fields.
-    pub fn add(&mut self, (collection, key): Name, fields: &Value) {
+    pub(crate) fn add(&mut self, (collection, key): Name, fields: &Value) {
         self.step(collection, key, Operation::Add(fields.to_string().into()));
     }
 
     /// The document is removed.
-    pub fn delete(&mut self, (collection, key): Name) {
+    #[allow(dead_code, reason = "flights are never forgotten, other things are")]
+    pub(crate) fn delete(&mut self, (collection, key): Name) {
         self.step(collection, key, Operation::Delete(v1::DeleteDocument {}));
     }
 
@@ -89,21 +90,21 @@ const REMEMBERED_MAX: usize = 200_000;
 
 /// An attached worker.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     say: mpsc::Sender<v1::ProcessRequest>,
     told: Streaming<v1::ProcessResponse>,
     runs: VecDeque<v1::EventRun>,
     seen: HashMap<Place, Seen>,
     request: u64,
     /// How often what it was given was taken back.
-    pub cancelled: u64,
+    pub(crate) cancelled: u64,
     /// Events answered so far.
-    pub answered: u64,
+    pub(crate) answered: u64,
 }
 
 impl Worker {
     /// Attaches.
-    pub async fn attach(channel: Channel, attach: v1::AttachWorker) -> Result<Self, Status> {
+    pub(crate) async fn attach(channel: Channel, attach: v1::AttachWorker) -> Result<Self, Status> {
         let (say, said) = mpsc::channel(16);
         let worker = v1::ProcessRequest { content: Some(Say::Attach(attach)) };
         drop(say.send(worker).await);
@@ -117,13 +118,13 @@ impl Worker {
     }
 
     /// Handles runs until the node ends the call.
-    pub async fn work(&mut self, projector: &mut impl Projector) -> Result<(), Status> {
+    pub(crate) async fn work(&mut self, projector: &mut impl Projector) -> Result<(), Status> {
         while self.work_once(projector).await? {}
         Ok(())
     }
 
     /// Handles one run. `false`: the node has ended the call.
-    pub async fn work_once(&mut self, projector: &mut impl Projector) -> Result<bool, Status> {
+    pub(crate) async fn work_once(&mut self, projector: &mut impl Projector) -> Result<bool, Status> {
         let run = loop {
             if let Some(run) = self.runs.pop_front() {
                 break run;

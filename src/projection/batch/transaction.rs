@@ -1,7 +1,8 @@
 //! What a batch does with the transactions of handlers: reads checked, changes taken in, documents read with their
 //! positions.
 //!
-//! Invariant: a transaction whose reads do not hold leaves the batch as it was. Does not know workers.
+//! Invariants: a transaction whose reads do not hold leaves the batch as it was; what was handed over is written, so that what
+//! is not changed has its position in the file. Does not know workers.
 
 use bytes::Bytes;
 
@@ -10,6 +11,7 @@ use crate::{
     event::Position,
     kv::KvError,
     projection::{
+        declarative::Change,
         handler::transaction::{ReadDocument, TransactionError, TransactionStep, changes},
         key::Key,
         store::split_document,
@@ -69,8 +71,8 @@ impl Batch {
         for change in &changes {
             check_indexes(&self.store, change).map_err(|error| TransactionError::Fault(error.to_string()))?;
         }
-        for change in changes {
-            self.take(change, position);
+        for Change { collection, key, document } in changes {
+            self.cache.change(collection, key, document, position);
         }
         self.pass_to(position);
         Ok(())
@@ -78,8 +80,8 @@ impl Batch {
 
     /// The event that last changed a document; none if there is no such document.
     fn position_of(&mut self, collection: usize, key: &Key) -> Result<Option<Position>, KvError> {
-        if let Some(pending) = self.pending.get(&(collection, key.clone())) {
-            return Ok(pending.document.is_some().then_some(pending.position));
+        if let Some((document, position)) = self.cache.changed(collection, key) {
+            return Ok(document.map(|_| position));
         }
         self.stored(collection, key, |position, _| position)
     }
@@ -90,12 +92,11 @@ impl Batch {
         collection: usize,
         key: &Key,
     ) -> Result<Option<(Position, Bytes)>, KvError> {
-        if let Some(pending) = self.pending.get(&(collection, key.clone())) {
-            let document = pending.document.as_ref();
+        if let Some((document, position)) = self.cache.changed(collection, key) {
             return Ok(document.map(|document| {
                 let mut text = String::new();
                 document.write(&mut text);
-                (pending.position, text.into())
+                (position, text.into())
             }));
         }
         self.stored(collection, key, |position, text| (position, Bytes::copy_from_slice(text)))
@@ -107,7 +108,7 @@ impl Batch {
         key: &Key,
         read: impl FnOnce(Position, &[u8]) -> T,
     ) -> Result<Option<T>, KvError> {
-        match self.tables()?[collection].get(&key.encode()[..])? {
+        match self.tables()?[collection].get(key.as_bytes())? {
             None => Ok(None),
             Some(stored) => {
                 let (position, text) = split_document(stored.value())?;

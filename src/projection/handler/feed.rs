@@ -58,6 +58,12 @@ pub(crate) struct Room {
     pub(crate) bytes_max: usize,
 }
 
+impl Room {
+    fn is_used(self, batch: &Batch) -> bool {
+        batch.events() >= self.events_max || batch.bytes() >= self.bytes_max || batch.is_full()
+    }
+}
+
 /// The workers of one version and what they have to do.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -137,8 +143,7 @@ impl Feed {
         }
         self.answer_reads(batch)?;
         self.give(batch.cursor());
-        let is_full = batch.events() >= room.events_max || batch.bytes() >= room.bytes_max;
-        Ok(more || is_full)
+        Ok(more || batch.events() > 0 && room.is_used(batch))
     }
 
     /// Makes what the applied events emit durable; nothing may be committed before. On an error, which says why in words,
@@ -312,7 +317,8 @@ impl Feed {
     /// Applies what is answered and passes what needs no answer. Whether the batch came further.
     fn apply(&mut self, batch: &mut Batch, room: Room) -> Result<bool, FeedError> {
         let before = batch.cursor();
-        while batch.events() < room.events_max && batch.bytes() < room.bytes_max {
+        // One event goes in always: what makes the batch full is handed over with it.
+        while batch.events() == 0 || !room.is_used(batch) {
             let Some(Looked { event, .. }) = self.window.front() else {
                 batch.pass_to(self.looked);
                 break;
