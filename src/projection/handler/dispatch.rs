@@ -146,13 +146,36 @@ impl<A> Dispatch<A> {
         assert!(unused.is_none(), "an attachment has a number of its own");
     }
 
-    /// A worker is gone: what it holds waits for others. Whether it was there.
+    /// A worker is gone: what it has not answered waits for others. Whether there was anything.
     pub fn detach(&mut self, worker: WorkerId) -> bool {
-        let was_there = self.workers.remove(&worker).is_some();
-        if was_there {
-            self.take_back(worker);
+        if self.workers.remove(&worker).is_none() {
+            return false;
         }
-        was_there
+        let mut lost = false;
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if let SlotState::Out(run) = slot.state
+                && self.runs.get(&run).is_some_and(|run| run.worker == worker)
+            {
+                slot.state = SlotState::Waiting;
+                self.waiting_from = self.waiting_from.min(at);
+                lost = true;
+            }
+        }
+        // What it has answered counts as before: its runs end there.
+        let mut last_answered = BTreeMap::new();
+        for slot in &self.slots {
+            if let SlotState::Answered { run, .. } = slot.state {
+                last_answered.insert(run, slot.position);
+            }
+        }
+        self.runs.retain(|id, run| {
+            if run.worker == worker {
+                run.next = None;
+                run.last = last_answered.get(id).copied().unwrap_or(Position::ZERO);
+            }
+            run.last > Position::ZERO
+        });
+        lost
     }
 
     /// A worker takes so many events from now on.

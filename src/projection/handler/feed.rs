@@ -258,9 +258,7 @@ impl Feed {
         let Some(Attached { name, .. }) = self.workers.remove(&worker) else {
             return;
         };
-        let runs = self.dispatch.runs_out();
-        self.dispatch.detach(worker);
-        if self.dispatch.runs_out() < runs {
+        if self.dispatch.detach(worker) {
             tracing::info!(worker = %name, "the events of a worker go to others");
             self.inbox.hub.counts.losses.fetch_add(1, Ordering::Relaxed);
         }

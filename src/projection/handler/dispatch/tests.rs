@@ -145,13 +145,13 @@ impl Model {
 
     fn detach(&mut self, at: usize) {
         let worker = self.workers.remove(at);
-        assert!(self.dispatch.detach(worker.id));
-        self.answers.retain(|_, by| *by != worker.id);
+        assert_eq!(self.dispatch.detach(worker.id), !worker.holds.is_empty());
     }
 
     fn forget(&mut self, worker: WorkerId) {
         self.answers.retain(|_, by| *by != worker);
-        let seen = self.workers.iter_mut().find(|seen| seen.id == worker).unwrap();
+        // One that is gone leaves its answers, which fall together all the same.
+        let Some(seen) = self.workers.iter_mut().find(|seen| seen.id == worker) else { return };
         seen.lost = seen.holds.back().copied().or(seen.lost);
         seen.holds.clear();
     }
