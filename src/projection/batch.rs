@@ -13,6 +13,7 @@ use crate::{
     json::{Json, Object},
     kv::{KvError, Persistence},
     projection::{
+        change_table,
         declarative::{ApplyError, Change, Documents, StoreFailure, apply},
         entries,
         key::Key,
@@ -134,8 +135,10 @@ impl Batch {
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
             flush::write_documents(&write, &tables, &self.pending, &mut self.state.content_hash)?;
         }
+        let changes = self.pending.iter().map(|((at, key), pending)| (pending.position, *at, key));
+        change_table::record(&write, &self.state, changes)?;
         write_state(&write, &self.state, &tables.definition)?;
-        write.commit()?;
+        self.store.commit(write)?;
         for (at, pending) in self.pending.drain() {
             self.cache.put(at, pending.document);
         }

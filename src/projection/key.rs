@@ -95,11 +95,16 @@ impl Key {
 
     /// Reads the bytes of `encode`.
     pub fn decode(mut bytes: &[u8]) -> Result<Self, Invalid> {
-        let mut parts = Vec::new();
+        let damaged = || Invalid("a stored key is damaged".into());
+        let len = bytes.len();
+        let mut parts = Vec::with_capacity(1);
         while !bytes.is_empty() {
-            parts.push(decode_part(&mut bytes).ok_or_else(|| Invalid("a stored key is damaged".into()))?);
+            parts.push(decode_part(&mut bytes).ok_or_else(damaged)?);
         }
-        Self::new(parts)
+        if parts.is_empty() || parts.len() > KEY_PARTS_MAX || len > KEY_BYTES_MAX {
+            return Err(damaged());
+        }
+        Ok(Self(parts))
     }
 
     /// The bytes that all keys begin with which have these parts first; where the last part is a text, it may go on.
