@@ -35,8 +35,10 @@ use crate::{
 
 mod changes;
 mod info;
+mod watched;
 
 pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
+pub use watched::Watched;
 
 /// How a registry runs.
 #[derive(Debug, Clone)]
