@@ -179,22 +179,25 @@ impl Stream for Responses {
             self.told = attached.ok().and_then(|mut attached| Some((attached.told.take()?, attached)));
         }
         if let Some((told, attached)) = &mut self.told {
-            if let Some(message) = ready!(told.poll_recv(cx)) {
-                let response = response(message, attached);
-                if response.is_err() {
-                    (self.told, self.end) = (None, None);
+            match told.poll_recv(cx) {
+                Poll::Ready(Some(message)) => {
+                    let response = response(message, attached);
+                    if response.is_err() {
+                        (self.told, self.end) = (None, None);
+                    }
+                    return Poll::Ready(Some(response.map_err(Status::from)));
                 }
-                return Poll::Ready(Some(response.map_err(Status::from)));
+                // Where the node let the worker go, the call learns it here.
+                Poll::Ready(None) => self.over.cancel(),
+                // The call may have ended, and the runner may take its time to notice.
+                Poll::Pending => {}
             }
-            self.told = None;
-            // Where the node let the worker go, the call learns it here.
-            self.over.cancel();
         }
         let Some(end) = &mut self.end else {
             return Poll::Ready(None);
         };
         let ended = ready!(Pin::new(end).poll(cx));
-        self.end = None;
+        (self.told, self.end) = (None, None);
         Poll::Ready(ended.ok().map(Err))
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     json::{Json, Object},
     kv::{KvError, Persistence},
     projection::{
+        change_table,
         content_hash::ContentHash,
         declarative::{ApplyError, Change, Documents, StoreFailure, apply, apply_parsed},
         definition::Definition,
@@ -205,11 +206,15 @@ impl Outgoing {
         let mut state = State { content_hash: hash, ..self.state };
         let write = self.store.begin_write(persistence)?;
         let tables = self.store.tables();
+        let collections = self.changes.iter().enumerate();
+        let changes = collections.flat_map(|(at, changes)| changes.iter().map(move |change| (at, change)));
+        let changes = changes.map(|(at, change)| (change.position, at, &change.key));
+        change_table::record(&write, &state, changes)?;
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
             flush::write_documents(&write, tables, self.changes, &mut state.content_hash)?;
         }
         write_state(&write, &state, &tables.definition)?;
-        write.commit()?;
+        self.store.commit(write)?;
         Ok(state)
     }
 }

@@ -37,9 +37,11 @@ use crate::{
 mod changes;
 mod handlers;
 mod info;
+mod watched;
 
 pub use handlers::{Handler, HandlerError, HandlerInfo};
 pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
+pub use watched::Watched;
 
 /// How a registry runs.
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@ pub(crate) mod airport;
 pub(crate) mod kit;
 
 mod example;
+mod kills;
 mod sharing;
 
 /// Sums by key, as a service has them.

@@ -11,6 +11,10 @@ from kit import Worker, connect, pb
 DEFINITION = Path(__file__).resolve().parents[1] / "departures-service.yaml"
 
 
+# A flight that departs so late is worth an event of its own.
+LATE_MINUTES = 120
+
+
 class Departures:
     """What the events of flights do."""
 
@@ -43,6 +47,9 @@ class Departures:
         changes.merge("flights", data["flight"], {"status": "departed", "departure_delay_minutes": delay})
         changes.add("airports", data["origin"], {"departures": 1, "delay_sum": delay})
         changes.add("carriers", data["carrier"], {"departed": 1, "sum_departure_delay_minutes": delay})
+        if delay >= LATE_MINUTES:
+            late = {"flight": data["flight"], "delay_minutes": delay}
+            changes.emit("flight.late", f"late-{data['origin']}", late)
         changes.add("totals", "all", {"departed": 1})
 
     def arrived(self, data, documents, changes):

@@ -10,6 +10,9 @@ use super::kit::{Changes, Document, Name, Projector};
 /// The definition that the service brings along.
 pub(crate) const DEFINITION: &str = include_str!("../departures-service.yaml");
 
+/// A flight that departs so late is worth an event of its own.
+pub(crate) const LATE_MINUTES: i64 = 120;
+
 /// Handles the events of flights.
 #[derive(Debug, Default)]
 pub(crate) struct Departures;
@@ -77,6 +80,14 @@ fn departed(data: &Value, changes: &mut Changes) {
     changes.merge(flight_of(data), &json!({ "status": "departed", "departure_delay_minutes": delay }));
     changes.add(airport_of(data), &json!({ "departures": 1, "delay_sum": delay }));
     changes.add(carrier_of(data), &json!({ "departed": 1, "sum_departure_delay_minutes": delay }));
+    if delay.as_i64().is_some_and(|minutes| minutes >= LATE_MINUTES) {
+        changes.emits.push(v1::NewEvent {
+            r#type: "flight.late".to_owned(),
+            stream: format!("late-{}", text(&data["origin"])),
+            data: json!({ "flight": data["flight"], "delay_minutes": delay }).to_string().into(),
+            ..Default::default()
+        });
+    }
     changes.add(totals_of(), &json!({ "departed": 1 }));
 }
 

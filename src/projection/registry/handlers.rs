@@ -84,6 +84,19 @@ pub struct HandlerInfo {
     pub emission_differences: u64,
 }
 
+impl HandlerInfo {
+    /// Its counts by name.
+    pub const fn counts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("workers", self.workers),
+            ("runs_out", self.runs),
+            ("cancellations", self.cancellations),
+            ("losses", self.losses),
+            ("emission_differences", self.emission_differences),
+        ]
+    }
+}
+
 impl Registry {
     /// Where the workers of a version attach. A definition that is given is deployed first; repeating that changes
     /// nothing. May write files.

@@ -8,7 +8,7 @@ use super::{airport, hash_at_head, kit};
 use crate::support::{Node, airport as yaml, binary, repository};
 use outrigger::api::proto::v1;
 
-fn load(node: &Node, file: &Path) {
+pub(super) fn load(node: &Node, file: &Path) {
     let mut command = std::process::Command::new(binary());
     let output = command.args(["load", "--addr", &node.grpc_addr().to_string()]).arg(file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -41,7 +41,6 @@ async fn the_day_gives_the_same_documents_from_yaml_and_from_rust() {
 async fn the_month_gives_the_same_documents_from_yaml_and_from_two_workers_in_rust() {
     let node = Node::start(&yaml()).await;
     load(&node, &repository().join("tests/data/flights-2013-01.ndjson.gz"));
-    let started = std::time::Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for name in ["rust-1", "rust-2"] {
         let mut worker = rust_worker(node.channel.clone(), name).await;
@@ -51,7 +50,6 @@ async fn the_month_gives_the_same_documents_from_yaml_and_from_two_workers_in_ru
         });
     }
     let handled = hash_at_head(&node, "departures", 2).await;
-    println!("the month in {:?}", started.elapsed());
     assert_eq!(handled, hash_at_head(&node, "departures", 1).await);
     tasks.shutdown().await;
 }
