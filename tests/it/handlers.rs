@@ -179,7 +179,7 @@ async fn count(node: &Node, key: &str) -> Option<String> {
         projection: "counts".into(),
         collection: "counts".into(),
         keys: vec![text_key(key)],
-        options: None,
+        ..Default::default()
     };
     let found = node.query().batch_get(request).await.unwrap().into_inner().results.remove(0);
     found.document.map(|document| String::from_utf8(document.value.to_vec()).unwrap())
