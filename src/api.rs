@@ -44,6 +44,7 @@ mod read;
 mod resume;
 mod status;
 mod subscribe;
+mod verify_projection;
 
 /// What the services are made of.
 #[derive(Debug, Clone)]
@@ -117,6 +118,8 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         reader_stall,
     };
     let query = query::Query { projections: Arc::clone(&projections), metrics };
+    let projections =
+        projections::ProjectionsService { projections, lifecycle: lifecycle.clone(), reader_stall };
     let admin = admin::Admin { node, events, lifecycle };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -136,7 +139,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         .add_service(reflection)
         .add_service(guarded!(EventLogServer, event_log))
         .add_service(guarded!(QueryServer, query))
-        .add_service(guarded!(ProjectionsServer, projections::ProjectionsService { projections }))
+        .add_service(guarded!(ProjectionsServer, projections))
         .add_service(guarded!(AdminServer, admin));
     (routes, reporter)
 }

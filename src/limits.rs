@@ -249,6 +249,10 @@ pub const BEHIND_BYTES_MAX: usize = 32 * MIB;
 pub const BEHIND_PIECE_BYTES_MAX: usize = 4 * MIB;
 /// Pieces that may be on their way to the file of a version.
 pub const BEHIND_PIECES_MAX: usize = 64;
+/// Events that a verification of a version applies between two pauses.
+pub const REPLAY_STEP_EVENTS: u64 = 5_000;
+/// Different documents that a verification shows; all of them are counted.
+pub const REPLAY_DIFFERENCES_MAX: usize = 20;
 /// How long changes of a projection may be visible and not durable.
 pub const DURABLE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Events that a projection reads from the log at a time.

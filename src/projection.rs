@@ -2,7 +2,7 @@
 //!
 //! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
 //! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log),
-//! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read), `watch_directory` (where definitions come from), `offline` (a definition tried on a file
+//! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read), `watch_directory` (where definitions come from), `replay` (a version built a second time), `offline` (a definition tried on a file
 //! of events).
 
 pub mod activation;
@@ -18,6 +18,7 @@ pub mod offline;
 pub mod page;
 pub mod query;
 pub mod registry;
+pub mod replay;
 pub mod runner;
 pub mod state;
 pub mod status;

@@ -27,6 +27,7 @@ use crate::{
         memory::Budget,
         page::PageToken,
         query::{QueryError, ReadOptions, Reading, freshness},
+        replay::ReplayTurn,
         runner::{DurableTurn, Runner},
         status::Status,
         store::Store,
@@ -35,6 +36,7 @@ use crate::{
 
 mod changes;
 mod info;
+mod second;
 
 pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
 
@@ -146,6 +148,7 @@ pub struct Registry {
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
     turn: DurableTurn,
+    replaying: ReplayTurn,
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
@@ -200,6 +203,7 @@ impl Registry {
             head: log.events.head().clone(),
             log,
             turn: DurableTurn::default(),
+            replaying: ReplayTurn::default(),
             memory,
             projections: RwLock::default(),
             problems: Mutex::default(),

@@ -120,6 +120,12 @@ impl Runner {
         }
     }
 
+    /// The same, up to another head, which is not above the log's.
+    #[must_use]
+    pub fn upto(self, head: Head) -> Self {
+        Self { head, ..self }
+    }
+
     /// Opens the file where it is closed, then applies what is there.
     fn work(&mut self) -> Result<Step, Trouble> {
         let mut batch = match self.batch.take() {

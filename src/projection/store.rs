@@ -101,6 +101,13 @@ impl Store {
         Self { disk, path, tables, slot: RwLock::new(None), memory, syncs: Syncs::Through, sabotage: None }
     }
 
+    /// The same with another file, whose name has this extension.
+    #[must_use]
+    pub fn with_extension(mut self, extension: &str) -> Self {
+        self.path.set_extension(extension);
+        self
+    }
+
     /// The same, its commits durable a moment later: no commit waits for the disk. Another thread writes.
     #[must_use]
     pub fn writing_behind(mut self) -> Self {
