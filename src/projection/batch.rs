@@ -200,7 +200,9 @@ impl Outgoing {
         let write = self.store.begin_write(persistence)?;
         let tables = self.store.tables();
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
-            flush::write_documents(&write, tables, self.changes, &mut state.content_hash)?;
+            let stale_hash = self.store.is_sabotaged(Sabotage::StaleHash);
+            let mut hashing = flush::Hashing { hash: &mut state.content_hash, stale: stale_hash };
+            flush::write_documents(&write, tables, self.changes, &mut hashing)?;
         }
         write_state(&write, &state, &tables.definition)?;
         write.commit()?;

@@ -164,6 +164,10 @@ impl Runner {
         let failed = filled.is_err();
         let caught_up = batch.cursor() >= upto;
         let first_build = caught_up && !self.status.progress().built;
+        if first_build && !failed && self.store.is_large()? {
+            self.commit(batch, false, Persistence::Durable)?;
+            self.store.compact()?;
+        }
         if failed || first_build || self.is_due_by_size(batch) {
             let turn = Arc::clone(&self.turn);
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
