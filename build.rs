@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The servers once more, with appends that take in texts as slices (`src/api/raw_append.rs`), and with reads and
-/// subscriptions that hand over events as bytes (`src/api/raw.rs`).
+/// subscriptions that hand over events as bytes (`src/api/raw.rs`), and with gets and lists that hand over documents as bytes
+/// (`src/api/raw_query.rs`).
 fn raw_servers(descriptors: FileDescriptorSet, out: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(out)?;
     tonic_prost_build::configure()
@@ -40,6 +41,8 @@ fn raw_servers(descriptors: FileDescriptorSet, out: &Path) -> Result<(), Box<dyn
         .extern_path(".outrigger.v1.AppendStreamRequest", "crate::api::raw_append::AppendStreamRequest")
         .extern_path(".outrigger.v1.ReadResponse", "crate::api::raw::ReadResponse")
         .extern_path(".outrigger.v1.SubscribeResponse", "crate::api::raw::SubscribeResponse")
+        .extern_path(".outrigger.v1.GetResponse", "crate::api::raw_query::GetResponse")
+        .extern_path(".outrigger.v1.ListResponse", "crate::api::raw_query::ListResponse")
         .out_dir(out)
         .compile_fds(descriptors)?;
     Ok(())

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
@@ -19,20 +19,19 @@ use crate::{
     lifecycle::{Lifecycle, Phase},
     limits::{
         CONNECTION_STREAMS_MAX, CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
-        MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
+        MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, WATCHERS_MAX,
     },
     metrics::Metrics,
     projection::registry::Registry,
 };
-use proto::raw_servers::event_log_server::EventLogServer;
-use proto::v1::{
-    admin_server::AdminServer, projections_server::ProjectionsServer, query_server::QueryServer,
-};
+use proto::raw_servers::{event_log_server::EventLogServer, query_server::QueryServer};
+use proto::v1::{admin_server::AdminServer, projections_server::ProjectionsServer};
 
 mod admin;
 mod append;
 mod convert;
 mod event_log;
+mod list_stream;
 pub(crate) mod middleware;
 mod outbox;
 mod projections;
@@ -40,11 +39,13 @@ pub mod proto;
 mod query;
 pub(crate) mod raw;
 pub(crate) mod raw_append;
+pub(crate) mod raw_query;
 mod read;
 mod resume;
 mod status;
 mod subscribe;
 mod verify_projection;
+mod watch;
 
 /// What the services are made of.
 #[derive(Debug, Clone)]
@@ -117,7 +118,13 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         metrics: Arc::clone(&metrics),
         reader_stall,
     };
-    let query = query::Query { projections: Arc::clone(&projections), metrics };
+    let query = query::Query {
+        projections: Arc::clone(&projections),
+        metrics,
+        lifecycle: lifecycle.clone(),
+        reader_stall,
+        watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+    };
     let projections =
         projections::ProjectionsService { projections, lifecycle: lifecycle.clone(), reader_stall };
     let admin = admin::Admin { node, events, lifecycle };

@@ -17,6 +17,7 @@ use self::{
     append::AppendArgs,
     bench::BenchCommand,
     client::Node,
+    count::CountArgs,
     documents::{GetArgs, ListArgs},
     error::CliError,
     load::LoadArgs,
@@ -27,6 +28,7 @@ use self::{
     repair::RepairArgs,
     serve::ServeArgs,
     verify::VerifyArgs,
+    watch::WatchArgs,
 };
 use crate::{
     config::{Config, Environment, Telemetry},
@@ -36,6 +38,7 @@ use crate::{
 pub mod append;
 pub mod bench;
 pub mod client;
+pub mod count;
 pub mod demo;
 pub mod documents;
 pub mod error;
@@ -47,10 +50,12 @@ mod query;
 pub mod read;
 pub mod render;
 pub mod repair;
+pub mod select;
 pub mod serve;
 pub mod settings;
 pub mod text;
 pub mod verify;
+pub mod watch;
 
 /// A sidecar datastore: an event log, and documents projected from it, for one service.
 #[derive(Debug, Parser)]
@@ -117,6 +122,12 @@ enum Command {
     /// List documents of a projection
     #[command(after_help = documents::LIST_EXAMPLES)]
     List(ListArgs),
+    /// Count documents of a projection
+    #[command(after_help = count::EXAMPLES)]
+    Count(CountArgs),
+    /// Documents of a projection, then their changes as they come
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(WatchArgs),
     /// What is deployed; checking and testing definitions
     #[command(subcommand)]
     Projection(ProjectionCommand),
@@ -260,6 +271,8 @@ impl Invocation {
             Command::Tracking(args) => wait(read::tracking(session, &args)),
             Command::Get(args) => wait(documents::get(session, &args)),
             Command::List(args) => wait(documents::list(session, &args)),
+            Command::Count(args) => wait(count::run(session, &args)),
+            Command::Watch(args) => wait(watch::run(session, &args)),
             Command::Projection(ProjectionCommand::List) => wait(projection::list(session)),
             Command::Projection(ProjectionCommand::Show(args)) => wait(projection::show(session, &args)),
             Command::Projection(ProjectionCommand::Verify(args)) => {

@@ -172,6 +172,24 @@ pub const PAGE_SIZE_DEFAULT: u32 = 100;
 pub const LIST_SCAN_MAX: usize = 10_000;
 /// Bytes of documents on one page; one document may exceed it alone.
 pub const LIST_BYTES_MAX: usize = 4 * MIB;
+/// Documents that one Count call looks at.
+pub const COUNT_SCAN_MAX: usize = 100_000;
+/// Bytes of documents in one message of a list as a stream or of a watch; one document may exceed it alone.
+pub const STREAM_MESSAGE_BYTES_MAX: usize = MIB;
+/// How long the snapshot of a list as a stream, or of one group of a watch's messages, is kept for its reader.
+pub const STREAM_TIME_MAX: Duration = Duration::from_secs(60);
+/// Paths in one field mask.
+pub const FIELDS_MAX: usize = 64;
+/// Bytes of one path in a field mask.
+pub const FIELD_PATH_BYTES_MAX: usize = 512;
+/// Changes of documents that a projection's file keeps for watchers.
+pub const CHANGES_MAX: u64 = 65_536;
+/// Changes in one message of a watch.
+pub const WATCH_BATCH_CHANGES_MAX: usize = 1_000;
+/// Bytes of the keys that a watcher is known to have; with more it is told deletions whether or not it had the document.
+pub const WATCH_KNOWN_BYTES_MAX: usize = 512 * 1_024;
+/// Watches that a node serves at a time.
+pub const WATCHERS_MAX: usize = 1_024;
 /// Keys in one `BatchGet`.
 pub const BATCH_GET_KEYS_MAX: usize = 1_000;
 /// Parts of a document key.

@@ -42,6 +42,10 @@ pub struct Metrics {
     pub scrub_damaged: IntGauge,
     /// Query calls, by method and gRPC code.
     pub queries: IntCounterVec,
+    /// Watches that are open.
+    pub watches: IntGauge,
+    /// How often a watcher had to begin anew.
+    pub watch_resets: IntCounter,
     /// Sizes of the index and what lookups of ids cost, by what is counted.
     pub index: IntGaugeVec,
     /// The last applied position, by projection and version.
@@ -86,6 +90,11 @@ impl Metrics {
             scrub_position: add(&registry, gauge("scrub_position", "How far the scrub has come")),
             scrub_damaged: add(&registry, gauge("scrub_damaged_segments", "Sealed segments found damaged")),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
+            watches: add(&registry, gauge("watches", "Open watches")),
+            watch_resets: add(
+                &registry,
+                counter("watch_resets_total", "How often a watcher had to begin anew"),
+            ),
             index: add(&registry, gauges("index", "Sizes of the index, and lookups of ids", &["count"])),
             projection_position: add(
                 &registry,

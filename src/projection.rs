@@ -2,11 +2,13 @@
 //!
 //! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
 //! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log),
-//! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read), `watch_directory` (where definitions come from), `replay` (a version built a second time), `offline` (a definition tried on a file
-//! of events).
+//! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read),
+//! `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
+//! `replay` (a version built a second time), `offline` (a definition tried on a file of events).
 
 pub mod activation;
 pub mod batch;
+pub(crate) mod change_table;
 pub mod content_hash;
 pub mod decisions;
 pub mod declarative;
@@ -17,6 +19,7 @@ pub mod memory;
 pub mod offline;
 pub mod page;
 pub mod query;
+mod recent;
 pub mod registry;
 pub mod replay;
 pub mod runner;
@@ -26,4 +29,5 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod verify;
+pub mod watch;
 pub mod watch_directory;

@@ -9,7 +9,7 @@ pub mod v1 {
     tonic::include_proto!("outrigger.v1");
 }
 
-/// The server of the event log whose reads and subscriptions hand over events as bytes (`api::raw`).
+/// The servers whose answers hand over events (`api::raw`) and documents (`api::raw_query`) as bytes.
 #[allow(
     clippy::all,
     clippy::pedantic,
@@ -17,7 +17,7 @@ pub mod v1 {
     missing_docs,
     unreachable_pub,
     dead_code,
-    reason = "generated code, of which the server of the event log alone is used"
+    reason = "generated code, of which the servers of the event log and of queries alone are used"
 )]
 pub(crate) mod raw_servers {
     include!(concat!(env!("OUT_DIR"), "/raw/outrigger.v1.rs"));

@@ -1,15 +1,21 @@
 //! The service `Query`: documents of projections. Handlers convert, take one snapshot, and answer from it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
     convert::query as convert,
-    proto::v1::{self, query_server},
+    list_stream,
+    outbox::Responses,
+    proto::{raw_servers::query_server, v1},
+    raw_query::{GetResponse, ListResponse},
     status::Refusal,
+    watch,
 };
 use crate::{
+    lifecycle::Lifecycle,
     metrics::Metrics,
     projection::{
         query::{QueryError, Reading},
@@ -22,11 +28,16 @@ use crate::{
 pub(crate) struct Query {
     pub(crate) projections: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) lifecycle: Lifecycle,
+    /// How long a message may wait for a reader that takes none.
+    pub(crate) reader_stall: Duration,
+    /// Places for watchers.
+    pub(crate) watchers: Arc<Semaphore>,
 }
 
 impl Query {
     /// A snapshot that is as fresh as the request asks.
-    async fn reading(
+    pub(super) async fn reading(
         &self,
         projection: &str,
         options: Option<v1::ReadOptions>,
@@ -36,18 +47,17 @@ impl Query {
         Ok(self.projections.read(projection, &options, page_token).await?)
     }
 
-    fn count<T>(&self, method: &str, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    fn counted<T>(&self, method: &str, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
         let code = answer.as_ref().map_or_else(Refusal::reason, |_| "OK");
         self.metrics.queries.with_label_values(&[method, code]).inc();
         Ok(Response::new(answer?))
     }
 
-    async fn get_one(&self, request: v1::GetRequest) -> Result<v1::GetResponse, Refusal> {
+    async fn get_one(&self, request: v1::GetRequest) -> Result<GetResponse, Refusal> {
         let key = convert::key(request.key, "key")?;
         let reading = self.reading(&request.projection, request.options, None).await?;
-        let document = reading.get(&request.collection, &key)?;
-        let context = Some(convert::context(reading.context()));
-        Ok(v1::GetResponse { document: Some(convert::document(document)), context })
+        let document = reading.get_wire(&request.collection, &key, &request.fields)?;
+        Ok(GetResponse { document, context: convert::context(reading.context()) })
     }
 
     async fn get_many(&self, request: v1::BatchGetRequest) -> Result<v1::BatchGetResponse, Refusal> {
@@ -57,9 +67,9 @@ impl Query {
         }
         let reading = self.reading(&request.projection, request.options, None).await?;
         let context = Some(convert::context(reading.context()));
-        let collection = request.collection;
+        let (collection, fields) = (request.collection, request.fields);
         let found = blocking(move || {
-            let found = reading.batch_get(&collection, &keys)?;
+            let found = reading.batch_get(&collection, &keys, &fields)?;
             Ok(keys.into_iter().zip(found).collect::<Vec<_>>())
         });
         let result = |(key, document): (_, Option<_>)| v1::BatchGetResult {
@@ -69,17 +79,35 @@ impl Query {
         Ok(v1::BatchGetResponse { results: found.await?.into_iter().map(result).collect(), context })
     }
 
-    async fn page(&self, mut request: v1::ListRequest) -> Result<v1::ListResponse, Refusal> {
+    async fn page(&self, mut request: v1::ListRequest) -> Result<ListResponse, Refusal> {
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(reading.context()));
-        let page = blocking(move || reading.list(&query)).await?;
-        Ok(v1::ListResponse {
-            documents: page.documents.into_iter().map(convert::document).collect(),
+        let read = move || reading.list_wire(&query);
+        let (documents, page) = blocking(read).await?;
+        let rest = v1::ListResponse {
+            documents: Vec::new(),
             next_page_token: page.next_page_token,
             context,
             scanned: page.scanned as u64,
+            scan_limit_hit: page.scan_limit_hit,
+        };
+        Ok(ListResponse { documents, rest })
+    }
+
+    async fn number(&self, mut request: v1::CountRequest) -> Result<v1::CountResponse, Refusal> {
+        let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
+        let query = convert::count(request)?;
+        let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
+        let context = Some(convert::context(reading.context()));
+        let count = blocking(move || reading.count(&query)).await?;
+        Ok(v1::CountResponse {
+            count: count.count,
+            at_least: count.next_page_token.is_some(),
+            next_page_token: count.next_page_token,
+            context,
+            scanned: count.scanned as u64,
         })
     }
 
@@ -104,31 +132,50 @@ impl Query {
 
 #[tonic::async_trait]
 impl query_server::Query for Query {
-    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
-        self.count("Get", self.get_one(request.into_inner()).await)
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<GetResponse>, Status> {
+        self.counted("Get", self.get_one(request.into_inner()).await)
     }
 
     async fn batch_get(
         &self,
         request: Request<v1::BatchGetRequest>,
     ) -> Result<Response<v1::BatchGetResponse>, Status> {
-        self.count("BatchGet", self.get_many(request.into_inner()).await)
+        self.counted("BatchGet", self.get_many(request.into_inner()).await)
     }
 
-    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
-        self.count("List", self.page(request.into_inner()).await)
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<ListResponse>, Status> {
+        self.counted("List", self.page(request.into_inner()).await)
     }
 
     async fn explain(
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        self.count("Explain", self.plan(request.into_inner()).await)
+        self.counted("Explain", self.plan(request.into_inner()).await)
+    }
+
+    type ListStreamStream = Responses<v1::ListStreamResponse>;
+
+    async fn list_stream(
+        &self,
+        request: Request<v1::ListStreamRequest>,
+    ) -> Result<Response<Self::ListStreamStream>, Status> {
+        self.counted("ListStream", list_stream::start(self, request.into_inner()).await)
+    }
+
+    async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
+        self.counted("Count", self.number(request.into_inner()).await)
+    }
+
+    type WatchStream = Responses<v1::WatchResponse>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        self.counted("Watch", watch::start(self, request.into_inner()))
     }
 }
 
 /// Long reads run on a thread that may block; a single document is read where the call runs.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(read).await {
@@ -164,15 +211,20 @@ impl From<QueryError> for Refusal {
             QueryError::PageTokenInvalid | QueryError::PageTokenMismatch => {
                 named(Code::InvalidArgument, "page_token")
             }
+            QueryError::ResumeTokenInvalid | QueryError::ResumeTokenMismatch => {
+                named(Code::InvalidArgument, "resume_token")
+            }
             QueryError::PageExpired { .. } => Self::new(Code::Aborted, reason, message),
+            QueryError::VersionGone { .. } => {
+                Self::new(Code::Aborted, reason, message).retry_after(Duration::from_millis(200))
+            }
             QueryError::Token(error) => Self::token(error, "options.at_least"),
             QueryError::DeadlineExceeded { wanted, as_of, .. } => {
                 Self::new(Code::DeadlineExceeded, reason, message).with("wanted", wanted).with("as_of", as_of)
             }
             QueryError::FilterFailed { .. } => named(Code::InvalidArgument, "filter"),
             QueryError::Unavailable { .. } | QueryError::File(_) => {
-                Self::new(Code::Unavailable, reason, message)
-                    .retry_after(std::time::Duration::from_millis(200))
+                Self::new(Code::Unavailable, reason, message).retry_after(Duration::from_millis(200))
             }
             QueryError::VersionFailed { .. } => Self::new(Code::FailedPrecondition, reason, message),
         }

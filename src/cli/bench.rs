@@ -2,7 +2,7 @@
 //!
 //! A process of its own that talks gRPC to a served node, as any client does. Nothing counts before it is acknowledged,
 //! every id is new, every answer is checked, errors are counted and make the run fail. Reading order: `workload` (what
-//! is sent), `run` (who sends it how long), `append`, `stream`, `read`, `subscribe`, `project`, `baseline`; `answer` checks,
+//! is sent), `run` (who sends it how long), `append`, `stream`, `read`, `query`, `subscribe`, `project`, `baseline`; `answer` checks,
 //! `report` prints, `wire`, `random`, `zipf` and `histogram` are tools.
 
 use std::time::Duration;
@@ -13,6 +13,7 @@ use self::{
     append::BenchAppendArgs,
     baseline::BaselineArgs,
     project::BenchProjectArgs,
+    query::BenchQueryArgs,
     read::BenchReadArgs,
     run::{Crew, Server},
     subscribe::BenchSubscribeArgs,
@@ -30,6 +31,7 @@ pub mod baseline;
 pub mod echo;
 pub mod histogram;
 pub mod project;
+pub mod query;
 pub mod random;
 pub mod read;
 pub mod report;
@@ -55,6 +57,9 @@ pub enum BenchCommand {
     /// Read events
     #[command(after_help = read::EXAMPLES)]
     Read(BenchReadArgs),
+    /// Get documents of a projection, or list them
+    #[command(after_help = query::EXAMPLES)]
+    Query(BenchQueryArgs),
     /// From the call of an append to its subscribers
     #[command(after_help = subscribe::EXAMPLES)]
     Subscribe(BenchSubscribeArgs),
@@ -130,6 +135,7 @@ pub async fn run(session: &Session, command: &BenchCommand) -> Result<(), CliErr
         BenchCommand::Baseline(args) => baseline::bench(session, args).await,
         BenchCommand::Append(args) => append::bench(session, args).await,
         BenchCommand::Read(args) => read::bench(session, args).await,
+        BenchCommand::Query(args) => query::bench(session, args).await,
         BenchCommand::Subscribe(args) => subscribe::bench(session, args).await,
         BenchCommand::Project(args) => project::bench(session, args).await,
         BenchCommand::EchoServer => echo::serve().await,

@@ -153,7 +153,7 @@ impl Questions {
     async fn list(&mut self, (request, limit): (ListRequest, u32)) -> Result<Vec<Document>, CliError> {
         let options = ReadOptions { at_least: self.at_least.clone(), ..ReadOptions::default() };
         let request = ListRequest { options: Some(options), ..request };
-        Ok(pages(&mut self.query, request, limit).await?.0)
+        Ok(pages(&mut self.query, request, limit).await?.documents)
     }
 }
 

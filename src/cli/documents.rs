@@ -9,16 +9,16 @@ use super::{
     error::CliError,
     output::{Align, Format, Out, is_terminal, print_lines, table},
     render,
-    text::{AtLeast, key_text, parse_at_least, parse_key, parse_value, pretty, raw, to_line},
+    select::{FieldsArgs, SelectArgs},
+    text::{AtLeast, grouped, key_text, parse_at_least, parse_key, pretty, raw, to_line},
 };
 use crate::{
     api::proto::v1::{
-        Document, ExplainRequest, ExplainResponse, GetHeadRequest, GetRequest, IndexRange, KeyRange,
-        ListRequest, ReadContext, ReadOptions, Token, event_log_client::EventLogClient,
-        list_request::Selection, query_client::QueryClient,
+        Document, ExplainRequest, ExplainResponse, GetHeadRequest, GetRequest, ListRequest,
+        ListStreamRequest, ReadContext, ReadOptions, Token, event_log_client::EventLogClient,
+        query_client::QueryClient,
     },
     cli::client::Connection,
-    event::Invalid,
     json::Json,
     limits::{MESSAGE_BYTES_MAX, PAGE_SIZE_MAX},
 };
@@ -43,6 +43,9 @@ pub struct GetArgs {
     pub collection: String,
     /// The document's key: a text, or a JSON array of its parts
     pub key: String,
+    /// Which fields.
+    #[command(flatten)]
+    pub fields: FieldsArgs,
     /// Freshness.
     #[command(flatten)]
     pub fresh: FreshArgs,
@@ -55,45 +58,30 @@ Prints the document as JSON; with --output json also its key, its position and t
 Examples:
   outrigger get departures airports EWR
   outrigger get departures routes '[\"JFK\",\"LAX\"]'
-  outrigger get departures airports EWR --at-least 2589";
+  outrigger get departures airports EWR --at-least 2589
+  outrigger get departures flights UA1545-EWR-2013-01-01 --fields status,delay_minutes";
 
 /// What `list` takes.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// The projection
-    pub projection: String,
-    /// One of its collections
-    pub collection: String,
-    /// Only keys that begin so: a text, or a JSON array of parts
-    #[arg(long, value_name = "KEY", conflicts_with = "index")]
-    pub prefix: Option<String>,
-    /// Read through this index
-    #[arg(long, value_name = "NAME")]
-    pub index: Vec<String>,
-    /// What the index's next field must equal: JSON if it parses, else a text; may be repeated
-    #[arg(long, value_name = "VALUE", requires = "index", allow_hyphen_values = true)]
-    pub eq: Vec<String>,
-    /// From here on: a value of the index's field after --eq, or without --index a key
-    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
-    pub from: Option<String>,
-    /// Below here: a value of the index's field after --eq, or without --index a key
-    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
-    pub to: Option<String>,
-    /// Only documents for which this expression over `doc` and `key` is true
-    #[arg(long, value_name = "EXPRESSION")]
-    pub filter: Option<String>,
+    /// Which documents.
+    #[command(flatten)]
+    pub select: SelectArgs,
     /// In descending order
     #[arg(long)]
     pub descending: bool,
     /// At most this many documents
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: u32,
+    /// All documents, as one stream from one snapshot
+    #[arg(long, conflicts_with_all = ["limit", "explain"])]
+    pub all: bool,
     /// Print how the question would be answered instead of the answer
     #[arg(long)]
     pub explain: bool,
-    /// Freshness.
+    /// Which fields.
     #[command(flatten)]
-    pub fresh: FreshArgs,
+    pub fields: FieldsArgs,
 }
 
 /// Shown below the help of `list`.
@@ -104,6 +92,7 @@ Examples:
   outrigger list departures flights --index by_route --eq JFK --eq LAX
   outrigger list departures flights --index by_departure --from 2013-01-01T22:00:00Z --limit 12
   outrigger list departures carriers --filter 'doc.departed > 100' --output json
+  outrigger list departures flights --all --fields status --output json
   outrigger list departures flights --index by_route --eq JFK --explain";
 
 /// Runs `get`.
@@ -115,6 +104,7 @@ pub async fn get(session: &Session, args: &GetArgs) -> Result<(), CliError> {
         collection: args.collection.clone(),
         key: Some(key),
         options: Some(client.options(&args.fresh).await?),
+        fields: args.fields.fields.clone(),
     };
     let response = client.query.get(request).await?.into_inner();
     let line = match (session.output, &response.document) {
@@ -130,22 +120,33 @@ pub async fn get(session: &Session, args: &GetArgs) -> Result<(), CliError> {
 pub async fn list(session: &Session, args: &ListArgs) -> Result<(), CliError> {
     let mut request = list_request(args)?;
     let mut client = Documents::connect(session).await?;
-    request.options = Some(client.options(&args.fresh).await?);
+    request.options = Some(client.options(&args.select.fresh).await?);
     if args.explain {
         let explained = client.query.explain(ExplainRequest { request: Some(request) }).await?;
         return print_plan(session.output, &explained.into_inner());
     }
-    let (documents, context) = pages(&mut client.query, request, args.limit).await?;
     let mut out = Out::standard();
+    if args.all {
+        list_all(&mut client.query, request, session.output, &mut out).await?;
+        return out.flush();
+    }
+    let found = pages(&mut client.query, request, args.limit).await?;
     match session.output {
-        Format::Json => {
-            for document in &documents {
-                out.line(&to_line(&render::document(document)))?;
-            }
-        }
-        Format::Table => print_documents(&mut out, &documents, context.as_ref())?,
+        Format::Json => print_json(&mut out, &found.documents)?,
+        Format::Table => print_documents(&mut out, &found)?,
     }
     out.flush()
+}
+
+/// Documents, and the snapshot that the last of them came from.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// The snapshot.
+    pub context: Option<ReadContext>,
+    /// How many documents were looked at.
+    pub scanned: u64,
 }
 
 /// Follows the pages of a list until there are no more or `limit` documents are there.
@@ -153,56 +154,63 @@ pub async fn pages(
     query: &mut QueryClient<Connection>,
     mut request: ListRequest,
     limit: u32,
-) -> Result<(Vec<Document>, Option<ReadContext>), CliError> {
-    let mut documents = Vec::new();
+) -> Result<Found, CliError> {
+    let mut found = Found::default();
     loop {
-        let left = limit.saturating_sub(documents.len() as u32);
+        let left = limit.saturating_sub(found.documents.len() as u32);
         request.page_size = Some(left.min(PAGE_SIZE_MAX));
         let page = query.list(request.clone()).await?.into_inner();
-        documents.extend(page.documents);
-        let enough = documents.len() >= limit as usize;
+        found.documents.extend(page.documents);
+        found.context = page.context;
+        found.scanned += page.scanned;
+        let enough = found.documents.len() >= limit as usize;
         request.page_token = page.next_page_token;
         if enough || request.page_token.is_none() {
-            return Ok((documents, page.context));
+            return Ok(found);
         }
     }
 }
 
-fn list_request(args: &ListArgs) -> Result<ListRequest, CliError> {
-    let key = |argument: &str, text: &Option<String>| {
-        let key = text.as_deref().map(parse_key).transpose();
-        key.map_err(|error| CliError::usage(argument, &error))
-    };
-    let names: BTreeSet<&String> = args.index.iter().collect();
-    if names.len() > 1 {
-        let message = Invalid("expected one index; name it once and repeat --eq".into());
-        return Err(CliError::usage("--index", &message));
-    }
-    let selection = match names.first() {
-        Some(index) => Some(Selection::Index(IndexRange {
-            index: (*index).clone(),
-            equals: args.eq.iter().map(|text| parse_value(text)).collect(),
-            from: args.from.as_deref().map(parse_value),
-            to: args.to.as_deref().map(parse_value),
-        })),
-        None if args.prefix.is_some() || args.from.is_some() || args.to.is_some() => {
-            Some(Selection::Keys(KeyRange {
-                prefix: key("--prefix", &args.prefix)?,
-                from: key("--from", &args.from)?,
-                to: key("--to", &args.to)?,
-            }))
+/// Prints one snapshot's documents: lines as they come, a table at the end.
+async fn list_all(
+    query: &mut QueryClient<Connection>,
+    mut request: ListRequest,
+    format: Format,
+    out: &mut Out,
+) -> Result<(), CliError> {
+    request.page_size = None;
+    let request = ListStreamRequest { request: Some(request), limit: None };
+    let mut pages = query.list_stream(request).await?.into_inner();
+    let mut found = Found::default();
+    while let Some(page) = pages.message().await? {
+        match format {
+            Format::Json => print_json(out, &page.documents)?,
+            Format::Table => found.documents.extend(page.documents),
         }
-        None => None,
-    };
+        found.context = page.context;
+        found.scanned += page.scanned;
+    }
+    match format {
+        Format::Json => Ok(()),
+        Format::Table => print_documents(out, &found),
+    }
+}
+
+fn print_json(out: &mut Out, documents: &[Document]) -> Result<(), CliError> {
+    documents.iter().try_for_each(|document| out.line(&to_line(&render::document(document))))
+}
+
+fn list_request(args: &ListArgs) -> Result<ListRequest, CliError> {
     Ok(ListRequest {
-        projection: args.projection.clone(),
-        collection: args.collection.clone(),
+        projection: args.select.projection.clone(),
+        collection: args.select.collection.clone(),
         options: None,
-        selection,
-        filter: args.filter.clone(),
+        selection: args.select.selection()?,
+        filter: args.select.filter.clone(),
         descending: args.descending,
         page_size: Some(args.limit.min(PAGE_SIZE_MAX)),
         page_token: None,
+        fields: args.fields.fields.clone(),
     })
 }
 
@@ -219,7 +227,8 @@ fn print_plan(format: Format, plan: &ExplainResponse) -> Result<(), CliError> {
     print_lines(&lines)
 }
 
-fn context_line(context: &ReadContext) -> String {
+/// Which snapshot answered.
+pub fn context_line(context: &ReadContext) -> String {
     format!(
         "{} version {}, as of {}, head {}",
         context.projection, context.version, context.as_of, context.head
@@ -227,11 +236,8 @@ fn context_line(context: &ReadContext) -> String {
 }
 
 /// A table with a column for the key and one for every top-level field that any of the documents has.
-fn print_documents(
-    out: &mut Out,
-    documents: &[Document],
-    context: Option<&ReadContext>,
-) -> Result<(), CliError> {
+fn print_documents(out: &mut Out, found: &Found) -> Result<(), CliError> {
+    let documents = &found.documents;
     let values: Vec<Json> =
         documents.iter().map(|document| Json::parse_stored(&document.value).unwrap_or_default()).collect();
     let mut fields = BTreeSet::new();
@@ -265,8 +271,12 @@ fn print_documents(
         1 => "1 document".to_owned(),
         count => format!("{count} documents"),
     };
-    let context = context.map(context_line).unwrap_or_default();
-    out.line(&format!("{count}, {context}"))
+    let context = found.context.as_ref().map(context_line).unwrap_or_default();
+    let looked_at = match found.scanned {
+        scanned if scanned > documents.len() as u64 => format!(" of {} looked at", grouped(scanned)),
+        _ => String::new(),
+    };
+    out.line(&format!("{count}{looked_at}, {context}"))
 }
 
 fn cell_text(value: &Json) -> String {
@@ -294,7 +304,8 @@ impl Documents {
         })
     }
 
-    async fn options(&mut self, fresh: &FreshArgs) -> Result<ReadOptions, CliError> {
+    /// The freshness that was asked for.
+    pub async fn options(&mut self, fresh: &FreshArgs) -> Result<ReadOptions, CliError> {
         let at_least = match fresh.at_least.as_deref().map(parse_at_least).transpose() {
             Ok(None) => None,
             Ok(Some(AtLeast::Token(token))) => Some(token),
@@ -309,57 +320,5 @@ impl Documents {
         let head = self.log.get_head(GetHeadRequest {}).await?.into_inner();
         let token = head.token.unwrap_or_default();
         Ok(Token { position, ..token })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        list: ListArgs,
-    }
-
-    fn request(line: &[&str]) -> Result<ListRequest, String> {
-        let whole = ["list", "departures", "flights"].iter().chain(line);
-        let parsed = Line::try_parse_from(whole).map_err(|error| error.to_string())?;
-        list_request(&parsed.list).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn an_index_range_takes_json_or_texts() {
-        let line = ["--index", "i", "--eq", "EWR", "--eq", "-7", "--from", "1", "--descending"];
-        let request = request(&line).unwrap();
-        assert!(request.descending);
-        let Some(Selection::Index(range)) = request.selection else {
-            panic!("expected an index range, found {:?}", request.selection);
-        };
-        assert_eq!(range.index, "i");
-        assert_eq!(range.equals, ["\"EWR\"", "-7"]);
-        assert_eq!(range.from.as_deref(), Some(&b"1"[..]));
-        assert_eq!(range.to, None);
-    }
-
-    #[test]
-    fn without_an_index_ranges_are_of_keys() {
-        let Some(Selection::Keys(range)) = request(&["--prefix", "[\"JFK\",\"L\"]"]).unwrap().selection
-        else {
-            panic!("expected a key range");
-        };
-        assert_eq!(range.prefix.map(|key| key.parts.len()), Some(2));
-        assert_eq!(request(&[]).unwrap().selection, None);
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        assert!(request(&["--eq", "1"]).unwrap_err().contains("--index"));
-        assert!(request(&["--index", "a", "--prefix", "b"]).unwrap_err().contains("cannot be used with"));
-        assert!(request(&["--index", "a", "--index", "b"]).unwrap_err().contains("expected one index"));
-        assert!(request(&["--index", "a", "--index", "a"]).is_ok());
-        assert!(request(&["--prefix", "[1.5]"]).unwrap_err().contains("--prefix"));
     }
 }

@@ -14,6 +14,10 @@ use super::error::{code_name, reason};
 use super::text::{key_json, raw, time_text, token_text, uuid_text};
 use crate::api::proto::v1;
 
+mod told;
+
+pub use told::told;
+
 #[derive(Debug, Serialize)]
 struct Event<'a> {
     position: u64,
@@ -171,6 +175,10 @@ struct Document {
 
 /// A document with its key.
 pub fn document(document: &v1::Document) -> impl Serialize + use<> {
+    document_line(document)
+}
+
+fn document_line(document: &v1::Document) -> Document {
     Document {
         key: document.key.as_ref().map(key_json),
         value: raw(&document.value),
@@ -231,6 +239,27 @@ pub fn plan(response: &v1::ExplainResponse) -> impl Serialize + '_ {
         filter: response.filter.as_deref(),
         collection_size: response.collection_size,
         range_size: response.range_size,
+        context: response.context.as_ref().map(context),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Counted<'a> {
+    count: u64,
+    at_least: bool,
+    scanned: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<&'a str>,
+    context: Option<Context<'a>>,
+}
+
+/// How many documents there are.
+pub fn count(response: &v1::CountResponse) -> impl Serialize + '_ {
+    Counted {
+        count: response.count,
+        at_least: response.at_least,
+        scanned: response.scanned,
+        next_page_token: response.next_page_token.as_deref(),
         context: response.context.as_ref().map(context),
     }
 }

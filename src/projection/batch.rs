@@ -14,6 +14,7 @@ use crate::{
     json::{Json, Object},
     kv::{KvError, Persistence},
     projection::{
+        change_table,
         content_hash::ContentHash,
         declarative::{ApplyError, Change, Documents, StoreFailure, apply, apply_parsed},
         definition::Definition,
@@ -199,13 +200,17 @@ impl Outgoing {
         let mut state = State { content_hash: hash, ..self.state };
         let write = self.store.begin_write(persistence)?;
         let tables = self.store.tables();
+        let collections = self.changes.iter().enumerate();
+        let changes = collections.flat_map(|(at, changes)| changes.iter().map(move |change| (at, change)));
+        let changes = changes.map(|(at, change)| (change.position, at, &change.key));
+        change_table::record(&write, &state, changes)?;
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
             let stale_hash = self.store.is_sabotaged(Sabotage::StaleHash);
             let mut hashing = flush::Hashing { hash: &mut state.content_hash, stale: stale_hash };
             flush::write_documents(&write, tables, self.changes, &mut hashing)?;
         }
         write_state(&write, &state, &tables.definition)?;
-        write.commit()?;
+        self.store.commit(write)?;
         Ok(state)
     }
 }

@@ -1,6 +1,6 @@
 //! Reads of one version's documents, from one snapshot.
 //!
-//! Owns what Get, `BatchGet`, List and Explain mean. Invariants: an answer comes from one snapshot and says which; work
+//! Owns what Get, `BatchGet`, List, Count and Explain mean. Invariants: an answer comes from one snapshot and says which; work
 //! and size of an answer are bounded; a page token continues exactly the query it came from. Deliberately does not know
 //! gRPC, how a version is found (`registry`), or how long a read waits (`query::freshness`).
 
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::{
     event::{Position, Token},
     json::Json,
+    kv::KvError,
     limits::BATCH_GET_KEYS_MAX,
     projection::{
         key::Key,
@@ -20,11 +21,19 @@ use crate::{
 
 mod error;
 pub(crate) mod freshness;
+mod mask;
 mod plan;
 mod scan;
+mod stream;
+mod wire;
 
 pub use error::QueryError;
-use plan::Plan;
+pub(crate) use mask::Mask;
+pub(crate) use plan::Plan;
+use scan::Sink as _;
+pub(crate) use scan::{decode_key, masked, selects};
+pub use stream::Pages;
+use wire::WireDocuments;
 
 /// Which version answers and how fresh it must be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,7 +75,7 @@ pub struct Document {
 }
 
 /// What a List selects, how, and how much of it at a time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListQuery {
     /// The collection.
     pub collection: String,
@@ -80,6 +89,8 @@ pub struct ListQuery {
     pub page_size: Option<u32>,
     /// The token of the page before.
     pub page_token: Option<String>,
+    /// Only these fields of the documents; none: whole documents.
+    pub fields: Vec<String>,
 }
 
 /// Which documents, in which order.
@@ -107,6 +118,12 @@ pub enum Selection {
     },
 }
 
+impl Default for Selection {
+    fn default() -> Self {
+        Self::all()
+    }
+}
+
 impl Selection {
     /// Everything, in order of key.
     pub const fn all() -> Self {
@@ -115,11 +132,24 @@ impl Selection {
 }
 
 /// A page of documents.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// In the order asked for.
     pub documents: Vec<Document>,
     /// Absent on the last page.
+    pub next_page_token: Option<String>,
+    /// How many documents were looked at.
+    pub scanned: usize,
+    /// It ended because it had looked at as many documents as a call may.
+    pub scan_limit_hit: bool,
+}
+
+/// How many documents a query selects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// Those counted by this call.
+    pub count: u64,
+    /// Goes on counting; present where the call had looked at as many documents as it may.
     pub next_page_token: Option<String>,
     /// How many documents were looked at.
     pub scanned: usize,
@@ -143,13 +173,13 @@ pub struct Explanation {
 /// One snapshot of one version, ready to answer.
 #[derive(Debug)]
 pub struct Reading {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     context: ReadContext,
 }
 
 impl Reading {
-    pub(crate) const fn new(snapshot: Snapshot, context: ReadContext) -> Self {
-        Self { snapshot, context }
+    pub(crate) fn new(snapshot: impl Into<Arc<Snapshot>>, context: ReadContext) -> Self {
+        Self { snapshot: snapshot.into(), context }
     }
 
     /// What its answers say about their snapshot.
@@ -157,64 +187,137 @@ impl Reading {
         &self.context
     }
 
-    /// One document; an error if there is none.
-    pub fn get(&self, collection: &str, key: &Key) -> Result<Document, QueryError> {
-        let mut found = self.batch_get(collection, std::slice::from_ref(key))?;
-        found.pop().flatten().ok_or_else(|| QueryError::DocumentNotFound {
+    /// One document; an error if there is none. `fields`: only these; none: all.
+    pub fn get(&self, collection: &str, key: &Key, fields: &[String]) -> Result<Document, QueryError> {
+        let mut found = self.batch_get(collection, std::slice::from_ref(key), fields)?;
+        found.pop().flatten().ok_or_else(|| self.not_found(collection, key))
+    }
+
+    fn not_found(&self, collection: &str, key: &Key) -> QueryError {
+        QueryError::DocumentNotFound {
             projection: self.context.projection.to_string(),
             collection: collection.to_owned(),
             key: key.to_string(),
-        })
+        }
     }
 
-    /// One document, or none, for each key.
-    pub fn batch_get(&self, collection: &str, keys: &[Key]) -> Result<Vec<Option<Document>>, QueryError> {
-        let at = self.collection(collection)?;
+    /// One document as the field `document` of a `GetResponse`; an error if there is none.
+    pub(crate) fn get_wire(
+        &self,
+        collection: &str,
+        key: &Key,
+        fields: &[String],
+    ) -> Result<Vec<u8>, QueryError> {
+        let at = plan::find_collection(self.snapshot.definition(), collection)?;
+        let mask = Mask::new(fields)?;
+        let encoded = key.encode();
+        let stored = self.snapshot.shared_documents(at)?.get(&encoded[..]).map_err(KvError::from)?;
+        let stored = stored.ok_or_else(|| self.not_found(collection, key))?;
+        let (position, text) = split_document(stored.value())?;
+        let mut documents = WireDocuments::default();
+        match mask {
+            None => documents.take(&encoded, position, text)?,
+            Some(mask) => documents.take(&encoded, position, &masked(&mask, &encoded, text)?)?,
+        }
+        Ok(documents.0)
+    }
+
+    /// One document, or none, for each key. `fields`: only these; none: all.
+    pub fn batch_get(
+        &self,
+        collection: &str,
+        keys: &[Key],
+        fields: &[String],
+    ) -> Result<Vec<Option<Document>>, QueryError> {
+        let at = plan::find_collection(self.snapshot.definition(), collection)?;
         if keys.is_empty() || keys.len() > BATCH_GET_KEYS_MAX {
             let expected = format!("expected 1 to {BATCH_GET_KEYS_MAX} keys, found {}", keys.len());
             return Err(QueryError::limit("keys", expected, BATCH_GET_KEYS_MAX, keys.len()));
         }
-        let table = self.snapshot.documents(at)?;
-        let get = |key: &Key| match table.get(&key.encode()[..]) {
-            Ok(None) => Ok(None),
-            Ok(Some(stored)) => document(key.clone(), stored.value()).map(Some),
-            Err(error) => Err(QueryError::File(error.into())),
+        let mask = Mask::new(fields)?;
+        let table = self.snapshot.shared_documents(at)?;
+        let get = |key: &Key| {
+            let encoded = key.encode();
+            match table.get(&encoded[..]) {
+                Ok(None) => Ok(None),
+                Ok(Some(stored)) => document(key, &encoded, stored.value(), mask.as_ref()).map(Some),
+                Err(error) => Err(QueryError::File(error.into())),
+            }
         };
         keys.iter().map(get).collect()
     }
 
     /// A page of documents.
     pub fn list(&self, query: &ListQuery) -> Result<Page, QueryError> {
-        let plan = Plan::new(self, query)?;
-        scan::page(self, &plan)
+        let plan = Plan::new(self.snapshot.definition(), query)?;
+        self.page(&plan).map(|(page, _)| page)
+    }
+
+    /// The same, its documents as the fields `documents` of a `ListResponse`, and the page without them.
+    pub(crate) fn list_wire(&self, query: &ListQuery) -> Result<(Vec<u8>, Page), QueryError> {
+        let plan = Plan::new(self.snapshot.definition(), query)?;
+        let mut documents = WireDocuments::default();
+        let end = scan::page(&self.snapshot, &plan, &mut documents)?;
+        let (page, _) = self.page_of(&plan, Vec::new(), end);
+        Ok((documents.0, page))
+    }
+
+    /// How many documents `list` would find, page after page.
+    pub fn count(&self, query: &ListQuery) -> Result<Count, QueryError> {
+        let plan = Plan::new(self.snapshot.definition(), query)?;
+        let end = scan::count(&self.snapshot, &plan)?;
+        let next_page_token = end.last.map(|last| plan.token(self.snapshot.definition(), last));
+        Ok(Count { count: end.selected as u64, next_page_token, scanned: end.scanned })
     }
 
     /// How `list` would answer.
     pub fn explain(&self, query: &ListQuery) -> Result<Explanation, QueryError> {
-        let plan = Plan::new(self, query)?;
+        let plan = Plan::new(self.snapshot.definition(), query)?;
         Ok(Explanation {
             plan: plan.words(),
             index: plan.index_name().map(str::to_owned),
             filter: plan.filter_normal_form(),
-            collection_size: scan::collection_size(self, &plan)?,
-            range_size: scan::range_size(self, &plan)?,
+            collection_size: scan::collection_size(&self.snapshot, &plan)?,
+            range_size: scan::range_size(&self.snapshot, &plan)?,
         })
     }
 
-    fn collection(&self, name: &str) -> Result<usize, QueryError> {
-        let definition = self.snapshot.definition();
-        definition.collection(name).ok_or_else(|| QueryError::UnknownCollection {
-            projection: definition.name().to_owned(),
-            version: definition.version(),
-            collection: name.to_owned(),
-            known: definition.collections().iter().map(|at| at.name.to_string()).collect(),
-        })
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// A page, and its last entry if there is more behind it.
+    pub(crate) fn page(&self, plan: &Plan) -> Result<(Page, Option<Vec<u8>>), QueryError> {
+        let mut documents = Vec::new();
+        let end = scan::page(&self.snapshot, plan, &mut documents)?;
+        Ok(self.page_of(plan, documents, end))
+    }
+
+    fn page_of(&self, plan: &Plan, documents: Vec<Document>, end: scan::End) -> (Page, Option<Vec<u8>>) {
+        let last = end.last.clone();
+        let next_page_token = end.last.map(|last| plan.token(self.snapshot.definition(), last));
+        let page = Page { documents, next_page_token, scanned: end.scanned, scan_limit_hit: end.limit_hit };
+        (page, last)
     }
 }
 
-fn document(key: Key, stored: &[u8]) -> Result<Document, QueryError> {
+fn document(key: &Key, encoded: &[u8], stored: &[u8], mask: Option<&Mask>) -> Result<Document, QueryError> {
     let (position, text) = split_document(stored)?;
-    Ok(Document { key, value: Bytes::copy_from_slice(text), position })
+    let value = match mask {
+        None => Bytes::copy_from_slice(text),
+        Some(mask) => masked(mask, encoded, text)?.into(),
+    };
+    Ok(Document { key: key.clone(), value, position })
+}
+
+/// Documents as bytes, for tests of what they are on the wire.
+#[cfg(test)]
+pub(crate) fn wire_documents(documents: &[Document]) -> Vec<u8> {
+    let mut wire = WireDocuments::default();
+    for document in documents {
+        wire.take(&document.key.encode(), document.position, &document.value).unwrap();
+    }
+    wire.0
 }
 
 #[cfg(test)]

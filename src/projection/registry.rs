@@ -37,8 +37,10 @@ use crate::{
 mod changes;
 mod info;
 mod second;
+mod watched;
 
 pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
+pub use watched::Watched;
 
 /// How a registry runs.
 #[derive(Debug, Clone)]

@@ -109,6 +109,11 @@ impl Status {
         self.progress.borrow().clone()
     }
 
+    /// Looks at what is published now.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Progress) -> T) -> T {
+        look(&self.progress.borrow())
+    }
+
     /// Sees every change from now on.
     pub fn subscribe(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()

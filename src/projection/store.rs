@@ -4,12 +4,12 @@
 //! which events its documents have seen. A file belongs to one definition and one log; one that does not fit, or whose
 //! cursor the log does not know, is set aside and begun anew at position 0.
 //!
-//! Tables: `state` (one record), `d:<collection>` (encoded key -> position, 8 bytes big-endian, then canonical text),
+//! Tables: `state` (one record, and one of `change_table`, which owns `changes`), `d:<collection>` (encoded key -> position, 8 bytes big-endian, then canonical text),
 //! `i:<collection>:<index>` (entry -> bytes of the key at its end, and a mark). Deliberately does not know batches, threads, queries.
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use redb::{
@@ -23,15 +23,21 @@ use crate::{
     event::Position,
     kv::{self, KvError, Persistence, SetAside, Syncs},
     limits::COMPACT_BYTES_MIN,
-    projection::{content_hash::ContentHash, definition::Definition, memory::Share, state::State},
+    projection::{
+        content_hash::ContentHash, definition::Definition, memory::Share, recent::Recent, state::State,
+    },
     sabotage::Sabotage,
 };
 
-const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
-const STATE_KEY: &str = "state";
+/// What is known of the documents as a whole.
+pub(crate) const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
+/// Its record of which events they have seen.
+pub(crate) const STATE_KEY: &str = "state";
 
 /// A table of documents, for writing.
 pub(crate) type DocumentTable<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+/// A table of documents, for reading.
+pub(crate) type DocumentTableRead = ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// A table of index entries, for writing.
 pub(crate) type IndexTable<'a> = TableDefinition<'a, &'static [u8], u16>;
 
@@ -42,6 +48,8 @@ pub struct Store {
     path: PathBuf,
     tables: Arc<Tables>,
     slot: RwLock<Option<Database>>,
+    /// What is committed, while nothing newer is.
+    recent: Recent,
     memory: Share,
     syncs: Syncs,
     sabotage: Option<Sabotage>,
@@ -99,7 +107,16 @@ impl Store {
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, definition: Arc<Definition>, memory: Share) -> Self {
         let path = dir.join(format!("{}-v{}.redb", definition.name(), definition.version()));
         let tables = Arc::new(Tables::new(definition));
-        Self { disk, path, tables, slot: RwLock::new(None), memory, syncs: Syncs::Through, sabotage: None }
+        Self {
+            disk,
+            path,
+            tables,
+            slot: RwLock::new(None),
+            recent: Recent::default(),
+            memory,
+            syncs: Syncs::Through,
+            sabotage: None,
+        }
     }
 
     /// The same with another file, whose name has this extension.
@@ -174,6 +191,7 @@ impl Store {
     /// Brings the file's pages together and cuts it. Meanwhile it is closed for everyone else; where somebody reads it at
     /// the moment it stays as it is.
     pub fn compact(&self) -> Result<(), KvError> {
+        self.recent.forget();
         let taken = self.slot.write().unwrap_or_else(PoisonError::into_inner).take();
         let mut database = taken.ok_or(KvError::Closed)?;
         let compacted = database.compact();
@@ -190,6 +208,7 @@ impl Store {
 
     /// Closes the file. Snapshots that are still held fail with `KvError::Closed` from now on.
     pub fn close(&self) {
+        self.recent.forget();
         drop(self.slot.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -215,7 +234,27 @@ impl Store {
         let read = self.with(|database| Ok(database.begin_read()?))?;
         let state = read_state(&read, &self.tables.definition)?
             .ok_or_else(|| KvError::Damaged("it has no state record".into()))?;
-        Ok(Snapshot { read, state, tables: Arc::clone(&self.tables) })
+        let opened = self.tables.collections.iter().map(|_| OnceLock::new()).collect();
+        Ok(Snapshot { read, state, tables: Arc::clone(&self.tables), opened })
+    }
+
+    /// The same, shared with all who read between two commits.
+    pub(crate) fn shared_snapshot(&self) -> Result<Arc<Snapshot>, KvError> {
+        match self.recent.get() {
+            Ok(snapshot) => Ok(snapshot),
+            Err(since) => {
+                let snapshot = Arc::new(self.snapshot()?);
+                self.recent.share(since, &snapshot);
+                Ok(snapshot)
+            }
+        }
+    }
+
+    /// Commits a change; whoever reads from now on sees it.
+    pub(crate) fn commit(&self, write: WriteTransaction) -> Result<(), KvError> {
+        let committed = write.commit();
+        self.recent.forget();
+        Ok(committed?)
     }
 
     /// Begins a change. There is one writer, so this does not wait.
@@ -282,6 +321,8 @@ pub struct Snapshot {
     read: ReadTransaction,
     state: State,
     tables: Arc<Tables>,
+    /// Tables of documents that were looked at.
+    opened: Vec<OnceLock<DocumentTableRead>>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -319,10 +360,21 @@ impl Snapshot {
         Ok(hash)
     }
 
-    pub(crate) fn documents(
-        &self,
-        collection: usize,
-    ) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, KvError> {
+    /// For tables that have another owner.
+    pub(crate) const fn transaction(&self) -> &ReadTransaction {
+        &self.read
+    }
+
+    /// The documents of a collection; opened once for all who share the snapshot.
+    pub(crate) fn shared_documents(&self, collection: usize) -> Result<&DocumentTableRead, KvError> {
+        if let Some(table) = self.opened[collection].get() {
+            return Ok(table);
+        }
+        let table = self.documents(collection)?;
+        Ok(self.opened[collection].get_or_init(|| table))
+    }
+
+    pub(crate) fn documents(&self, collection: usize) -> Result<DocumentTableRead, KvError> {
         let name = &self.tables.collections[collection].documents;
         Ok(self.read.open_table(DocumentTable::new(name))?)
     }

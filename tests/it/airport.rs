@@ -33,6 +33,7 @@ impl Documents {
             collection: collection.into(),
             key: Some(text_key(key)),
             options: Some(self.options()),
+            fields: vec![],
         };
         let response = self.query.get(request).await.unwrap().into_inner();
         let context = response.context.unwrap();

@@ -223,6 +223,7 @@ fn get(projection: &str, collection: &str, version: Option<u32>) -> v1::GetReque
         collection: collection.into(),
         key: Some(text_key("EWR")),
         options: Some(v1::ReadOptions { version, ..Default::default() }),
+        fields: vec![],
     }
 }
 
@@ -447,6 +448,7 @@ async fn every_query_refuses_a_token_that_is_not_of_this_history() {
             collection: "airports".into(),
             keys: vec![text_key("EWR")],
             options,
+            fields: vec![],
         };
         check_refused(node.query().batch_get(request).await, code, reason, field)
     };

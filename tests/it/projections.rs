@@ -42,7 +42,13 @@ async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
 async fn count(node: &Node, version: Option<u32>, at_least: Option<v1::Token>) -> i64 {
     let options = Some(v1::ReadOptions { version, at_least, ..Default::default() });
     let key = Some(text_key("a"));
-    let request = v1::GetRequest { projection: "counts".into(), collection: "counts".into(), key, options };
+    let request = v1::GetRequest {
+        projection: "counts".into(),
+        collection: "counts".into(),
+        key,
+        options,
+        fields: vec![],
+    };
     let document = node.query().get(request).await.unwrap().into_inner().document.unwrap();
     serde_json::from_slice::<serde_json::Value>(&document.value).unwrap()["n"].as_i64().unwrap()
 }
@@ -122,7 +128,13 @@ async fn an_event_that_cannot_be_applied_stops_its_projection_and_nothing_else()
     assert_eq!(count(&node, None, None).await, 2, "what it had goes on being served");
     let options = Some(v1::ReadOptions { at_least: after, ..Default::default() });
     let key = Some(text_key("a"));
-    let request = v1::GetRequest { projection: "counts".into(), collection: "counts".into(), key, options };
+    let request = v1::GetRequest {
+        projection: "counts".into(),
+        collection: "counts".into(),
+        key,
+        options,
+        fields: vec![],
+    };
     check_refused(node.query().get(request).await, Code::DeadlineExceeded, "NOT_FRESH_ENOUGH", "");
 }
 
@@ -156,6 +168,7 @@ async fn a_batch_answers_every_key_from_one_snapshot() {
         collection: "counts".into(),
         keys: vec![text_key("none"), text_key("a")],
         options: Some(v1::ReadOptions { at_least, ..Default::default() }),
+        fields: vec![],
     };
     let answer = node.query().batch_get(request.clone()).await.unwrap().into_inner();
     assert_eq!(answer.context.unwrap().as_of, 1);

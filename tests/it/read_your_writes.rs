@@ -17,6 +17,7 @@ fn get(options: v1::ReadOptions) -> v1::GetRequest {
         collection: "airports".into(),
         key: Some(text_key("EWR")),
         options: Some(options),
+        fields: vec![],
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     projection::{
         key::{Key, KeyPart},
         query::{Document, ListQuery, ReadContext, ReadOptions, Selection},
+        watch::{Change, Told},
     },
 };
 
@@ -56,16 +57,60 @@ pub(crate) fn key(key: Option<v1::Key>, field: &str) -> Result<Key, Refusal> {
 /// What a List asks for, but for projection and options.
 pub(crate) fn list(request: v1::ListRequest) -> Result<ListQuery, Refusal> {
     use v1::list_request::Selection as Wire;
+    let selection = selection(request.selection.map(|selection| match selection {
+        Wire::Keys(range) => Selected::Keys(range),
+        Wire::Index(range) => Selected::Index(range),
+    }))?;
+    Ok(ListQuery {
+        collection: request.collection,
+        selection,
+        filter: request.filter,
+        descending: request.descending,
+        page_size: request.page_size,
+        page_token: request.page_token,
+        fields: request.fields,
+    })
+}
+
+/// What a Count asks for, but for projection and options.
+pub(crate) fn count(request: v1::CountRequest) -> Result<ListQuery, Refusal> {
+    use v1::count_request::Selection as Wire;
+    let selection = selection(request.selection.map(|selection| match selection {
+        Wire::Keys(range) => Selected::Keys(range),
+        Wire::Index(range) => Selected::Index(range),
+    }))?;
+    let (collection, filter, page_token) = (request.collection, request.filter, request.page_token);
+    Ok(ListQuery { collection, selection, filter, page_token, ..ListQuery::default() })
+}
+
+/// What a Watch asks for, but for projection, options and resume token.
+pub(crate) fn watch(request: v1::WatchRequest) -> Result<ListQuery, Refusal> {
+    use v1::watch_request::Selection as Wire;
+    let selection = selection(request.selection.map(|selection| match selection {
+        Wire::Keys(range) => Selected::Keys(range),
+        Wire::Index(range) => Selected::Index(range),
+    }))?;
+    let (collection, filter, fields) = (request.collection, request.filter, request.fields);
+    Ok(ListQuery { collection, selection, filter, fields, ..ListQuery::default() })
+}
+
+/// What the requests' selections have in common.
+enum Selected {
+    Keys(v1::KeyRange),
+    Index(v1::IndexRange),
+}
+
+fn selection(selected: Option<Selected>) -> Result<Selection, Refusal> {
     let bound = |bound: Option<v1::Key>, field| bound.map(|bound| key(Some(bound), field)).transpose();
     let value = |value: Option<Bytes>, field: &str| value.map(|value| json(&value, field)).transpose();
-    let selection = match request.selection {
+    Ok(match selected {
         None => Selection::all(),
-        Some(Wire::Keys(range)) => Selection::Keys {
+        Some(Selected::Keys(range)) => Selection::Keys {
             prefix: bound(range.prefix, "keys.prefix")?,
             from: bound(range.from, "keys.from")?,
             to: bound(range.to, "keys.to")?,
         },
-        Some(Wire::Index(range)) => {
+        Some(Selected::Index(range)) => {
             let equals = range.equals.iter().enumerate();
             let equals = equals.map(|(at, value)| json(value, &format!("index.equals[{at}]")));
             Selection::Index {
@@ -75,14 +120,6 @@ pub(crate) fn list(request: v1::ListRequest) -> Result<ListQuery, Refusal> {
                 index: range.index,
             }
         }
-    };
-    Ok(ListQuery {
-        collection: request.collection,
-        selection,
-        filter: request.filter,
-        descending: request.descending,
-        page_size: request.page_size,
-        page_token: request.page_token,
     })
 }
 
@@ -121,4 +158,38 @@ pub(crate) fn context(context: &ReadContext) -> v1::ReadContext {
         head: context.head.get(),
         stale: context.stale,
     }
+}
+
+/// What a watcher is told as the API shows it.
+pub(crate) fn told(told: Told) -> v1::WatchResponse {
+    use v1::watch_response::Content;
+    let (content, resume) = match told {
+        Told::Reset(reason) => (Content::Reset(v1::WatchReset { reason: reason.as_str().into() }), None),
+        Told::Documents(documents) => {
+            let documents = documents.into_iter().map(document).collect();
+            (Content::Documents(v1::WatchDocuments { documents }), None)
+        }
+        Told::SnapshotComplete { context: of, resume } => {
+            let complete =
+                v1::WatchSnapshotComplete { position: of.as_of.get(), context: Some(context(&of)) };
+            (Content::SnapshotComplete(complete), Some(resume))
+        }
+        Told::Changes { changes, resume } => {
+            let changes = changes.into_iter().map(change).collect();
+            let position = resume.as_ref().map(|resume| resume.log.position.get());
+            (Content::Changes(v1::WatchChanges { changes, position }), resume)
+        }
+    };
+    v1::WatchResponse { content: Some(content), resume_token: resume.map(|resume| resume.encode()) }
+}
+
+fn change(change: Change) -> v1::DocumentChange {
+    use v1::document_change::Change as Wire;
+    let change = match change {
+        Change::Put(put) => Wire::Put(document(put)),
+        Change::Deleted { key, position } => {
+            Wire::Deleted(v1::DocumentDeleted { key: Some(key_out(&key)), position: position.get() })
+        }
+    };
+    v1::DocumentChange { change: Some(change) }
 }

@@ -99,7 +99,7 @@ async fn unary(session: &Session, args: &BaselineArgs, echo: &EchoProcess) -> Re
 }
 
 /// One caller.
-async fn call_again(worker: Worker, message: Arc<Vec<u8>>, events: u64) -> Tally {
+pub(super) async fn call_again(worker: Worker, message: Arc<Vec<u8>>, events: u64) -> Tally {
     let Worker { connection, course, .. } = worker;
     let mut grpc = Grpc::new(connection).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut tally = Tally::default();
@@ -171,13 +171,13 @@ fn write_and_sync(path: &Path, span: Duration) -> std::io::Result<Outcome> {
 
 /// The bare server, in a process of its own that ends with this value.
 #[derive(Debug)]
-struct EchoProcess {
+pub(super) struct EchoProcess {
     child: Child,
-    server: Server,
+    pub(super) server: Server,
 }
 
 impl EchoProcess {
-    fn start() -> Result<Self, CliError> {
+    pub(super) fn start() -> Result<Self, CliError> {
         let failed = |error: &dyn std::fmt::Display| {
             CliError::failed(format!("cannot start a bare server as another process: {error}"))
         };

@@ -90,6 +90,26 @@ pub enum QueryError {
         /// The version of the first page.
         version: u32,
     },
+    /// The resume token is no text that a watch gave.
+    #[error("resume_token: expected a resume_token of a watch, found another text")]
+    ResumeTokenInvalid,
+    /// The resume token belongs to another watch.
+    #[error(
+        "resume_token: it belongs to another watch; repeat the question it came from, or leave the token out"
+    )]
+    ResumeTokenMismatch,
+    /// The version that was watched is not followed any more.
+    #[error(
+        "projection {projection} version {version} is gone: {reason}; watch again with the last resume token"
+    )]
+    VersionGone {
+        /// The projection.
+        projection: String,
+        /// The version that was watched.
+        version: u32,
+        /// Why.
+        reason: Arc<str>,
+    },
     /// The token names no point of this log's history.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -151,6 +171,9 @@ impl QueryError {
             Self::PageTokenInvalid => "PAGE_TOKEN_INVALID",
             Self::PageTokenMismatch => "PAGE_TOKEN_MISMATCH",
             Self::PageExpired { .. } => "PAGE_EXPIRED",
+            Self::ResumeTokenInvalid => "RESUME_TOKEN_INVALID",
+            Self::ResumeTokenMismatch => "RESUME_TOKEN_MISMATCH",
+            Self::VersionGone { .. } => "VERSION_GONE",
             Self::Token(TokenError::OtherLog { .. }) => "TOKEN_OF_OTHER_LOG",
             Self::Token(TokenError::StaleEpoch { .. }) => "STALE_EPOCH",
             Self::DeadlineExceeded { .. } => "NOT_FRESH_ENOUGH",

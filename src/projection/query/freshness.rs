@@ -18,7 +18,7 @@ use crate::{
     log::LogReader,
     projection::{
         status::{Progress, Status},
-        store::Store,
+        store::{Snapshot, Store},
     },
 };
 
@@ -45,6 +45,12 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
         }
     };
     let is_fresh = |progress: &Progress| progress.open && progress.as_of >= wanted(progress);
+    if let Some(wanted) = source.status.look(|progress| is_fresh(progress).then(|| wanted(progress)))
+        && let Ok(snapshot) = source.store.shared_snapshot()
+        && snapshot.state().cursor >= wanted
+    {
+        return Ok(reading(source, snapshot, false));
+    }
     let mut progress = source.status.subscribe();
     loop {
         let settled =
@@ -55,7 +61,7 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
         if !answers {
             return Err(refusal(source, &seen, wanted(&seen)));
         }
-        let snapshot = match source.store.snapshot() {
+        let snapshot = match source.store.shared_snapshot() {
             Ok(snapshot) => snapshot,
             // Closed just now: the runner says when it is open again.
             Err(KvError::Closed) if in_time && seen.failure.is_none() && !seen.stopped => {
@@ -72,15 +78,25 @@ pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<R
             tokio::task::yield_now().await;
             continue;
         }
-        let context = ReadContext {
-            projection: source.store.definition().name().into(),
-            version: source.store.definition().version(),
-            as_of,
-            head: source.head.get().max(as_of),
-            stale,
-        };
-        return Ok(Reading::new(snapshot, context));
+        return Ok(reading(source, snapshot, stale));
     }
+}
+
+/// What is visible now.
+pub(crate) fn now(source: &Source<'_>) -> Result<Reading, KvError> {
+    Ok(reading(source, source.store.shared_snapshot()?, false))
+}
+
+fn reading(source: &Source<'_>, snapshot: Arc<Snapshot>, stale: bool) -> Reading {
+    let as_of = snapshot.state().cursor;
+    let context = ReadContext {
+        projection: source.store.definition().name().into(),
+        version: source.store.definition().version(),
+        as_of,
+        head: source.head.get().max(as_of),
+        stale,
+    };
+    Reading::new(snapshot, context)
 }
 
 fn refusal(source: &Source<'_>, seen: &Progress, wanted: Position) -> QueryError {

@@ -4,13 +4,13 @@
 
 use std::ops::Bound;
 
-use super::{ListQuery, QueryError, Reading, Selection};
+use super::{ListQuery, Mask, QueryError, Selection};
 use crate::{
     expression::Expression,
     json::Json,
-    limits::{EXPRESSION_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX},
+    limits::{EXPRESSION_BYTES_MAX, LIST_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX},
     projection::{
-        definition::IndexDefinition,
+        definition::{Definition, IndexDefinition},
         entries::{QUERY_TEXT_BYTES_MAX, encode_indexed},
         key::{Key, prefix_end},
         page::{Fingerprint, PageToken, fingerprint},
@@ -22,39 +22,43 @@ pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// A checked query.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) collection: usize,
+pub(crate) struct Plan {
+    pub(crate) collection: usize,
     /// The index's place and definition; `None`: keys are scanned.
-    pub(super) index: Option<(usize, IndexDefinition)>,
+    pub(crate) index: Option<(usize, IndexDefinition)>,
     /// The whole range of the query: from here on (inclusive) ...
     pub(super) start: Vec<u8>,
     /// ... to here (exclusive; `None`: to the end).
     pub(super) end: Option<Vec<u8>>,
     /// The last entry of the page before.
-    pub(super) resume: Option<Vec<u8>>,
+    pub(crate) resume: Option<Vec<u8>>,
     pub(super) descending: bool,
-    pub(super) filter: Option<Expression>,
-    pub(super) page_size: usize,
-    pub(super) fingerprint: Fingerprint,
+    pub(crate) filter: Option<Expression>,
+    pub(crate) mask: Option<Mask>,
+    pub(crate) page_size: usize,
+    /// Bytes of stored documents on one page; one document may exceed it alone.
+    pub(crate) bytes_max: usize,
+    pub(crate) fingerprint: Fingerprint,
     words: String,
 }
 
 impl Plan {
-    pub(super) fn new(reading: &Reading, query: &ListQuery) -> Result<Self, QueryError> {
-        let collection = reading.collection(&query.collection)?;
+    /// Checks a query against what the version has.
+    pub(crate) fn new(definition: &Definition, query: &ListQuery) -> Result<Self, QueryError> {
+        let collection = find_collection(definition, &query.collection)?;
         let page_size = check_page_size(query.page_size)?;
         let filter = query.filter.as_deref().map(compile).transpose()?;
         let range = match &query.selection {
             Selection::Keys { prefix, from, to } => keys(prefix.as_ref(), from.as_ref(), to.as_ref()),
             Selection::Index { index, equals, from, to } => {
-                let (at, index) = find_index(reading, collection, index)?;
+                let (at, index) = find_index(definition, collection, index)?;
                 by_index(at, index, equals, from.as_ref(), to.as_ref())?
             }
         };
-        let fingerprint = fingerprint_of(&reading.context.projection, query, &range);
+        let fingerprint = fingerprint_of(definition.name(), query, &range);
         let resume = match &query.page_token {
             None => None,
-            Some(text) => Some(resume(reading, text, &fingerprint)?),
+            Some(text) => Some(resume(definition, text, &fingerprint)?),
         };
         let order = if query.descending { "descending" } else { "ascending" };
         Ok(Self {
@@ -66,9 +70,34 @@ impl Plan {
             resume,
             descending: query.descending,
             filter,
+            mask: Mask::new(&query.fields)?,
             page_size,
+            bytes_max: LIST_BYTES_MAX,
             fingerprint,
         })
+    }
+
+    /// The token of a page of `definition` that ended with this entry.
+    pub(super) fn token(&self, definition: &Definition, last: Vec<u8>) -> String {
+        let token = PageToken {
+            projection: crc32c::crc32c(definition.name().as_bytes()),
+            version: definition.version(),
+            definition: std::array::from_fn(|at| definition.hash()[at]),
+            fingerprint: self.fingerprint,
+            last,
+        };
+        token.encode()
+    }
+
+    /// Whether a key or index entry lies in the query's range.
+    pub(crate) fn has_in_range(&self, entry: &[u8]) -> bool {
+        entry >= &self.start[..] && self.end.as_deref().is_none_or(|end| entry < end)
+    }
+
+    /// Whether nothing but the collection was asked for.
+    pub(super) fn is_whole_collection(&self) -> bool {
+        let all = self.start.is_empty() && self.end.is_none();
+        all && self.index.is_none() && self.filter.is_none() && self.resume.is_none()
     }
 
     pub(super) fn words(&self) -> String {
@@ -183,12 +212,22 @@ fn encode(field: &'static str, value: &Json, out: &mut Vec<u8>) -> Result<(), Qu
     }
 }
 
+/// The place of a collection.
+pub(super) fn find_collection(definition: &Definition, name: &str) -> Result<usize, QueryError> {
+    definition.collection(name).ok_or_else(|| QueryError::UnknownCollection {
+        projection: definition.name().to_owned(),
+        version: definition.version(),
+        collection: name.to_owned(),
+        known: definition.collections().iter().map(|at| at.name.to_string()).collect(),
+    })
+}
+
 fn find_index(
-    reading: &Reading,
+    definition: &Definition,
     collection: usize,
     name: &str,
 ) -> Result<(usize, IndexDefinition), QueryError> {
-    let collection = &reading.snapshot.definition().collections()[collection];
+    let collection = &definition.collections()[collection];
     let at = collection.indexes.iter().position(|index| &*index.name == name);
     at.map(|at| (at, collection.indexes[at].clone())).ok_or_else(|| QueryError::UnknownIndex {
         collection: collection.name.to_string(),
@@ -232,14 +271,14 @@ fn fingerprint_of(projection: &str, query: &ListQuery, range: &Range) -> Fingerp
 }
 
 /// Where the page before ended, if the token belongs here.
-fn resume(reading: &Reading, text: &str, fingerprint: &Fingerprint) -> Result<Vec<u8>, QueryError> {
+fn resume(definition: &Definition, text: &str, fingerprint: &Fingerprint) -> Result<Vec<u8>, QueryError> {
     let token = PageToken::decode(text).ok_or(QueryError::PageTokenInvalid)?;
-    if token.fingerprint != *fingerprint || token.version != reading.context.version {
+    if token.fingerprint != *fingerprint || token.version != definition.version() {
         return Err(QueryError::PageTokenMismatch);
     }
-    if token.definition[..] != reading.snapshot.definition().hash()[..4] {
+    if token.definition[..] != definition.hash()[..4] {
         return Err(QueryError::PageExpired {
-            projection: reading.context.projection.to_string(),
+            projection: definition.name().to_owned(),
             version: token.version,
         });
     }

@@ -51,14 +51,7 @@ fn reading(version: &Driven) -> Reading {
 }
 
 fn query(selection: Selection) -> ListQuery {
-    ListQuery {
-        collection: "docs".into(),
-        selection,
-        filter: None,
-        descending: false,
-        page_size: None,
-        page_token: None,
-    }
+    ListQuery { collection: "docs".into(), selection, ..ListQuery::default() }
 }
 
 fn by_index(index: &str, equals: &[&str], from: Option<&str>, to: Option<&str>) -> Selection {
@@ -232,15 +225,18 @@ proptest! {
 fn a_document_is_found_by_its_key() {
     let (_node, version) = built(&[r#""a":1,"b":2,"tags":null"#.into()]);
     let reading = reading(&version);
-    let document = reading.get("docs", &key(0)).unwrap();
+    let document = reading.get("docs", &key(0), &[]).unwrap();
     assert_eq!(&document.value[..], br#"{"a":1,"b":2,"tags":null}"#);
     assert_eq!(document.position, Position::new(1));
-    assert!(matches!(reading.get("docs", &key(1)), Err(QueryError::DocumentNotFound { .. })));
-    let both = reading.batch_get("docs", &[key(1), key(0)]).unwrap();
+    assert!(matches!(reading.get("docs", &key(1), &[]), Err(QueryError::DocumentNotFound { .. })));
+    let both = reading.batch_get("docs", &[key(1), key(0)], &[]).unwrap();
     assert_eq!(both, [None, Some(document)]);
-    let unknown = reading.get("dogs", &key(0)).unwrap_err().to_string();
+    let unknown = reading.get("dogs", &key(0), &[]).unwrap_err().to_string();
     assert!(unknown.contains("\"dogs\"; collections: docs, sums"), "{unknown}");
-    assert!(matches!(reading.batch_get("docs", &[]), Err(QueryError::InvalidArgument { field: "keys", .. })));
+    assert!(matches!(
+        reading.batch_get("docs", &[], &[]),
+        Err(QueryError::InvalidArgument { field: "keys", .. })
+    ));
 }
 
 #[test]

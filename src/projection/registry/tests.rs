@@ -8,7 +8,7 @@ use crate::{
     event::Token,
     projection::{
         key::Key,
-        query::{ListQuery, Selection},
+        query::ListQuery,
         status::VersionState,
         testing::{DATA, DEFINITION, Node, definition},
     },
@@ -58,7 +58,7 @@ fn a_query_with_a_token_sees_the_append_it_came_from() {
     for number in 1..50 {
         let position = node.append(&[put("k", number)]);
         let reading = read(&registry, &at_least(&node, position.get())).unwrap();
-        let document = reading.get("docs", &Key::text("k").unwrap()).unwrap();
+        let document = reading.get("docs", &Key::text("k").unwrap(), &[]).unwrap();
         let expected = format!(r#"{{"a":{number},"b":null,"tags":null}}"#);
         assert_eq!(document.value, expected);
         assert_eq!(document.position, position);
@@ -161,14 +161,7 @@ fn under_dev_a_changed_definition_is_built_anew_in_place() {
     node.append(&[put("k", 1), put("l", 2)]);
     let registry = node.registry(true);
     registry.apply_sources(&[source("p.yaml", DEFINITION)]);
-    let mut query = ListQuery {
-        collection: "docs".into(),
-        selection: Selection::all(),
-        filter: None,
-        descending: false,
-        page_size: Some(1),
-        page_token: None,
-    };
+    let mut query = ListQuery { collection: "docs".into(), page_size: Some(1), ..ListQuery::default() };
     let page = read(&registry, &at_least(&node, 2)).unwrap().list(&query).unwrap();
     let changed = DEFINITION.replace("by_a: [a]", "by_b: [b]");
     registry.apply_sources(&[source("p.yaml", &changed)]);
@@ -228,14 +221,7 @@ fn a_page_token_keeps_the_version_of_its_page() {
     node.append(&[put("k", 1), put("l", 2)]);
     let registry = node.registry(false);
     registry.apply_sources(&[source("a.yaml", DEFINITION), source("b.yaml", &version(2))]);
-    let mut query = ListQuery {
-        collection: "docs".into(),
-        selection: Selection::all(),
-        filter: None,
-        descending: false,
-        page_size: Some(1),
-        page_token: None,
-    };
+    let mut query = ListQuery { collection: "docs".into(), page_size: Some(1), ..ListQuery::default() };
     let second = ReadOptions { version: Some(2), ..at_least(&node, 2) };
     query.page_token = read(&registry, &second).unwrap().list(&query).unwrap().next_page_token;
     let token = query.page_token.as_deref();

@@ -1,0 +1,123 @@
+//! A version as a watcher follows it: snapshot after snapshot, for as long as the version is there.
+//!
+//! Invariants: a watcher stays on the version it began with; nothing is looked at until the version has been at the head
+//! once, and then only when more is visible than before. Does not know what a watcher is told.
+
+use std::sync::Arc;
+
+use super::{Registry, Version};
+use crate::{
+    event::Position,
+    follower::Head,
+    kv::KvError,
+    log::LogReader,
+    projection::{
+        definition::Definition,
+        query::{ListQuery, QueryError, ReadOptions, Reading, freshness},
+        status::Progress,
+        watch::{ResumeToken, Watch},
+    },
+};
+
+/// The version of one watcher.
+#[derive(Debug)]
+pub struct Watched {
+    version: Arc<Version>,
+    reader: LogReader,
+    head: Head,
+}
+
+impl Registry {
+    /// A watcher of what a query selects, and the version that it watches. A resume token keeps its version while that is
+    /// there; then the active one answers, with a reset.
+    pub fn watch(
+        &self,
+        projection: &str,
+        options: &ReadOptions,
+        query: &ListQuery,
+        resume_token: Option<&str>,
+    ) -> Result<(Watched, Watch), QueryError> {
+        let resume = match resume_token {
+            None => None,
+            Some(text) => Some(ResumeToken::decode(text).ok_or(QueryError::ResumeTokenInvalid)?),
+        };
+        let version = match &resume {
+            Some(resume) if resume.projection != crc32c::crc32c(projection.as_bytes()) => {
+                return Err(QueryError::ResumeTokenMismatch);
+            }
+            Some(resume) if options.version.is_some_and(|version| version != resume.version) => {
+                return Err(QueryError::ResumeTokenMismatch);
+            }
+            Some(resume) => self.find(projection, resume.version),
+            None => None,
+        };
+        let version = match version {
+            Some(version) => version,
+            None => self.resolve(projection, options, None)?,
+        };
+        let watch = Watch::new(version.store.definition(), query, resume.as_ref(), self.log.events.log())?;
+        let watched = Watched { version, reader: self.log.events.log().clone(), head: self.head.clone() };
+        Ok((watched, watch))
+    }
+}
+
+impl Watched {
+    /// The first snapshot, as fresh as the options ask. Waits for the first build to be done, however long it takes.
+    pub async fn first(&self, options: &ReadOptions) -> Result<Reading, QueryError> {
+        let mut progress = self.version.status.subscribe();
+        let settled = |progress: &Progress| progress.built || progress.failure.is_some() || progress.stopped;
+        let seen = progress.wait_for(settled).await.map(|progress| progress.clone());
+        self.check(seen.unwrap_or_else(|_| self.version.status.progress()))?;
+        freshness::read(&self.source(), options).await
+    }
+
+    /// A snapshot that shows more than `behind`, as soon as there is one; `None`: any snapshot.
+    pub async fn later(&self, behind: Option<Position>) -> Result<Reading, QueryError> {
+        let mut progress = self.version.status.subscribe();
+        loop {
+            let more = |progress: &Progress| progress.open && progress.built && Some(progress.as_of) > behind;
+            let over = |progress: &Progress| progress.stopped || never_built(progress);
+            let seen = progress.wait_for(|progress| more(progress) || over(progress)).await;
+            self.check(seen.map_or_else(|_| self.version.status.progress(), |progress| progress.clone()))?;
+            match freshness::now(&self.source()) {
+                Ok(reading) => return Ok(reading),
+                // Closed just now: the runner says when it is open again.
+                Err(KvError::Closed) => tokio::task::yield_now().await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// An error where the version will never show anything new.
+    fn check(&self, progress: Progress) -> Result<(), QueryError> {
+        if progress.stopped {
+            let definition = self.definition();
+            return Err(QueryError::VersionGone {
+                projection: definition.name().to_owned(),
+                version: definition.version(),
+                reason: progress.trouble.unwrap_or_else(|| "it was stopped".into()),
+            });
+        }
+        match progress.failure {
+            Some(failure) if !progress.built => Err(QueryError::VersionFailed { failure }),
+            _ => Ok(()),
+        }
+    }
+
+    fn definition(&self) -> &Definition {
+        self.version.store.definition()
+    }
+
+    fn source(&self) -> freshness::Source<'_> {
+        freshness::Source {
+            store: &self.version.store,
+            status: &self.version.status,
+            reader: &self.reader,
+            head: &self.head,
+        }
+    }
+}
+
+fn never_built(progress: &Progress) -> bool {
+    progress.failure.is_some() && !progress.built
+}
