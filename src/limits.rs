@@ -267,8 +267,15 @@ pub const BEHIND_BYTES_MAX: usize = 32 * MIB;
 pub const BEHIND_PIECE_BYTES_MAX: usize = 4 * MIB;
 /// Pieces that may be on their way to the file of a version.
 pub const BEHIND_PIECES_MAX: usize = 64;
-/// How long changes of a projection may be visible and not durable.
-pub const DURABLE_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Events that a verification of a version applies between two pauses.
+pub const REPLAY_STEP_EVENTS: u64 = 5_000;
+/// Different documents that a verification shows; all of them are counted.
+pub const REPLAY_DIFFERENCES_MAX: usize = 20;
+/// Bytes of a version's file from which on it is compacted when it is built.
+pub const COMPACT_BYTES_MIN: u64 = 16 * MIB as u64;
+/// How long changes of a projection may be visible and not durable. Short, because a durable commit holds up the next
+/// change for as long as it takes to gather what changed.
+pub const DURABLE_INTERVAL_MAX: Duration = Duration::from_millis(250);
 /// Events that a projection reads from the log at a time.
 pub const FOLLOW_SCAN_EVENTS_MAX: usize = 4_096;
 /// Bytes that a projection reads from the log at a time; one event may exceed it alone.

@@ -4,7 +4,7 @@
 //! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log),
 //! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read),
 //! `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
-//! `offline` (a definition tried on a file of events).
+//! `replay` (a version built a second time), `offline` (a definition tried on a file of events).
 
 pub mod activation;
 pub mod batch;
@@ -21,6 +21,7 @@ pub mod page;
 pub mod query;
 mod recent;
 pub mod registry;
+pub mod replay;
 pub mod runner;
 pub mod state;
 pub mod status;

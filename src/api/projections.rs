@@ -1,23 +1,31 @@
 //! The service `Projections`: what is deployed and how far it is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
 use super::{
+    outbox::Responses,
     proto::v1::{self, projections_server},
     status::Refusal,
+    verify_projection,
 };
-use crate::projection::{
-    page::hex,
-    registry::{DefinitionProblem, Registry, VersionInfo},
-    status::VersionState,
+use crate::{
+    lifecycle::Lifecycle,
+    projection::{
+        page::hex,
+        registry::{DefinitionProblem, Registry, VersionInfo},
+        status::VersionState,
+    },
 };
 
 /// What the service needs.
 #[derive(Debug, Clone)]
 pub(crate) struct ProjectionsService {
     pub(crate) projections: Arc<Registry>,
+    pub(crate) lifecycle: Lifecycle,
+    /// How long a message may wait for a client that takes none.
+    pub(crate) reader_stall: Duration,
 }
 
 #[tonic::async_trait]
@@ -43,6 +51,15 @@ impl projections_server::Projections for ProjectionsService {
         let problems = problems.map(problem).collect();
         Ok(Response::new(v1::GetProjectionResponse { versions, problems }))
     }
+
+    type VerifyProjectionStream = Responses<v1::VerifyProjectionResponse>;
+
+    async fn verify_projection(
+        &self,
+        request: Request<v1::VerifyProjectionRequest>,
+    ) -> Result<Response<Self::VerifyProjectionStream>, Status> {
+        Ok(Response::new(verify_projection::start(self, request.into_inner()).await?))
+    }
 }
 
 fn problem(problem: DefinitionProblem) -> v1::DefinitionProblem {
@@ -61,6 +78,7 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
     };
     v1::ProjectionVersion {
         lag: status.lag(),
+        seconds_left: status.seconds_left(),
         projection: status.projection,
         version: status.version,
         state: state.into(),

@@ -205,7 +205,9 @@ impl Outgoing {
         let changes = changes.map(|(at, change)| (change.position, at, &change.key));
         change_table::record(&write, &state, changes)?;
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
-            flush::write_documents(&write, tables, self.changes, &mut state.content_hash)?;
+            let stale_hash = self.store.is_sabotaged(Sabotage::StaleHash);
+            let mut hashing = flush::Hashing { hash: &mut state.content_hash, stale: stale_hash };
+            flush::write_documents(&write, tables, self.changes, &mut hashing)?;
         }
         write_state(&write, &state, &tables.definition)?;
         self.store.commit(write)?;

@@ -13,15 +13,16 @@ use std::{
 };
 
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    CompactionError, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
     ReadableTableMetadata as _, TableDefinition, WriteTransaction,
 };
 use uuid::Uuid;
 
 use crate::{
-    disk::Disk,
+    disk::{Access, Disk},
     event::Position,
     kv::{self, KvError, Persistence, SetAside, Syncs},
+    limits::COMPACT_BYTES_MIN,
     projection::{
         content_hash::ContentHash, definition::Definition, memory::Share, recent::Recent, state::State,
     },
@@ -118,6 +119,13 @@ impl Store {
         }
     }
 
+    /// The same with another file, whose name has this extension.
+    #[must_use]
+    pub fn with_extension(mut self, extension: &str) -> Self {
+        self.path.set_extension(extension);
+        self
+    }
+
     /// The same, its commits durable a moment later: no commit waits for the disk. Another thread writes.
     #[must_use]
     pub fn writing_behind(mut self) -> Self {
@@ -173,6 +181,25 @@ impl Store {
         };
         *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
         Ok((state, unfit.or(damaged)))
+    }
+
+    /// Whether the file is so large that it is worth compacting.
+    pub fn is_large(&self) -> Result<bool, KvError> {
+        Ok(self.disk.open(&self.path, Access::Read)?.len()? >= COMPACT_BYTES_MIN)
+    }
+
+    /// Brings the file's pages together and cuts it. Meanwhile it is closed for everyone else; where somebody reads it at
+    /// the moment it stays as it is.
+    pub fn compact(&self) -> Result<(), KvError> {
+        self.recent.forget();
+        let taken = self.slot.write().unwrap_or_else(PoisonError::into_inner).take();
+        let mut database = taken.ok_or(KvError::Closed)?;
+        let compacted = database.compact();
+        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        match compacted {
+            Ok(_) | Err(CompactionError::TransactionInProgress) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn open_file(&self) -> Result<(Database, Option<SetAside>), KvError> {

@@ -114,3 +114,23 @@ fn what_was_appended_before_does_not_count_again() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["events"], &report["errors"]["BENCH_ALREADY_EXISTED"]), (&0.into(), &10.into()));
 }
+
+#[test]
+fn a_projection_is_built_followed_and_read_back_on_a_node_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary());
+    command.env_clear().args(["bench", "project", "--events", "12000", "--flights", "200", "--rate", "100"]);
+    command.args(["--seconds", "0.2", "--output", "json", "--dir"]).arg(dir.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for stretch in ["append", "build", "live"] {
+        assert_eq!(figures[stretch]["events"], 12_000, "{stretch}: {figures}");
+        assert!(figures[stretch]["events_per_second"].as_f64().unwrap() > 0.0, "{stretch}: {figures}");
+    }
+    assert!(figures["disk"]["documents"].as_u64().unwrap() > 3_000, "{figures}");
+    assert!(figures["disk"]["ratio"].as_f64().unwrap() > 1.0, "{figures}");
+    assert!(figures["visible_events"].as_u64().unwrap() > 0, "{figures}");
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 0, "the node's directory is gone");
+}
