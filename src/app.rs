@@ -32,7 +32,7 @@ use crate::{
     metrics::Metrics,
     projection::{
         definition::Definition,
-        registry::{Registry, RegistryConfig, RegistryError},
+        registry::{Registry, RegistryConfig, RegistryError, RegistryLog},
         watch_directory::WatchDirectory,
     },
 };
@@ -251,14 +251,14 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         dev: config.dev,
         memory_bytes: config.limits.memory_bytes / 2,
     };
-    let projections =
-        Registry::open(Arc::clone(&disk), projections_config, meta, log.reader.clone(), head.clone())?;
-    let projections = Arc::new(projections);
+    let (appender, intake) = Appender::new((config.limits.memory_bytes / 8) as usize);
+    let events = Events::new(log.reader, index, head);
+    let decided =
+        RegistryLog { events: events.clone(), appender: appender.clone(), clock: Arc::clone(&clock) };
+    let projections = Arc::new(Registry::open(Arc::clone(&disk), projections_config, meta, decided)?);
     let sources = config.projections.dir.iter().chain(&config.projections.paths).cloned().collect();
     let definitions = WatchDirectory::start(Arc::clone(&disk), sources, Arc::clone(&projections))
         .map_err(AppError::Watch)?;
-    let (appender, intake) = Appender::new((config.limits.memory_bytes / 8) as usize);
-    let events = Events::new(log.reader, index, head);
     let committer = committer.showing(events.recent().clone());
     Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
 }

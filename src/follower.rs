@@ -51,14 +51,21 @@ pub enum Step {
     Over,
 }
 
-/// Asks one follower to stop at its next batch edge. Clones are the same request.
+/// Asks one follower to stop at its next batch edge, or wakes it. Clones are the same request.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Signals>);
+
+#[derive(Debug, Default)]
+struct Signals {
+    stop: AtomicBool,
+    /// Its next wait ends at once.
+    nudge: AtomicBool,
+}
 
 impl Stop {
     /// Whether the follower is to stop.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.stop.load(Ordering::Acquire)
     }
 }
 
@@ -85,6 +92,8 @@ pub enum Waited {
     Advanced(Position),
     /// The time is up.
     TimedOut,
+    /// Somebody wants the waiting follower to look again.
+    Nudged,
     /// No more events will come, or the wait's stop was requested.
     Closed,
 }
@@ -124,7 +133,15 @@ impl Head {
     /// Requests a stop and wakes the thread that waits under it.
     pub fn stop(&self, stop: &Stop) {
         let closed = self.lock();
-        stop.0.store(true, Ordering::Release);
+        stop.0.stop.store(true, Ordering::Release);
+        drop(closed);
+        self.0.changed.notify_all();
+    }
+
+    /// Wakes the thread that waits under this stop, or will wait next: it steps once more without the head having moved.
+    pub fn nudge(&self, stop: &Stop) {
+        let closed = self.lock();
+        stop.0.nudge.store(true, Ordering::Release);
         drop(closed);
         self.0.changed.notify_all();
     }
@@ -146,6 +163,9 @@ impl Head {
         loop {
             if *closed || stop.is_requested() {
                 return Waited::Closed;
+            }
+            if stop.0.nudge.swap(false, Ordering::AcqRel) {
+                return Waited::Nudged;
             }
             let head = self.get();
             if head > position {
@@ -203,6 +223,15 @@ mod tests {
         fn finish(&mut self) {
             self.finished = true;
         }
+    }
+
+    #[test]
+    fn a_nudge_ends_one_wait_also_one_that_begins_later() {
+        let (head, stop) = (Head::new(Position::new(3)), Stop::default());
+        let wait = |timeout| head.wait_above_unless(Position::new(u64::MAX), timeout, &stop);
+        head.nudge(&stop);
+        assert_eq!(wait(Duration::from_secs(60)), Waited::Nudged);
+        assert_eq!(wait(Duration::ZERO), Waited::TimedOut);
     }
 
     #[test]

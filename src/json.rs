@@ -4,7 +4,7 @@
 //! fits is written as an integer), refusal of repeated keys, and the canonical text: keys sorted by their bytes, no
 //! white space. Does not know events, documents or expressions.
 
-use std::{borrow::Cow, cmp::Ordering, fmt};
+use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -23,16 +23,16 @@ pub enum Json {
     /// Every other number; always finite.
     Double(f64),
     /// Text.
-    Text(Box<str>),
+    Text(Arc<str>),
     /// An array.
     Array(Vec<Json>),
     /// An object.
     Object(Object),
 }
 
-/// A JSON object: its fields sorted by key, each key once.
+/// A JSON object: its fields sorted by key, each key once. Clones share keys and texts.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Object(Vec<(Box<str>, Json)>);
+pub struct Object(Vec<(Arc<str>, Json)>);
 
 impl Object {
     /// An object without fields.
@@ -53,6 +53,14 @@ impl Object {
                 self.0.insert(at, (key.into(), value));
                 None
             }
+        }
+    }
+
+    /// Sets a field whose key may be shared.
+    pub fn set(&mut self, key: &Arc<str>, value: Json) {
+        match self.find(key) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (Arc::clone(key), value)),
         }
     }
 
@@ -83,7 +91,7 @@ impl Object {
             if at > 0 {
                 out.push(',');
             }
-            write_serialized(out, key);
+            write_text(out, key);
             out.push(':');
             value.write(out);
         }
@@ -95,9 +103,9 @@ impl Object {
     }
 }
 
-impl FromIterator<(Box<str>, Json)> for Object {
+impl FromIterator<(Arc<str>, Json)> for Object {
     /// Where a key comes twice, the later value stands.
-    fn from_iter<I: IntoIterator<Item = (Box<str>, Json)>>(fields: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Json)>>(fields: I) -> Self {
         let mut fields: Vec<_> = fields.into_iter().collect();
         fields.sort_by(|a, b| a.0.cmp(&b.0));
         fields.dedup_by(|later, kept| {
@@ -150,7 +158,7 @@ impl Json {
                 Some(number) => write_integer(out, number),
                 None => write_serialized(out, number),
             },
-            Self::Text(text) => write_serialized(out, &**text),
+            Self::Text(text) => write_text(out, text),
             Self::Array(items) => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {
@@ -232,8 +240,31 @@ pub fn integral(number: f64) -> Option<i64> {
 }
 
 fn write_integer(out: &mut String, number: i64) {
-    use fmt::Write as _;
-    write!(out, "{number}").expect("a string takes all text");
+    const DIGITS_MAX: usize = 20;
+    let (mut digits, mut at, mut rest) = ([0; DIGITS_MAX], DIGITS_MAX, number.unsigned_abs());
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push('-');
+    }
+    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+}
+
+/// Most texts hold nothing that must be escaped.
+fn write_text(out: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        return write_serialized(out, text);
+    }
+    out.reserve(text.len() + 2);
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
 }
 
 fn write_serialized<T: serde::Serialize + ?Sized>(out: &mut String, value: &T) {
@@ -313,8 +344,8 @@ impl<'de> Visitor<'de> for Build {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let item = Self { depth_left: deeper(self.depth_left)? };
-        let mut fields: Vec<(Box<str>, Json)> = Vec::new();
-        while let Some(key) = map.next_key::<Box<str>>()? {
+        let mut fields: Vec<(Arc<str>, Json)> = Vec::new();
+        while let Some(key) = map.next_key_seed(Name)? {
             fields.push((key, map.next_value_seed(item)?));
         }
         fields.sort_by(|a, b| a.0.cmp(&b.0));
@@ -322,6 +353,29 @@ impl<'de> Visitor<'de> for Build {
             Some(pair) => Err(repeated(&pair[0].0)),
             None => Ok(Json::Object(Object(fields))),
         }
+    }
+}
+
+/// Reads the key of a field.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Arc<str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Arc<str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = Arc<str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Arc<str>, E> {
+        Ok(name.into())
     }
 }
 

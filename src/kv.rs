@@ -21,9 +21,12 @@ use crate::{
     limits::SET_ASIDE_FILES_MAX,
 };
 
+mod behind;
 mod overlay;
 
 pub use overlay::open_read_only;
+
+use behind::Behind;
 
 /// Why a redb file did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -95,12 +98,22 @@ pub struct SetAside {
 pub enum Persistence {
     /// Visible at once, durable with the next durable commit; a crash rewinds to the last durable one.
     Buffered,
-    /// Durable when `commit` returns, and quick to open after a crash.
+    /// Durable when `commit` returns, or where syncs are behind, a moment later; quick to open after a crash.
     Durable,
 }
 
+/// What a sync of a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syncs {
+    /// It returns when everything is durable.
+    Through,
+    /// A barrier: it returns at once, and everything before it is durable before anything behind it. For files that
+    /// have to be whole after a crash, and may be a moment old.
+    Behind,
+}
+
 /// Opens the file, creating it where there is none.
-pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, KvError> {
+pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize, syncs: Syncs) -> Result<Database, KvError> {
     let file = match disk.open(path, Access::ReadWrite) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create_new(path)?,
@@ -108,9 +121,13 @@ pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database
     };
     // Also of a file that is there: the process that created it may have ended before it came to this.
     disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-    let backend = Backend { file, failed: AtomicBool::new(false) };
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        Builder::new().set_cache_size(cache_bytes).create_with_backend(backend)
+        let mut builder = Builder::new();
+        builder.set_cache_size(cache_bytes);
+        match syncs {
+            Syncs::Through => builder.create_with_backend(Backend { file, failed: AtomicBool::new(false) }),
+            Syncs::Behind => builder.create_with_backend(Behind::start(file)?),
+        }
     }));
     match opened {
         Ok(database) => Ok(database?),
@@ -123,12 +140,13 @@ pub fn open_or_replace(
     disk: &dyn Disk,
     path: &Path,
     cache_bytes: usize,
+    syncs: Syncs,
 ) -> Result<(Database, Option<SetAside>), KvError> {
-    match open(disk, path, cache_bytes) {
+    match open(disk, path, cache_bytes, syncs) {
         Ok(database) => Ok((database, None)),
         Err(KvError::Damaged(reason)) => {
             let aside = set_aside(disk, path, reason)?;
-            Ok((open(disk, path, cache_bytes)?, Some(aside)))
+            Ok((open(disk, path, cache_bytes, syncs)?, Some(aside)))
         }
         Err(error) => Err(error),
     }
@@ -243,14 +261,14 @@ mod tests {
     #[test]
     fn durable_commits_survive_every_crash_and_take_buffered_ones_with_them() {
         let disk = disk();
-        let database = open(&disk, path(), CACHE_BYTES).unwrap();
+        let database = open(&disk, path(), CACHE_BYTES, Syncs::Through).unwrap();
         insert(&database, 1, Persistence::Buffered).unwrap();
         insert(&database, 2, Persistence::Durable).unwrap();
         insert(&database, 3, Persistence::Buffered).unwrap();
         assert_eq!(highest(&database).unwrap(), 3);
         for seed in 0..20 {
             let after = disk.crash(seed);
-            let (database, aside) = open_or_replace(&after, path(), CACHE_BYTES).unwrap();
+            let (database, aside) = open_or_replace(&after, path(), CACHE_BYTES, Syncs::Through).unwrap();
             assert_eq!((highest(&database).unwrap(), aside), (2, None), "seed {seed}");
         }
     }
@@ -261,8 +279,8 @@ mod tests {
         for round in 1..=SET_ASIDE_FILES_MAX + 2 {
             let file = disk.create_new(path()).unwrap();
             file.write_all_at(&[round as u8; 9_000], 0).unwrap();
-            assert!(matches!(open(&disk, path(), CACHE_BYTES), Err(KvError::Damaged(_))));
-            let (database, aside) = open_or_replace(&disk, path(), CACHE_BYTES).unwrap();
+            assert!(matches!(open(&disk, path(), CACHE_BYTES, Syncs::Through), Err(KvError::Damaged(_))));
+            let (database, aside) = open_or_replace(&disk, path(), CACHE_BYTES, Syncs::Through).unwrap();
             let number = round.min(SET_ASIDE_FILES_MAX);
             assert_eq!(aside.unwrap().path, PathBuf::from(format!("/d/file.redb.damaged-{number}")));
             drop(database);
@@ -274,21 +292,21 @@ mod tests {
     #[test]
     fn after_a_failed_sync_a_file_takes_no_write_until_it_is_opened_again() {
         let disk = disk();
-        let database = open(&disk, path(), CACHE_BYTES).unwrap();
+        let database = open(&disk, path(), CACHE_BYTES, Syncs::Through).unwrap();
         insert(&database, 1, Persistence::Durable).unwrap();
         let before = disk.operations();
         insert(&database, 2, Persistence::Durable).unwrap();
         let operations = disk.operations() - before;
         for fault in 0..operations {
             let disk = disk.kill(fault);
-            let database = open(&disk, path(), CACHE_BYTES).unwrap();
+            let database = open(&disk, path(), CACHE_BYTES, Syncs::Through).unwrap();
             disk.fail_at(disk.operations() + fault, io::ErrorKind::Other);
             if insert(&database, 3, Persistence::Durable).is_err() {
                 assert!(insert(&database, 4, Persistence::Durable).is_err(), "fault {fault}");
             }
             drop(database);
             let after = disk.crash(fault);
-            let (database, aside) = open_or_replace(&after, path(), CACHE_BYTES).unwrap();
+            let (database, aside) = open_or_replace(&after, path(), CACHE_BYTES, Syncs::Through).unwrap();
             assert_eq!(aside, None, "fault {fault}");
             assert!([2, 3].contains(&highest(&database).unwrap()), "fault {fault}");
         }

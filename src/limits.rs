@@ -249,6 +249,24 @@ pub const VERSION_MEMORY_BYTES_MIN: u64 = 4 * MIB as u64;
 pub const BATCH_EVENTS_MAX: u64 = 50_000;
 /// Bytes of changed documents in one batch of a projection, as estimated; also how many before a durable commit.
 pub const BATCH_BYTES_MAX: usize = 32 * MIB;
+/// Events in one batch of a version that is built for the first time, which nobody reads before it is done.
+pub const BUILD_BATCH_EVENTS_MAX: u64 = 1_000_000;
+/// Events that a version must lie behind for its work to be shared out to several threads.
+pub const PIPELINE_EVENTS_MIN: u64 = 10_000;
+/// Events after which such work comes to a rest and is looked at anew.
+pub const PIPELINE_EVENTS_MAX: u64 = 4_000_000;
+/// Events that are read and decoded at a time ahead of their application.
+pub const PIPELINE_CHUNK_EVENTS_MAX: usize = 1_024;
+/// Bytes of such events; one event may exceed it alone.
+pub const PIPELINE_CHUNK_BYTES_MAX: usize = MIB;
+/// Chunks of such events that may wait.
+pub const PIPELINE_CHUNKS_MAX: usize = 4;
+/// Bytes that may be on their way to the file of a version; a writer that is further ahead waits.
+pub const BEHIND_BYTES_MAX: usize = 32 * MIB;
+/// Bytes that are on their way together at the most.
+pub const BEHIND_PIECE_BYTES_MAX: usize = 4 * MIB;
+/// Pieces that may be on their way to the file of a version.
+pub const BEHIND_PIECES_MAX: usize = 64;
 /// How long changes of a projection may be visible and not durable.
 pub const DURABLE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Events that a projection reads from the log at a time.
@@ -259,6 +277,10 @@ pub const FOLLOW_SCAN_BYTES_MAX: usize = 4 * MIB;
 pub const LIVE_LAG_MAX: u64 = 1_000;
 /// How long a follower waits at most before it tries again after an I/O error.
 pub const FOLLOWER_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Decisions about a projection that one look at the index finds.
+pub const DECISIONS_PAGE_EVENTS: usize = 256;
+/// Bytes of the reason that a person gives for a decision.
+pub const DECISION_REASON_BYTES_MAX: usize = 1_024;
 /// Bytes of one text in an index entry; what is longer is cut there. Queries may name texts shorter than this.
 pub const INDEX_TEXT_BYTES_MAX: usize = 512;
 /// Entries that one document may have in one index.

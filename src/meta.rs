@@ -10,7 +10,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 
 use crate::{
     disk::Disk,
-    kv::{self, KvError, Persistence, SetAside},
+    kv::{self, KvError, Persistence, SetAside, Syncs},
     limits::META_CACHE_BYTES,
 };
 
@@ -67,7 +67,7 @@ pub struct Meta {
 impl Meta {
     /// Opens `meta.redb`; a damaged one is set aside and begun anew.
     pub fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, MetaError> {
-        let (database, set_aside) = kv::open_or_replace(&**disk, path, META_CACHE_BYTES)?;
+        let (database, set_aside) = kv::open_or_replace(&**disk, path, META_CACHE_BYTES, Syncs::Through)?;
         let meta = Self { database, set_aside };
         meta.write(|write| {
             let mut format = write.open_table(FORMAT)?;

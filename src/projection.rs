@@ -2,12 +2,15 @@
 //!
 //! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
 //! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log),
-//! `query` (how documents are read), `change_table` and `watch` (how changes of documents are told), `watch_directory`
-//! (where definitions come from), `offline` (a definition tried on a file of events).
+//! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read),
+//! `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from), `offline`
+//! (a definition tried on a file of events).
 
+pub mod activation;
 pub mod batch;
 pub(crate) mod change_table;
 pub mod content_hash;
+pub mod decisions;
 pub mod declarative;
 pub mod definition;
 pub mod entries;

@@ -2,7 +2,7 @@
 //!
 //! A process of its own that talks gRPC to a served node, as any client does. Nothing counts before it is acknowledged,
 //! every id is new, every answer is checked, errors are counted and make the run fail. Reading order: `workload` (what
-//! is sent), `run` (who sends it how long), `append`, `stream`, `read`, `query`, `subscribe`, `baseline`; `answer` checks,
+//! is sent), `run` (who sends it how long), `append`, `stream`, `read`, `query`, `subscribe`, `project`, `baseline`; `answer` checks,
 //! `report` prints, `wire`, `random`, `zipf` and `histogram` are tools.
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use self::{
     append::BenchAppendArgs,
     baseline::BaselineArgs,
+    project::BenchProjectArgs,
     query::BenchQueryArgs,
     read::BenchReadArgs,
     run::{Crew, Server},
@@ -29,6 +30,7 @@ pub mod append;
 pub mod baseline;
 pub mod echo;
 pub mod histogram;
+pub mod project;
 pub mod query;
 pub mod random;
 pub mod read;
@@ -61,6 +63,9 @@ pub enum BenchCommand {
     /// From the call of an append to its subscribers
     #[command(after_help = subscribe::EXAMPLES)]
     Subscribe(BenchSubscribeArgs),
+    /// Build a projection, let it catch up, and see appends in it
+    #[command(after_help = project::EXAMPLES)]
+    Project(BenchProjectArgs),
     /// The bare gRPC server of the baseline, which starts it itself
     #[command(hide = true, after_help = echo::EXAMPLES)]
     EchoServer,
@@ -132,6 +137,7 @@ pub async fn run(session: &Session, command: &BenchCommand) -> Result<(), CliErr
         BenchCommand::Read(args) => read::bench(session, args).await,
         BenchCommand::Query(args) => query::bench(session, args).await,
         BenchCommand::Subscribe(args) => subscribe::bench(session, args).await,
+        BenchCommand::Project(args) => project::bench(session, args).await,
         BenchCommand::EchoServer => echo::serve().await,
     }
 }

@@ -123,8 +123,8 @@ pub fn parse_key(text: &str) -> Result<v1::Key, Invalid> {
         KeyPart::Int(value) => Part::Integer(*value),
         KeyPart::Text(value) => Part::Text(value.to_string()),
     };
-    let parts = key.parts().iter().map(|at| v1::KeyPart { part: Some(part(at)) });
-    Ok(v1::Key { parts: parts.collect() })
+    let parts = key.parts();
+    Ok(v1::Key { parts: parts.iter().map(|at| v1::KeyPart { part: Some(part(at)) }).collect() })
 }
 
 /// A key as it is printed: a text, or a JSON array.

@@ -148,7 +148,10 @@ pub(super) fn negate<'a>(value: &Value<'_>) -> Outcome<'a> {
 }
 
 fn duration<'a>(result: Option<SignedDuration>) -> Outcome<'a> {
-    result.map_or_else(|| message("the duration is out of range"), |value| Ok(Value::Duration(value)))
+    match result {
+        Some(duration) if is_duration(duration) => Ok(Value::Duration(duration)),
+        _ => message("the duration is out of range"),
+    }
 }
 
 fn later<'a>(time: Timestamp, by: SignedDuration) -> Outcome<'a> {
@@ -156,6 +159,11 @@ fn later<'a>(time: Timestamp, by: SignedDuration) -> Outcome<'a> {
         Ok(time) if in_range(time) => Ok(Value::Time(time)),
         _ => message("the time is outside the years 1 to 9999"),
     }
+}
+
+/// Whether the duration has at most 10,000 years, which is more than two times can differ by.
+pub(super) fn is_duration(duration: SignedDuration) -> bool {
+    duration.abs() <= SignedDuration::from_secs(315_576_000_000)
 }
 
 /// Whether the time has a year of four digits.

@@ -104,6 +104,8 @@ pub(super) fn call<'a>(function: Function, values: &[Value<'a>], meter: &mut Met
         F::Int => number::int(&arguments),
         F::Double => number::double(&arguments),
         F::Bool => boolean(&arguments),
+        // For those who write for a type checker; there is none here.
+        F::Dyn => Ok(arguments.get(0).clone()),
         F::Timestamp => time::timestamp(&arguments),
         F::Duration => time::duration(&arguments),
         F::StartsWith => Ok(Value::Bool(arguments.text(0)?.starts_with(arguments.text(1)?))),
@@ -175,8 +177,8 @@ fn size<'a>(arguments: &Arguments<'_, 'a>) -> Outcome<Value<'a>> {
 fn boolean<'a>(arguments: &Arguments<'_, 'a>) -> Outcome<Value<'a>> {
     match (arguments.get(0), arguments.get(0).as_text()) {
         (Value::Bool(value), _) => Ok(Value::Bool(*value)),
-        (_, Some("true")) => Ok(Value::Bool(true)),
-        (_, Some("false")) => Ok(Value::Bool(false)),
+        (_, Some("true" | "True" | "TRUE" | "t" | "T" | "1")) => Ok(Value::Bool(true)),
+        (_, Some("false" | "False" | "FALSE" | "f" | "F" | "0")) => Ok(Value::Bool(false)),
         _ => arguments.expected(0, "a boolean, \"true\" or \"false\""),
     }
 }

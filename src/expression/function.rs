@@ -10,6 +10,7 @@ pub(super) enum Function {
     Int,
     Double,
     Bool,
+    Dyn,
     Timestamp,
     Duration,
     StartsWith,
@@ -87,7 +88,7 @@ const fn of(name: &'static str, style: Style, function: Function, min: usize, ma
 const MANY: usize = 32;
 
 /// All functions but the macros, `matches`, `orValue` and `lookup`, which the compiler knows by name.
-pub(super) const SIGNATURES: [Signature; 51] = {
+pub(super) const SIGNATURES: [Signature; 52] = {
     use Function as F;
     use Style::{Global, Math, Method};
     [
@@ -97,6 +98,7 @@ pub(super) const SIGNATURES: [Signature; 51] = {
         of("int", Global, F::Int, 1, 1),
         of("double", Global, F::Double, 1, 1),
         of("bool", Global, F::Bool, 1, 1),
+        of("dyn", Global, F::Dyn, 1, 1),
         of("timestamp", Global, F::Timestamp, 1, 1),
         of("duration", Global, F::Duration, 1, 1),
         of("startsWith", Method, F::StartsWith, 1, 1),
@@ -109,7 +111,7 @@ pub(super) const SIGNATURES: [Signature; 51] = {
         of("replace", Method, F::Replace, 2, 3),
         of("substring", Method, F::Substring, 1, 2),
         of("indexOf", Method, F::IndexOf, 1, 2),
-        of("lastIndexOf", Method, F::LastIndexOf, 1, 1),
+        of("lastIndexOf", Method, F::LastIndexOf, 1, 2),
         of("charAt", Method, F::CharAt, 1, 1),
         of("reverse", Method, F::Reverse, 0, 0),
         of("format", Method, F::Format, 1, 1),

@@ -3,7 +3,7 @@
 //! Owns kinds, field access, and the way to and from JSON. Cloning is cheap: texts, lists and maps that were made are
 //! shared. Numbers are always finite. Does not know operators or functions.
 
-use std::{fmt, rc::Rc};
+use std::{fmt, rc::Rc, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -43,6 +43,8 @@ pub enum Value<'a> {
 pub enum Text<'a> {
     /// Read.
     Borrowed(&'a str),
+    /// Read, where a copy may share it.
+    Shared(&'a Arc<str>),
     /// Made.
     Owned(Rc<str>),
 }
@@ -52,6 +54,7 @@ impl Text<'_> {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Borrowed(text) => text,
+            Self::Shared(text) => text,
             Self::Owned(text) => text,
         }
     }
@@ -64,7 +67,7 @@ impl<'a> From<&'a Json> for Value<'a> {
             Json::Bool(value) => Self::Bool(*value),
             Json::Int(value) => Self::Int(*value),
             Json::Double(value) => Self::Double(*value),
-            Json::Text(value) => Self::Text(Text::Borrowed(value)),
+            Json::Text(value) => Self::Text(Text::Shared(value)),
             Json::Array(items) => Self::Array(items),
             Json::Object(object) => Self::Object(object),
         }
@@ -177,6 +180,7 @@ impl<'a> Value<'a> {
             Self::Bool(value) => Json::Bool(*value),
             Self::Int(value) => Json::Int(*value),
             Self::Double(value) => Json::Double(*value),
+            Self::Text(Text::Shared(text)) => Json::Text(Arc::clone(text)),
             Self::Text(text) => Json::Text(text.as_str().into()),
             Self::Array(items) => Json::Array(items.to_vec()),
             Self::Object(object) => Json::Object((*object).clone()),

@@ -86,7 +86,7 @@ impl Overlay {
 }
 
 /// The pieces of `offset..offset + len` by page: page number, place in the page, place in the piece.
-fn by_page(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+pub(super) fn by_page(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         let at = ((offset + done as u64) % PAGE_BYTES) as usize;

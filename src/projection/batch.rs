@@ -1,10 +1,11 @@
 //! The write-back batch of a version: many events over documents that stay decoded, then one transaction.
 //!
 //! Invariants: an event is in the batch whole or not at all; a document is written once a batch, in order of keys, with
-//! its index entries and the cursor in the same transaction; reads see batch, then cache, then file. After a commit
-//! failed, nothing is known about the file: it has to be opened again. Does not know when to commit, or threads.
+//! its index entries and the cursor in the same transaction; reads see what is cached, then the file. What was taken out
+//! of the batch is written before the next is taken, by this thread or another one. After a commit failed, nothing is
+//! known about the file: it has to be opened again. Does not know when to commit, or threads.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use redb::ReadOnlyTable;
 
@@ -14,7 +15,9 @@ use crate::{
     kv::{KvError, Persistence},
     projection::{
         change_table,
-        declarative::{ApplyError, Change, Documents, StoreFailure, apply},
+        content_hash::ContentHash,
+        declarative::{ApplyError, Change, Documents, StoreFailure, apply, apply_parsed},
+        definition::Definition,
         entries,
         key::Key,
         state::State,
@@ -23,10 +26,10 @@ use crate::{
     sabotage::Sabotage,
 };
 
-mod cache;
+mod documents;
 mod flush;
 
-use cache::{DocumentCache, document_bytes};
+use documents::{Changed, DocumentCache};
 
 /// Why an event is not in the batch; the batch is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -46,25 +49,28 @@ pub enum BatchError {
     },
 }
 
-/// What a batch leaves of one document.
-#[derive(Debug)]
-struct Pending {
-    document: Option<Arc<Object>>,
-    /// The event that last changed it.
-    position: Position,
-}
-
 /// Applies events to the documents of one open store.
 #[derive(Debug)]
 pub struct Batch {
     store: Arc<Store>,
     /// What is committed, and the cursor of the batch.
     state: State,
-    pending: HashMap<(usize, Key), Pending>,
-    pending_bytes: usize,
     events: u64,
     cache: DocumentCache,
     file: Option<OpenTables>,
+}
+
+/// What a batch came to, out of its hands and not written yet.
+#[derive(Debug)]
+pub struct Outgoing {
+    store: Arc<Store>,
+    changes: Vec<Vec<Changed>>,
+    /// All but the content hash, which the write before it gives.
+    state: State,
+    /// How many events it holds.
+    pub events: u64,
+    /// Bytes of its documents, as estimated.
+    pub bytes: usize,
 }
 
 /// The committed documents, while a batch reads them.
@@ -79,16 +85,9 @@ impl std::fmt::Debug for OpenTables {
 impl Batch {
     /// An empty batch over a store that was opened with this state.
     pub fn new(store: Arc<Store>, state: State) -> Self {
-        let documents_bytes = store.memory().documents_bytes();
-        Self {
-            store,
-            state,
-            pending: HashMap::new(),
-            pending_bytes: 0,
-            events: 0,
-            cache: DocumentCache::new(documents_bytes),
-            file: None,
-        }
+        let collections = store.definition().collections().len();
+        let cache = DocumentCache::new(collections, store.memory().documents_bytes());
+        Self { store, state, events: 0, cache, file: None }
     }
 
     /// The last event applied.
@@ -103,21 +102,39 @@ impl Batch {
 
     /// Bytes of documents changed since the last commit, as estimated.
     pub const fn bytes(&self) -> usize {
-        self.pending_bytes
+        self.cache.changed_bytes()
+    }
+
+    /// Whether it holds as much as it may.
+    pub const fn is_full(&self) -> bool {
+        self.cache.is_full()
     }
 
     /// Applies the event behind the cursor. On an error the batch is as it was.
     pub fn apply(&mut self, event: &RecordedEvent) -> Result<(), BatchError> {
+        self.apply_with(event, |definition, documents| apply(definition, event, documents))
+    }
+
+    /// The same with the event's data, read by `declarative::parse_data` for this definition.
+    pub fn apply_parsed(&mut self, event: &RecordedEvent, data: &Json) -> Result<(), BatchError> {
+        self.apply_with(event, |definition, documents| apply_parsed(definition, event, data, documents))
+    }
+
+    fn apply_with(
+        &mut self,
+        event: &RecordedEvent,
+        apply: impl FnOnce(&Definition, &mut dyn Documents) -> Result<Vec<Change>, ApplyError>,
+    ) -> Result<(), BatchError> {
         assert_eq!(event.position, self.state.cursor.next(), "events are applied without gaps");
         let store = Arc::clone(&self.store);
         let definition = store.definition();
         if definition.handles(event.event.event_type.as_str()) {
-            let changes = apply(definition, event, self)?;
+            let changes = apply(definition, self)?;
             for change in &changes {
                 check_indexes(&store, change)?;
             }
-            for change in changes {
-                self.take(change, event.position);
+            for Change { collection, key, document } in changes {
+                self.cache.change(collection, key, document, event.position);
             }
         }
         self.state.cursor = event.position;
@@ -127,42 +144,39 @@ impl Batch {
 
     /// Writes what has changed, and the cursor, whose position `epoch` wrote. Gives the new state.
     pub fn commit(&mut self, epoch: u64, built: bool, persistence: Persistence) -> Result<State, KvError> {
+        let hash = self.state.content_hash;
+        let state = self.take_out(epoch, built).write(hash, persistence)?;
+        self.written(state.content_hash);
+        Ok(state)
+    }
+
+    /// Takes everything out, to be written; reads of the batch see it all the same. What was taken out before is written.
+    pub fn take_out(&mut self, epoch: u64, built: bool) -> Outgoing {
         self.file = None;
         self.state.epoch = epoch;
         self.state.built |= built;
-        let write = self.store.begin_write(persistence)?;
-        let tables = Arc::clone(self.store.tables());
-        if !self.store.is_sabotaged(Sabotage::CursorAhead) {
-            flush::write_documents(&write, &tables, &self.pending, &mut self.state.content_hash)?;
-        }
-        let changes = self.pending.iter().map(|((at, key), pending)| (pending.position, *at, key));
-        change_table::record(&write, &self.state, changes)?;
-        write_state(&write, &self.state, &tables.definition)?;
-        self.store.commit(write)?;
-        for (at, pending) in self.pending.drain() {
-            self.cache.put(at, pending.document);
-        }
-        self.pending_bytes = 0;
-        self.events = 0;
-        Ok(self.state)
+        let bytes = self.cache.changed_bytes();
+        let changes = self.cache.take_changes();
+        let events = std::mem::take(&mut self.events);
+        Outgoing { store: Arc::clone(&self.store), changes, state: self.state, events, bytes }
+    }
+
+    /// What was taken out is written; the file's documents have this hash now.
+    pub fn written(&mut self, content_hash: ContentHash) {
+        self.state.content_hash = content_hash;
+    }
+
+    /// Over all documents that are written.
+    pub const fn content_hash(&self) -> ContentHash {
+        self.state.content_hash
     }
 
     /// Begins anew over the store as it was just opened with this state.
     pub fn reset(&mut self, state: State) {
-        self.pending.clear();
-        self.pending_bytes = 0;
         self.events = 0;
         self.cache.clear();
         self.file = None;
         self.state = state;
-    }
-
-    fn take(&mut self, change: Change, position: Position) {
-        self.pending_bytes += document_bytes(change.document.as_deref());
-        let pending = Pending { document: change.document, position };
-        if let Some(before) = self.pending.insert((change.collection, change.key), pending) {
-            self.pending_bytes -= document_bytes(before.document.as_deref());
-        }
     }
 
     fn read(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, KvError> {
@@ -173,24 +187,40 @@ impl Batch {
             self.file = Some(OpenTables(tables?));
         }
         let tables = self.file.as_ref().map_or(&[][..], |file| &file.0);
-        match tables[collection].get(&key.encode()[..])? {
+        match tables[collection].get(key.as_bytes())? {
             None => Ok(None),
             Some(stored) => Ok(Some(Arc::new(decode(stored.value())?))),
         }
     }
 }
 
+impl Outgoing {
+    /// Writes it to the file, whose documents have this hash. Gives the new state.
+    pub fn write(self, hash: ContentHash, persistence: Persistence) -> Result<State, KvError> {
+        let mut state = State { content_hash: hash, ..self.state };
+        let write = self.store.begin_write(persistence)?;
+        let tables = self.store.tables();
+        let changes = self.changes.iter().enumerate();
+        let changes = changes.flat_map(|(at, changes)| {
+            changes.iter().map(move |changed| (changed.position, at, &changed.key))
+        });
+        change_table::record(&write, &state, changes)?;
+        if !self.store.is_sabotaged(Sabotage::CursorAhead) {
+            flush::write_documents(&write, tables, self.changes, &mut state.content_hash)?;
+        }
+        write_state(&write, &state, &tables.definition)?;
+        self.store.commit(write)?;
+        Ok(state)
+    }
+}
+
 impl Documents for Batch {
     fn get(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, StoreFailure> {
-        let at = (collection, key.clone());
-        if let Some(pending) = self.pending.get(&at) {
-            return Ok(pending.document.clone());
-        }
-        if let Some(known) = self.cache.get(&at) {
-            return Ok(known.clone());
+        if let Some(known) = self.cache.get(collection, key) {
+            return Ok(known);
         }
         let document = self.read(collection, key)?;
-        self.cache.put(at, document.clone());
+        self.cache.learn(collection, key, document.clone());
         Ok(document)
     }
 }

@@ -102,13 +102,31 @@ pub fn apply(
     event: &RecordedEvent,
     documents: &mut dyn Documents,
 ) -> Result<Vec<Change>, ApplyError> {
+    let data = parse_data(definition, event).map_err(ApplyError::Content)?;
+    apply_parsed(definition, event, &data, documents)
+}
+
+/// The event's data, as far as the definition has steps for such events.
+pub fn parse_data(definition: &Definition, event: &RecordedEvent) -> Result<Json, Invalid> {
+    match definition.handles(event.event.event_type.as_str()) {
+        true => Json::parse(&event.event.data),
+        false => Ok(Json::Null),
+    }
+}
+
+/// As `apply`, with the event's data as `parse_data` reads it.
+pub fn apply_parsed(
+    definition: &Definition,
+    event: &RecordedEvent,
+    data: &Json,
+    documents: &mut dyn Documents,
+) -> Result<Vec<Change>, ApplyError> {
     let Some(steps) = definition.steps(event.event.event_type.as_str()) else {
         return Ok(Vec::new());
     };
-    let data = Json::parse(&event.event.data).map_err(ApplyError::Content)?;
     let about = event_object(event, steps.event_fields.as_ref()).map_err(ApplyError::Content)?;
     let arena = crate::expression::Arena::default();
-    let mut run = Run::new(Store::new(documents), &arena, &about, &data, EVENT_STEPS_MAX);
+    let mut run = Run::new(Store::new(documents), &arena, &about, data, EVENT_STEPS_MAX);
     for step in &steps.steps {
         if let Err(fault) = run.step(step) {
             return Err(match run.store.failure.take() {

@@ -6,7 +6,7 @@
 //! bytes) and, for integers, the rest that the double could not hold (offset binary, 2 bytes); so 1 and 1.0 are one
 //! number. Does not know redb.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     event::Invalid,
@@ -22,9 +22,10 @@ const TEXT: u8 = 0x05;
 const TEXT_END: [u8; 2] = [0x00, 0x01];
 const REST_ZERO: u16 = 0x8000;
 
-/// The key of a document: 1 to 8 parts. A plain text and a list of that one text are the same key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Vec<KeyPart>);
+/// The key of a document: 1 to 8 parts, as their bytes. A plain text and a list of that one text are the same key.
+/// Clones share the bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Arc<[u8]>);
 
 /// One part of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,29 +41,41 @@ pub enum KeyPart {
 impl Key {
     /// A key of these parts.
     pub fn new(parts: Vec<KeyPart>) -> Result<Self, Invalid> {
-        if parts.is_empty() || parts.len() > KEY_PARTS_MAX {
-            let message = format!("expected a key of 1 to {KEY_PARTS_MAX} parts, found {}", parts.len());
-            return Err(Invalid(message));
+        check_count(parts.len())?;
+        let mut out = Vec::with_capacity(32);
+        for part in &parts {
+            encode_part(part, &mut out);
         }
-        let key = Self(parts);
-        match key.encode().len() {
-            len if len > KEY_BYTES_MAX => {
-                Err(Invalid(format!("expected a key of at most {KEY_BYTES_MAX} encoded bytes, found {len}")))
-            }
-            _ => Ok(key),
-        }
+        Self::of_bytes(&out)
     }
 
     /// A key of one text.
     pub fn text(text: &str) -> Result<Self, Invalid> {
-        Self::new(vec![KeyPart::Text(text.into())])
+        let mut out = Vec::with_capacity(text.len() + 8);
+        encode_text(text, &mut out);
+        Self::of_bytes(&out)
     }
 
     /// The key that a JSON value stands for: a text, an integer, a boolean, or an array of such.
     pub fn from_json(value: &Json) -> Result<Self, Invalid> {
-        match value {
-            Json::Array(items) => Self::new(items.iter().map(part_of).collect::<Result<_, _>>()?),
-            value => Self::new(vec![part_of(value)?]),
+        let items = match value {
+            Json::Array(items) => &items[..],
+            value => std::slice::from_ref(value),
+        };
+        check_count(items.len())?;
+        let mut out = Vec::with_capacity(32);
+        for item in items {
+            encode_part_of(item, &mut out)?;
+        }
+        Self::of_bytes(&out)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Result<Self, Invalid> {
+        match bytes.len() {
+            len if len > KEY_BYTES_MAX => {
+                Err(Invalid(format!("expected a key of at most {KEY_BYTES_MAX} encoded bytes, found {len}")))
+            }
+            _ => Ok(Self(bytes.into())),
         }
     }
 
@@ -71,77 +84,94 @@ impl Key {
         let part = |part: &KeyPart| match part {
             KeyPart::Bool(value) => Json::Bool(*value),
             KeyPart::Int(value) => Json::Int(*value),
-            KeyPart::Text(value) => Json::Text(value.clone()),
+            KeyPart::Text(value) => Json::Text((&**value).into()),
         };
-        match &self.0[..] {
-            [KeyPart::Text(text)] => Json::Text(text.clone()),
+        match &self.parts()[..] {
+            [KeyPart::Text(text)] => Json::Text((&**text).into()),
             parts => Json::Array(parts.iter().map(part).collect()),
         }
     }
 
     /// The parts.
-    pub fn parts(&self) -> &[KeyPart] {
-        &self.0
+    pub fn parts(&self) -> Vec<KeyPart> {
+        decode_parts(&self.0).expect("a key was encoded here, or looked at when it was decoded")
     }
 
     /// The bytes, which order as the keys do.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, to go on with.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32);
-        for part in &self.0 {
-            encode_part(part, &mut out);
-        }
-        out
+        self.0.to_vec()
     }
 
     /// Reads the bytes of `encode`.
-    pub fn decode(mut bytes: &[u8]) -> Result<Self, Invalid> {
-        let damaged = || Invalid("a stored key is damaged".into());
-        let len = bytes.len();
-        let mut parts = Vec::with_capacity(1);
-        while !bytes.is_empty() {
-            parts.push(decode_part(&mut bytes).ok_or_else(damaged)?);
-        }
-        if parts.is_empty() || parts.len() > KEY_PARTS_MAX || len > KEY_BYTES_MAX {
-            return Err(damaged());
-        }
-        Ok(Self(parts))
+    pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+        let parts = decode_parts(bytes).ok_or_else(|| Invalid("a stored key is damaged".into()))?;
+        Self::new(parts)
     }
 
     /// The bytes that all keys begin with which have these parts first; where the last part is a text, it may go on.
     pub fn encode_prefix(&self) -> Vec<u8> {
         let mut out = self.encode();
-        if let Some(KeyPart::Text(_)) = self.0.last() {
+        if let Some(KeyPart::Text(_)) = self.parts().last() {
             out.truncate(out.len() - TEXT_END.len());
         }
         out
     }
 }
 
+fn check_count(parts: usize) -> Result<(), Invalid> {
+    if parts == 0 || parts > KEY_PARTS_MAX {
+        let message = format!("expected a key of 1 to {KEY_PARTS_MAX} parts, found {parts}");
+        return Err(Invalid(message));
+    }
+    Ok(())
+}
+
+/// The parts that encoded bytes stand for; `None` if they are no key's.
+pub(crate) fn decode_parts(mut bytes: &[u8]) -> Option<Vec<KeyPart>> {
+    let mut parts = Vec::with_capacity(1);
+    while !bytes.is_empty() {
+        parts.push(decode_part(&mut bytes)?);
+    }
+    Some(parts)
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Key").field(&self.parts()).finish()
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0[..] {
+        match &self.parts()[..] {
             [KeyPart::Text(text)] => f.write_str(text),
             _ => self.to_json().fmt(f),
         }
     }
 }
 
-fn part_of(value: &Json) -> Result<KeyPart, Invalid> {
+fn encode_part_of(value: &Json, out: &mut Vec<u8>) -> Result<(), Invalid> {
     let refused = |what: &dyn fmt::Display| {
         Err(Invalid(format!("expected a key of text, integer or boolean parts, found {what}")))
     };
     match value {
-        Json::Bool(value) => Ok(KeyPart::Bool(*value)),
-        Json::Int(value) => Ok(KeyPart::Int(*value)),
+        Json::Bool(value) => out.push(if *value { TRUE } else { FALSE }),
+        Json::Int(value) => encode_int(*value, out),
         Json::Double(value) => match integral(*value) {
-            Some(value) => Ok(KeyPart::Int(value)),
-            None => refused(value),
+            Some(value) => encode_int(value, out),
+            None => return refused(value),
         },
-        Json::Text(value) => Ok(KeyPart::Text(value.clone())),
-        Json::Null => refused(&"null"),
-        Json::Array(_) => refused(&"an array inside"),
-        Json::Object(_) => refused(&"an object"),
+        Json::Text(value) => encode_text(value, out),
+        Json::Null => return refused(&"null"),
+        Json::Array(_) => return refused(&"an array inside"),
+        Json::Object(_) => return refused(&"an object"),
     }
+    Ok(())
 }
 
 fn encode_part(part: &KeyPart, out: &mut Vec<u8>) {
@@ -178,11 +208,15 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 
 fn encode_text(text: &str, out: &mut Vec<u8>) {
     out.push(TEXT);
-    for byte in text.bytes() {
-        out.push(byte);
-        if byte == 0 {
-            out.push(0xFF);
+    if text.as_bytes().contains(&0) {
+        for byte in text.bytes() {
+            out.push(byte);
+            if byte == 0 {
+                out.push(0xFF);
+            }
         }
+    } else {
+        out.extend_from_slice(text.as_bytes());
     }
     out.extend(TEXT_END);
 }

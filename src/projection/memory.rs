@@ -39,17 +39,17 @@ impl Budget {
 impl Share {
     /// For the pages of the version's file.
     pub const fn pages_bytes(&self) -> usize {
-        (self.bytes / 2) as usize
+        (self.bytes * 3 / 8) as usize
     }
 
-    /// For documents that were read.
+    /// For documents that were read or changed since the last hand-over to the file; those before may take as much.
     pub const fn documents_bytes(&self) -> usize {
-        (self.bytes / 8) as usize
+        (self.bytes / 4) as usize
     }
 
-    /// For documents that wait to be written.
-    pub const fn batch_bytes(&self) -> usize {
-        (self.bytes / 4) as usize
+    /// For events that are read ahead.
+    pub const fn events_bytes(&self) -> usize {
+        (self.bytes / 16) as usize
     }
 }
 

@@ -73,7 +73,7 @@ impl Memory {
             let documents = self.documents(at);
             let fields =
                 documents.map(|(key, document)| (key.to_string().into(), Json::Object((**document).clone())));
-            (collection.name.clone(), Json::Object(fields.collect()))
+            ((&*collection.name).into(), Json::Object(fields.collect()))
         });
         Json::Object(collections.collect())
     }

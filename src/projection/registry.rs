@@ -13,13 +13,16 @@ use std::{
 };
 
 use crate::{
+    append::{AppendError, Appender, Expected},
+    clock::Clock,
     disk::Disk,
     event::Position,
+    events::{Events, EventsError},
     follower::{Head, Stop, drive},
     kv::KvError,
-    log::LogReader,
     meta::{Meta, MetaError},
     projection::{
+        decisions::{self, Decision, Decisions},
         definition::{Definition, DefinitionError},
         memory::Budget,
         page::PageToken,
@@ -46,6 +49,17 @@ pub struct RegistryConfig {
     pub dev: bool,
     /// Bytes that all versions share.
     pub memory_bytes: u64,
+}
+
+/// The log that versions follow, and the way to append decisions to it.
+#[derive(Debug)]
+pub struct RegistryLog {
+    /// What is in it.
+    pub events: Events,
+    /// Where decisions are appended.
+    pub appender: Appender,
+    /// Where their ids come from.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Why the registry did not open.
@@ -129,7 +143,7 @@ pub struct Registry {
     disk: Arc<dyn Disk>,
     config: RegistryConfig,
     meta: Meta,
-    reader: LogReader,
+    log: RegistryLog,
     head: Head,
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
@@ -168,13 +182,12 @@ struct Version {
 }
 
 impl Registry {
-    /// Opens what was deployed before and begins to follow the log, whose visible head is `head`.
+    /// Opens what was deployed before and begins to follow the log.
     pub fn open(
         disk: Arc<dyn Disk>,
         config: RegistryConfig,
         meta: Meta,
-        reader: LogReader,
-        head: Head,
+        log: RegistryLog,
     ) -> Result<Self, RegistryError> {
         disk.create_dir_all(&config.dir)
             .map_err(|error| RegistryError::Dir { dir: config.dir.clone(), error })?;
@@ -185,9 +198,9 @@ impl Registry {
             disk,
             config,
             meta,
-            reader,
-            head_at_start: head.get(),
-            head,
+            head_at_start: log.events.head().get(),
+            head: log.events.head().clone(),
+            log,
             turn: DurableTurn::default(),
             memory,
             projections: RwLock::default(),
@@ -295,10 +308,29 @@ impl Registry {
         let source = freshness::Source {
             store: &version.store,
             status: &version.status,
-            reader: &self.reader,
+            reader: self.log.events.log(),
             head: &self.head,
         };
         freshness::read(&source, options).await
+    }
+
+    /// Appends a decision about a projection and gives its position; it is durable then. The caller has to know that
+    /// the projection is there and what the decision means.
+    pub async fn decide(
+        &self,
+        projection: &str,
+        decision: &Decision,
+        expected: Expected,
+    ) -> Result<Position, AppendError> {
+        let RegistryLog { appender, clock, .. } = &self.log;
+        decisions::append(appender, &**clock, projection, decision, expected).await
+    }
+
+    /// All decisions about a projection up to the visible head. Reads the log.
+    pub fn decisions(&self, projection: &str) -> Result<Decisions, EventsError> {
+        let mut decisions = Decisions::new(projection);
+        decisions.refresh(&self.log.events, self.head.get())?;
+        Ok(decisions)
     }
 
     /// Stops all versions at a batch edge, everything applied durable, and closes their files. May be repeated.
@@ -351,19 +383,15 @@ impl Registry {
         deployed_before_start: bool,
     ) -> Result<(), DeployError> {
         let (name, number) = (definition.name().to_owned(), definition.version());
-        let store = Arc::new(Store::new(
-            Arc::clone(&self.disk),
-            &self.config.dir,
-            Arc::new(definition),
-            self.memory.take(),
-        ));
+        let (disk, memory) = (Arc::clone(&self.disk), self.memory.take());
+        let store = Store::new(disk, &self.config.dir, Arc::new(definition), memory);
+        let store = Arc::new(store.writing_behind());
         let status = Arc::new(Status::new(floor, deployed_before_start));
         let stop = Stop::default();
         let mut runner = Runner::new(
             Arc::clone(&store),
             Arc::clone(&status),
-            self.reader.clone(),
-            self.head.clone(),
+            &self.log.events,
             Arc::clone(&self.turn),
             stop.clone(),
         );

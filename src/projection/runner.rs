@@ -13,12 +13,15 @@ use std::{
 };
 
 use crate::{
-    event::{Position, RecordedEvent},
+    event::{Invalid, Position, RecordedEvent},
+    events::Events,
     follower::{Follower, Head, Step, Stop},
+    json::Json,
     kv::{KvError, Persistence},
     limits::{
-        BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DURABLE_INTERVAL_MAX, FOLLOW_SCAN_BYTES_MAX,
-        FOLLOW_SCAN_EVENTS_MAX, FOLLOWER_RETRY_MAX,
+        BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BUILD_BATCH_EVENTS_MAX, DURABLE_INTERVAL_MAX,
+        FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX, FOLLOWER_RETRY_MAX, PIPELINE_CHUNKS_MAX,
+        PIPELINE_EVENTS_MAX, PIPELINE_EVENTS_MIN,
     },
     log::LogReader,
     projection::{
@@ -29,6 +32,10 @@ use crate::{
         store::{LogFacts, Store},
     },
 };
+
+mod pipeline;
+
+use pipeline::{Pipeline, Prepared};
 
 /// Held while a file takes a durable commit; shared by all versions.
 pub type DurableTurn = Arc<Mutex<()>>;
@@ -54,6 +61,8 @@ pub struct Runner {
     /// `None` while the file is closed.
     batch: Option<Batch>,
     undurable: Undurable,
+    /// Up to here events are applied one by one: an event there could not be applied.
+    careful_upto: Position,
     retry: Duration,
     rebuilds: u32,
 }
@@ -75,6 +84,12 @@ enum Trouble {
     Log(String),
 }
 
+impl Trouble {
+    fn missing(after: Position, upto: Position) -> Self {
+        Self::Log(format!("the log has no record behind position {after}, although its head is {upto}"))
+    }
+}
+
 impl From<KvError> for Trouble {
     fn from(error: KvError) -> Self {
         Self::File(error)
@@ -86,20 +101,20 @@ impl Runner {
     pub fn new(
         store: Arc<Store>,
         status: Arc<Status>,
-        reader: LogReader,
-        head: Head,
+        events: &Events,
         turn: DurableTurn,
         stop: Stop,
     ) -> Self {
         Self {
             store,
             status,
-            reader,
-            head,
+            reader: events.log().clone(),
+            head: events.head().clone(),
             turn,
             stop,
             batch: None,
             undurable: Undurable::default(),
+            careful_upto: Position::ZERO,
             retry: RETRY_MIN,
             rebuilds: 0,
         }
@@ -133,6 +148,9 @@ impl Runner {
     /// One batch, its commit, and a durable commit where one is due.
     fn advance(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
         let upto = self.head.get();
+        if self.is_far_behind(batch, upto) {
+            return self.advance_far(batch, upto);
+        }
         let filled = self.fill(batch, upto);
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
@@ -163,16 +181,55 @@ impl Runner {
         Ok(self.next_step(batch, wait))
     }
 
+    fn is_far_behind(&self, batch: &Batch, upto: Position) -> bool {
+        let cursor = batch.cursor();
+        cursor >= self.careful_upto && upto.get().saturating_sub(cursor.get()) >= PIPELINE_EVENTS_MIN
+    }
+
+    /// A long stretch, with all full batches written; the next step writes the rest.
+    fn advance_far(&mut self, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
+        let upto = upto.min(batch.cursor().plus(PIPELINE_EVENTS_MAX));
+        let memory = self.store.memory();
+        let built = self.status.progress().built;
+        let pipeline = Pipeline {
+            reader: &self.reader,
+            definition: self.store.definition(),
+            status: &self.status,
+            turn: &self.turn,
+            stop: &self.stop,
+            batch_events_max: if built { BATCH_EVENTS_MAX } else { BUILD_BATCH_EVENTS_MAX },
+            batch_bytes_max: memory.documents_bytes().min(BATCH_BYTES_MAX),
+            chunk_bytes_max: memory.events_bytes() / PIPELINE_CHUNKS_MAX,
+        };
+        let (events, cursor) = (batch.events(), batch.cursor());
+        let worked = pipeline
+            .run(batch, upto, &mut |batch, Prepared { event, data }| self.apply(batch, &event, Some(data)));
+        let applied = batch.cursor().get() - cursor.get();
+        if batch.events() < events + applied {
+            // Batches were written, and they were durable.
+            self.undurable = Undurable::default();
+        }
+        match worked {
+            // It is met again, on its own, and what follows from it is decided then.
+            Err(Trouble::Event(_)) => self.careful_upto = batch.cursor().next(),
+            Err(trouble) => return Err(trouble),
+            Ok(()) => {}
+        }
+        self.status.troubled(None);
+        Ok(Step::More)
+    }
+
     fn next_step(&self, batch: &Batch, wait: Duration) -> Step {
         if self.head.get() > batch.cursor() { Step::More } else { Step::CaughtUp(batch.cursor(), wait) }
     }
 
     /// Applies events up to `upto`, or until the batch is full or the stop is requested.
     fn fill(&self, batch: &mut Batch, upto: Position) -> Result<(), Trouble> {
-        let batch_bytes_max = self.store.memory().batch_bytes().min(BATCH_BYTES_MAX);
+        let batch_bytes_max = self.store.memory().documents_bytes().min(BATCH_BYTES_MAX);
         while batch.cursor() < upto
             && batch.events() < BATCH_EVENTS_MAX
             && batch.bytes() < batch_bytes_max
+            && !batch.is_full()
             && !self.stop.is_requested()
         {
             let after = batch.cursor();
@@ -181,17 +238,30 @@ impl Runner {
                 .scan(after, upto, FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX)
                 .map_err(|error| Trouble::Log(format!("reading the log behind position {after}: {error}")))?;
             if records.is_empty() {
-                return Err(Trouble::Log(format!(
-                    "the log has no record behind position {after}, although its head is {upto}"
-                )));
+                return Err(Trouble::missing(after, upto));
             }
             for (position, payload) in records {
                 let event = RecordedEvent::decode(position, payload)
                     .map_err(|invalid| Trouble::Event(invalid.to_string()))?;
-                batch.apply(&event).map_err(|error| self.trouble(&event, error))?;
+                self.apply(batch, &event, None)?;
             }
         }
         Ok(())
+    }
+
+    /// Applies one event, whose data may be read already.
+    fn apply(
+        &self,
+        batch: &mut Batch,
+        event: &RecordedEvent,
+        data: Option<Result<Json, Invalid>>,
+    ) -> Result<(), Trouble> {
+        let applied = match data {
+            None => batch.apply(event),
+            Some(Ok(data)) => batch.apply_parsed(event, &data),
+            Some(Err(invalid)) => Err(ApplyError::Content(invalid).into()),
+        };
+        applied.map_err(|error| self.trouble(event, error))
     }
 
     fn trouble(&self, event: &RecordedEvent, error: BatchError) -> Trouble {

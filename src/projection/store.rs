@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     disk::Disk,
     event::Position,
-    kv::{self, KvError, Persistence, SetAside},
+    kv::{self, KvError, Persistence, SetAside, Syncs},
     projection::{
         content_hash::ContentHash, definition::Definition, memory::Share, recent::Recent, state::State,
     },
@@ -50,6 +50,7 @@ pub struct Store {
     /// What is committed, while nothing newer is.
     recent: Recent,
     memory: Share,
+    syncs: Syncs,
     sabotage: Option<Sabotage>,
 }
 
@@ -112,8 +113,16 @@ impl Store {
             slot: RwLock::new(None),
             recent: Recent::default(),
             memory,
+            syncs: Syncs::Through,
             sabotage: None,
         }
+    }
+
+    /// The same, its commits durable a moment later: no commit waits for the disk. Another thread writes.
+    #[must_use]
+    pub fn writing_behind(mut self) -> Self {
+        self.syncs = Syncs::Behind;
+        self
     }
 
     /// The same with a bug built in, for simulation.
@@ -146,7 +155,7 @@ impl Store {
     /// Opens the file, or a new one in place of one that does not fit, and gives its state.
     pub fn open(&self, log: &LogFacts<'_>) -> Result<(State, Option<SetAside>), KvError> {
         self.close();
-        let (database, damaged) = kv::open_or_replace(&*self.disk, &self.path, self.memory.pages_bytes())?;
+        let (database, damaged) = self.open_file()?;
         let (database, state, unfit) = match self.check(&database, log) {
             Ok(Some(state)) => (database, state, None),
             Ok(None) => {
@@ -156,7 +165,7 @@ impl Store {
             Err(KvError::Damaged(reason)) => {
                 drop(database);
                 let aside = kv::set_aside(&*self.disk, &self.path, reason)?;
-                let (database, _) = kv::open_or_replace(&*self.disk, &self.path, self.memory.pages_bytes())?;
+                let (database, _) = self.open_file()?;
                 let state = self.begin(&database, log)?;
                 (database, state, Some(aside))
             }
@@ -164,6 +173,10 @@ impl Store {
         };
         *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
         Ok((state, unfit.or(damaged)))
+    }
+
+    fn open_file(&self) -> Result<(Database, Option<SetAside>), KvError> {
+        kv::open_or_replace(&*self.disk, &self.path, self.memory.pages_bytes(), self.syncs)
     }
 
     /// Closes the file. Snapshots that are still held fail with `KvError::Closed` from now on.

@@ -8,18 +8,22 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    append::Appender,
     clock::SimClock,
     disk::Disk,
     event::{Event, EventId, EventType, Position, RecordedEvent, Revision, StreamId},
+    events::Events,
     follower::{Follower, Head, Step, Stop},
+    index::{Index, IndexConfig},
     limits::SEGMENT_BYTES,
     log::{LogConfig, LogReader, LogWriter},
     meta::Meta,
     projection::{
         content_hash::ContentHash,
+        decisions::{Decision, stream_of},
         definition::Definition,
         memory::{Budget, Share},
-        registry::{Registry, RegistryConfig},
+        registry::{Registry, RegistryConfig, RegistryLog},
         runner::{DurableTurn, Runner},
         status::Status,
         store::Store,
@@ -66,7 +70,7 @@ pub(crate) fn definition(source: &str) -> Definition {
     Definition::parse(source, "p.yaml").expect("the definition is right")
 }
 
-/// A log and its head; what a node has without its projections.
+/// A log, its index and its head; what a node has without its projections.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) disk: Arc<dyn Disk>,
@@ -74,6 +78,7 @@ pub(crate) struct Node {
     pub(crate) writer: LogWriter,
     pub(crate) reader: LogReader,
     pub(crate) head: Head,
+    pub(crate) index: Arc<Index>,
 }
 
 impl Node {
@@ -86,9 +91,12 @@ impl Node {
         };
         disk.create_dir_all(data).expect("the data directory is there");
         let opened = crate::log::open(Arc::clone(&disk), &SimClock::new(7), config).expect("the log opens");
+        let index = IndexConfig { background: false, ..IndexConfig::default() };
+        let index = Index::open_configured(Arc::clone(&disk), &data.join("index"), &opened.reader, index);
         Self {
             disk,
             data: data.to_owned(),
+            index: Arc::new(index.expect("the index opens")),
             head: Head::new(opened.reader.head()),
             writer: opened.writer,
             reader: opened.reader,
@@ -97,17 +105,44 @@ impl Node {
 
     /// Appends events of a type with these data, durable and visible.
     pub(crate) fn append(&mut self, events: &[(&str, String)]) -> Position {
+        let events: Vec<_> =
+            events.iter().map(|(event_type, data)| ("s", *event_type, data.clone())).collect();
+        self.append_to(&events)
+    }
+
+    /// The same, each event in a stream of its own.
+    pub(crate) fn append_to(&mut self, events: &[(&str, &str, String)]) -> Position {
         let mut position = self.writer.head();
-        let payloads: Vec<Bytes> = events
-            .iter()
-            .map(|(event_type, data)| {
-                position = position.next();
-                event(position, event_type, data).encode().into()
-            })
-            .collect();
+        let events = events.iter().map(|(stream, event_type, data)| {
+            position = position.next();
+            let mut event = event(position, event_type, data);
+            event.event.stream = StreamId::parse(stream).expect("a stream");
+            event
+        });
+        let events = events.collect();
+        self.append_recorded(events)
+    }
+
+    /// Appends a decision about a projection.
+    pub(crate) fn decide(&mut self, projection: &str, decision: &Decision) -> Position {
+        let head = self.index.stream_head(&stream_of(projection)).expect("the index reads");
+        let position = self.writer.head().next();
+        let mut event = event(position, "decided", "{}");
+        event.revision = head.map_or(Revision::NONE, |head| head.revision).next();
+        event.event = decision.to_event(projection, event.event.id);
+        self.append_recorded(vec![event])
+    }
+
+    fn append_recorded(&mut self, events: Vec<RecordedEvent>) -> Position {
+        let payloads: Vec<Bytes> = events.iter().map(|event| event.encode().into()).collect();
         let appended = self.writer.append(&payloads).expect("the log takes it");
+        self.index.apply(&events).expect("the index takes it");
         self.head.advance(appended.last);
         appended.last
+    }
+
+    pub(crate) fn events(&self) -> Events {
+        Events::new(self.reader.clone(), Arc::clone(&self.index), self.head.clone())
     }
 
     pub(crate) fn projections(&self) -> PathBuf {
@@ -122,8 +157,7 @@ impl Node {
         let runner = Runner::new(
             Arc::clone(&store),
             Arc::clone(&status),
-            self.reader.clone(),
-            self.head.clone(),
+            &self.events(),
             DurableTurn::default(),
             Stop::default(),
         );
@@ -133,8 +167,10 @@ impl Node {
     pub(crate) fn registry(&self, dev: bool) -> Registry {
         let meta = Meta::open(&self.disk, &self.data.join("meta.redb")).expect("meta.redb opens");
         let config = RegistryConfig { dir: self.projections(), dev, memory_bytes: 1 << 28 };
-        let (disk, reader) = (Arc::clone(&self.disk), self.reader.clone());
-        Registry::open(disk, config, meta, reader, self.head.clone()).expect("the registry opens")
+        // Nobody takes from this queue: decisions are appended by `decide`.
+        let (appender, _) = Appender::new(0);
+        let log = RegistryLog { events: self.events(), appender, clock: Arc::new(SimClock::new(9)) };
+        Registry::open(Arc::clone(&self.disk), config, meta, log).expect("the registry opens")
     }
 }
 

@@ -284,7 +284,7 @@ impl Watch {
             *done = last.is_none();
             self.plan.resume = last;
             for document in &page.documents {
-                self.known.put(&document.key.encode());
+                self.known.put(document.key.as_bytes());
             }
             if !page.documents.is_empty() || !*done {
                 return Ok((Some(Told::Documents(page.documents)), false));

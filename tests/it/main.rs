@@ -13,6 +13,7 @@ mod cli;
 mod cli_append;
 mod cli_offline;
 mod conditions;
+mod conformance;
 mod durability;
 mod event_log;
 mod golden;

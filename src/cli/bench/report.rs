@@ -186,7 +186,8 @@ impl Spread {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram) -> Self {
+    /// The quantiles of what was seen.
+    pub fn of(histogram: &Histogram) -> Self {
         let ms = |latency: std::time::Duration| round(latency.as_secs_f64() * 1_000.0, 10_000.0);
         Self {
             p50: ms(histogram.quantile(0.5)),
@@ -199,14 +200,15 @@ impl Latency {
 }
 
 impl Used {
-    fn of(usage: Usage) -> Self {
+    /// What was used, rounded.
+    pub fn of(usage: Usage) -> Self {
         let cpu_seconds = round(usage.cpu.as_secs_f64(), 100.0);
         Self { cpu_seconds, resident_bytes: usage.resident_bytes }
     }
 }
 
 /// As many digits as the figure is worth: `parts` to a whole.
-fn round(value: f64, parts: f64) -> f64 {
+pub fn round(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
 

@@ -288,13 +288,14 @@ fn difference(before: Usage, after: Usage) -> Option<Usage> {
 
 /// Reads what server and client use.
 #[derive(Debug)]
-struct Meter {
+pub struct Meter {
     server: Server,
     admin: Option<AdminClient<Connection>>,
 }
 
 impl Meter {
-    async fn new(server: Server) -> Result<Self, CliError> {
+    /// Of a server that is there.
+    pub async fn new(server: Server) -> Result<Self, CliError> {
         let admin = match server.process {
             None => Some(AdminClient::new(server.node.connect().await?)),
             Some(_) => None,
@@ -303,7 +304,7 @@ impl Meter {
     }
 
     /// The server's and the client's.
-    async fn read(&mut self) -> [Option<Usage>; 2] {
+    pub async fn read(&mut self) -> [Option<Usage>; 2] {
         let server = match (&mut self.admin, self.server.process) {
             (Some(admin), _) => admin.get_node(GetNodeRequest {}).await.ok().and_then(|node| {
                 let node = node.into_inner();

@@ -94,10 +94,20 @@ pub(super) fn index_of<'a>(arguments: &Arguments<'_, 'a>) -> Outcome<Value<'a>> 
     Ok(text[from..].find(part).map_or(Value::Int(-1), |at| place_of(text, from + at)))
 }
 
-/// -1 where it is not found.
+/// The last one that begins at this place or before it; -1 where it is not found.
 pub(super) fn last_index_of<'a>(arguments: &Arguments<'_, 'a>) -> Outcome<Value<'a>> {
     let (text, part) = (arguments.text(0)?, arguments.text(1)?);
-    Ok(text.rfind(part).map_or(Value::Int(-1), |at| place_of(text, at)))
+    let length = text.chars().count();
+    let upto = if arguments.has(2) { arguments.int(2)? } else { length as i64 };
+    let Some(upto) = usize::try_from(upto).ok().filter(|upto| *upto <= length) else {
+        return message(format!("expected a place from 0 to {length}, found {upto}"));
+    };
+    // What begins at `upto` or before ends here or before.
+    let mut end = (byte_at(text, upto) + part.len()).min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Ok(text[..end].rfind(part).map_or(Value::Int(-1), |at| place_of(text, at)))
 }
 
 /// The empty text right behind the end.

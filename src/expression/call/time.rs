@@ -4,7 +4,11 @@
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::Offset};
 
 use super::{Arguments, Outcome, message};
-use crate::expression::{arithmetic::in_range, function::Function, value::Value};
+use crate::expression::{
+    arithmetic::{in_range, is_duration},
+    function::Function,
+    value::Value,
+};
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
@@ -78,8 +82,8 @@ fn parse_duration(text: &str) -> Option<SignedDuration> {
     let nanos = sign * nanos;
     let seconds = i64::try_from(nanos / NANOS_PER_SECOND).ok()?;
     let rest = i32::try_from(nanos % NANOS_PER_SECOND).ok()?;
-    // About 10,000 years: what two times can differ by.
-    (seconds.unsigned_abs() < 400_000_000_000).then(|| SignedDuration::new(seconds, rest))
+    let duration = SignedDuration::new(seconds, rest);
+    is_duration(duration).then_some(duration)
 }
 
 /// The local date and time, in UTC or at the offset that an argument gives.

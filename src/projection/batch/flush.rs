@@ -3,19 +3,21 @@
 //! Invariants: the content hash changes by exactly the documents that change; an index holds exactly the entries of the
 //! documents that are there. Does not know cursors or commits.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use redb::WriteTransaction;
 
-use super::{Pending, decode};
+use super::{
+    decode,
+    documents::{Before, Changed},
+};
 use crate::{
     json::Object,
     kv::KvError,
     projection::{
         content_hash::ContentHash,
-        definition::Collection,
+        definition::{Collection, IndexDefinition},
         entries::entries,
-        key::Key,
         store::{CollectionTables, DocumentTable, IndexTable, Tables, entry_value, split_document},
     },
 };
@@ -26,21 +28,15 @@ type IndexChanges = Vec<(Vec<u8>, Option<u16>)>;
 pub(super) fn write_documents(
     write: &WriteTransaction,
     tables: &Tables,
-    pending: &HashMap<(usize, Key), Pending>,
+    changes: Vec<Vec<Changed>>,
     hash: &mut ContentHash,
 ) -> Result<(), KvError> {
-    let mut by_collection: Vec<Vec<(Vec<u8>, &Pending)>> = Vec::new();
-    by_collection.resize_with(tables.collections.len(), Vec::new);
-    for ((collection, key), pending) in pending {
-        by_collection[*collection].push((key.encode(), pending));
-    }
-    for (at, mut documents) in by_collection.into_iter().enumerate() {
-        if documents.is_empty() {
-            continue;
+    let collections = tables.definition.collections().iter().zip(&tables.collections);
+    for ((collection, names), mut documents) in collections.zip(changes) {
+        if !documents.is_empty() {
+            documents.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            write_collection(write, collection, names, &documents, hash)?;
         }
-        documents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let collection = &tables.definition.collections()[at];
-        write_collection(write, collection, &tables.collections[at], &documents, hash)?;
     }
     Ok(())
 }
@@ -49,7 +45,7 @@ fn write_collection(
     write: &WriteTransaction,
     collection: &Collection,
     names: &CollectionTables,
-    documents: &[(Vec<u8>, &Pending)],
+    documents: &[Changed],
     hash: &mut ContentHash,
 ) -> Result<(), KvError> {
     let mut changes: Vec<IndexChanges> = Vec::new();
@@ -57,28 +53,31 @@ fn write_collection(
     let mut table = write.open_table(DocumentTable::new(&names.documents))?;
     let mut text = String::new();
     let mut value = Vec::new();
-    for (key, pending) in documents {
-        let before = match &pending.document {
+    for Changed { key, document, position, before } in documents {
+        let key = key.as_bytes();
+        let stored = match document {
             Some(document) => {
                 text.clear();
                 document.write(&mut text);
                 value.clear();
-                value.extend(pending.position.get().to_be_bytes());
+                value.extend(position.get().to_be_bytes());
                 value.extend(text.as_bytes());
                 hash.add(&collection.name, key, text.as_bytes());
-                table.insert(&key[..], &value[..])?
+                table.insert(key, &value[..])?
             }
-            None => table.remove(&key[..])?,
+            None => table.remove(key)?,
         };
         let mut old = None;
-        if let Some(before) = before {
-            hash.take(&collection.name, key, split_document(before.value())?.1);
+        if let Some(stored) = stored {
+            hash.take(&collection.name, key, split_document(stored.value())?.1);
             if !collection.indexes.is_empty() {
-                old = Some(decode(before.value())?);
+                old = match before {
+                    Before::Known(Some(before)) => Some(Arc::clone(before)),
+                    Before::Known(None) | Before::Unknown => Some(Arc::new(decode(stored.value())?)),
+                };
             }
         }
-        let new = pending.document.as_deref();
-        index_changes(collection, key, old.as_ref(), new, &mut changes);
+        index_changes(collection, key, old.as_deref(), document.as_deref(), &mut changes);
     }
     drop(table);
     for (name, mut changes) in names.indexes.iter().zip(changes) {
@@ -103,6 +102,9 @@ fn index_changes(
     changes: &mut [IndexChanges],
 ) {
     for (index, changes) in collection.indexes.iter().zip(changes) {
+        if same_fields(index, old, new) {
+            continue;
+        }
         let entries_of = |document: Option<&Object>| {
             document.map_or_else(Vec::new, |document| entries(index, document, key))
         };
@@ -115,4 +117,10 @@ fn index_changes(
         let come = new.into_iter().filter(|entry| !marked || old.binary_search(entry).is_err());
         changes.extend(come.map(|entry| (entry, Some(value))));
     }
+}
+
+/// Whether both documents are there and have the same values in all fields of an index.
+fn same_fields(index: &IndexDefinition, old: Option<&Object>, new: Option<&Object>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    index.paths.iter().all(|path| path.get(old) == path.get(new))
 }

@@ -52,6 +52,8 @@ pub(super) struct Run<'a, 'd> {
     arena: &'a Arena,
     event: Value<'a>,
     data: Value<'a>,
+    /// Room for the values of the next item.
+    values: Vec<Value<'a>>,
     steps_left: u64,
 }
 
@@ -80,7 +82,7 @@ impl<'a, 'd> Run<'a, 'd> {
         data: &'a Json,
         steps_left: u64,
     ) -> Self {
-        Self { store, arena, event: event.into(), data: data.into(), steps_left }
+        Self { store, arena, event: event.into(), data: data.into(), values: Vec::new(), steps_left }
     }
 
     pub(super) fn step(&mut self, step: &'a Step) -> Outcome<()> {
@@ -100,12 +102,15 @@ impl<'a, 'd> Run<'a, 'd> {
     }
 
     fn item(&mut self, step: &'a Step, item: Value<'a>) -> Outcome<()> {
-        let mut values = vec![Value::Null; LETS + step.lets.len()];
+        let mut values = std::mem::take(&mut self.values);
+        values.clear();
+        values.resize(LETS + step.lets.len(), Value::Null);
         values[EVENT] = self.event.clone();
         values[DATA] = self.data.clone();
         values[ITEM] = item;
         let mut frame = Frame { step, values, known: 0, key: None, document: Before::Unread };
         let result = self.run_frame(&mut frame);
+        self.values = frame.values;
         result.map_err(|fault| Fault { key: frame.key, ..fault })
     }
 
@@ -155,15 +160,18 @@ impl<'a, 'd> Run<'a, 'd> {
 
     fn read_key(&mut self, frame: &mut Frame<'a>) -> Outcome<()> {
         self.know(frame, frame.step.plan.key)?;
-        let json = match &frame.step.key {
-            KeyTemplate::One(key) => self.value(key, &frame.values).map(|value| value.to_json()),
+        let key = match &frame.step.key {
+            KeyTemplate::One(key) => self.value(key, &frame.values).map(|value| match value {
+                Value::Text(text) => Key::text(text.as_str()),
+                value => Key::from_json(&value.to_json()),
+            }),
             KeyTemplate::Parts(parts) => {
                 let parts =
                     parts.iter().map(|part| self.value(part, &frame.values).map(|value| value.to_json()));
-                parts.collect::<Outcome<_>>().map(Json::Array)
+                parts.collect::<Outcome<_>>().map(|parts| Key::from_json(&Json::Array(parts)))
             }
         };
-        let key = json.and_then(|json| Key::from_json(&json).map_err(|invalid| Fault::new("", invalid.0)));
+        let key = key.and_then(|key| key.map_err(|invalid| Fault::new("", invalid.0)));
         frame.key = Some(key.map_err(|fault| fault.inside("key"))?);
         Ok(())
     }
@@ -225,13 +233,13 @@ impl<'a, 'd> Run<'a, 'd> {
                 document.remove(name);
             } else {
                 let value = self.render(frame, field).map_err(|fault| fault.inside(name).inside("value"))?;
-                document.insert(name, value);
+                document.set(name, value);
             }
         }
         Ok(document)
     }
 
-    fn added(&mut self, frame: &mut Frame<'a>, increments: &'a [(Box<str>, Template)]) -> Outcome<Object> {
+    fn added(&mut self, frame: &mut Frame<'a>, increments: &'a [(Arc<str>, Template)]) -> Outcome<Object> {
         let mut document = self.current(frame)?.map(Arc::unwrap_or_clone).unwrap_or_default();
         for (name, increment) in increments {
             let inside = |fault: Fault| fault.inside(name).inside("value");
@@ -256,7 +264,7 @@ impl<'a, 'd> Run<'a, 'd> {
                     )));
                 }
             };
-            document.insert(name, total);
+            document.set(name, total);
         }
         Ok(document)
     }

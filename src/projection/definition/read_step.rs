@@ -1,6 +1,6 @@
 //! Reads steps: which operation on which collection, and compiles their expressions in the scope that each part has.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Collection,
@@ -248,8 +248,8 @@ impl Reader<'_, '_> {
     fn increments(
         &mut self,
         node: &Yaml,
-        fields: Vec<(Box<str>, Template)>,
-    ) -> Option<Vec<(Box<str>, Template)>> {
+        fields: Vec<(Arc<str>, Template)>,
+    ) -> Option<Vec<(Arc<str>, Template)>> {
         let Content::Map(entries) = &node.value else {
             return None;
         };

@@ -3,7 +3,7 @@
 //! A name of `let` is evaluated when a part first needs it. `doc` needs the key, so there is no plan for a key that
 //! needs `doc`. How steps are read is in `read_step`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::template::Template;
 use crate::expression::{Expression, Uses};
@@ -48,7 +48,7 @@ pub(crate) enum Operation {
     /// Either fields, or one expression that gives a map.
     Merge(Template),
     /// Each an expression or a number.
-    Add(Vec<(Box<str>, Template)>),
+    Add(Vec<(Arc<str>, Template)>),
     Delete,
 }
 

@@ -3,6 +3,8 @@
 //! A text that is exactly one `${...}` keeps the kind of its result; text around it makes a text; `$${` stands for
 //! `${`. Does not evaluate.
 
+use std::sync::Arc;
+
 use super::source::{Content, Source, Yaml};
 use crate::{
     expression::{CompileError, Expression, Scope},
@@ -19,7 +21,7 @@ pub(crate) enum Template {
     /// Texts in a row.
     Text(Vec<Piece>),
     Array(Vec<Template>),
-    Object(Vec<(Box<str>, Template)>),
+    Object(Vec<(Arc<str>, Template)>),
     /// The field is to be removed; only in `merge`.
     Unset,
 }
@@ -60,7 +62,7 @@ impl Template {
         node: &Yaml,
         scope: &Scope<'_>,
         unset: bool,
-    ) -> Option<Vec<(Box<str>, Self)>> {
+    ) -> Option<Vec<(Arc<str>, Self)>> {
         let Content::Map(entries) = &node.value else {
             return None;
         };

@@ -8,7 +8,7 @@ use super::{QueryError, scan::Sink};
 use crate::{
     event::Position,
     kv::KvError,
-    projection::key::{Key, KeyPart},
+    projection::key::{KeyPart, decode_parts},
 };
 
 /// `documents`, field 1, one after the other.
@@ -26,15 +26,15 @@ const BOOLEAN: u8 = 3;
 
 impl Sink for WireDocuments {
     fn take(&mut self, key: &[u8], position: Position, text: &[u8]) -> Result<(), QueryError> {
-        let key = Key::decode(key).map_err(|invalid| KvError::Damaged(invalid.0))?;
-        let key_bytes: usize = key.parts().iter().map(|part| field_bytes(part_bytes(part))).sum();
+        let parts = decode_parts(key).ok_or_else(|| KvError::Damaged("a stored key is damaged".into()))?;
+        let key_bytes: usize = parts.iter().map(|part| field_bytes(part_bytes(part))).sum();
         let position = position.get();
         let body = field_bytes(key_bytes) + field_bytes(text.len()) + 1 + varint_bytes(position);
         let out = &mut self.0;
         out.reserve(field_bytes(body));
         put_len(out, DOCUMENT, body);
         put_len(out, KEY, key_bytes);
-        for part in key.parts() {
+        for part in &parts {
             put_len(out, PART, part_bytes(part));
             match part {
                 KeyPart::Text(text) => {

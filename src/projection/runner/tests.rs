@@ -189,3 +189,75 @@ fn a_damaged_file_is_set_aside_and_built_anew() {
     let names = node.disk.list(&node.projections()).unwrap();
     assert!(names.contains(&"p-v1.redb.damaged-1".to_owned()), "{names:?}");
 }
+
+/// A log so long that versions share out the work on it.
+fn long_log(groups: u64) -> (SimDisk, Node) {
+    let disk = SimDisk::new(9);
+    let mut node = node(&disk);
+    for number in 0..groups {
+        let events: Vec<_> = (number * 50..(number + 1) * 50).flat_map(group).collect();
+        node.append(&events);
+    }
+    (disk, node)
+}
+
+/// What one event at a time makes of the log.
+fn one_by_one(node: &Node) -> ContentHash {
+    let source = DEFINITION.replace("version: 1", "version: 9");
+    let mut version = node.version(&source);
+    version.runner.careful_upto = Position::new(u64::MAX);
+    assert!(matches!(version.run(), Step::CaughtUp(..)));
+    version.content_hash()
+}
+
+#[test]
+fn a_long_stretch_gives_what_single_steps_give() {
+    let (disk, mut node) = long_log(40);
+    assert!(node.head.get().get() > PIPELINE_EVENTS_MIN);
+    let mut version = node.version(DEFINITION);
+    assert!(matches!(version.run(), Step::CaughtUp(..)));
+    assert_eq!(version.content_hash(), one_by_one(&node));
+    assert_eq!(version.status.progress().as_of, node.head.get());
+    // Built now, it catches up with more than one batch.
+    for number in 40..180 {
+        let events: Vec<_> = (number * 50..(number + 1) * 50).flat_map(group).collect();
+        node.append(&events);
+    }
+    assert!(matches!(version.run(), Step::CaughtUp(..)));
+    assert_eq!(version.content_hash(), one_by_one(&node));
+    assert_eq!(version.store.snapshot().unwrap().hash_documents().unwrap(), version.content_hash());
+    version.runner.finish();
+    drop(version);
+    let node = Node::open(Arc::new(disk.crash(1)), Path::new(DATA));
+    let mut version = node.version(DEFINITION);
+    assert!(matches!(version.runner.step(), Step::CaughtUp(..)), "all of it was durable");
+}
+
+#[test]
+fn an_event_that_cannot_be_applied_ends_a_long_stretch_right_before_it() {
+    let (_disk, mut node) = long_log(30);
+    let before = node.head.get();
+    node.append(&[("doc.summed", r#"{"key":"k1","number":"ten"}"#.into())]);
+    node.append(&(0..3_000).flat_map(group).collect::<Vec<_>>()[..900]);
+    let mut version = node.version(DEFINITION);
+    assert_eq!(version.run(), Step::Over);
+    let progress = version.status.progress();
+    assert!(progress.failure.expect("it failed").contains(&format!("position {}", before.next())));
+    assert_eq!(progress.as_of, before);
+    assert_eq!(version.store.snapshot().unwrap().state().cursor, before);
+}
+
+#[test]
+fn a_long_stretch_ends_when_the_file_fails_and_goes_on_when_it_is_mended() {
+    let (disk, node) = long_log(200);
+    let expected = one_by_one(&node);
+    for fault in [5, 40, 100, 160] {
+        let disk = disk.kill(fault);
+        let node = Node::open(Arc::new(disk.clone()), Path::new(DATA));
+        disk.fail_at(disk.operations() + fault, io::ErrorKind::Other);
+        let mut version = node.version(DEFINITION);
+        assert!(matches!(version.run(), Step::CaughtUp(..)), "fault {fault}");
+        assert_eq!(version.content_hash(), expected, "fault {fault}");
+        assert_eq!(version.status.progress().trouble, None);
+    }
+}

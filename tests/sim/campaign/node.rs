@@ -109,8 +109,7 @@ impl Node {
         let runner = Runner::new(
             Arc::clone(&store),
             Arc::clone(&status),
-            log.reader.clone(),
-            head,
+            &events,
             DurableTurn::default(),
             Stop::default(),
         );

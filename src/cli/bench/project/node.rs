@@ -1,0 +1,83 @@
+//! The node that `bench project` measures: a process of its own in a directory of its own, which ends with this value.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    cli::{bench::run::Server, client::Node, error::CliError},
+    disk::{self, Access, Disk as _, real::RealDisk},
+};
+
+/// A served node, its log empty at first, that watches a directory of definitions.
+#[derive(Debug)]
+pub(super) struct ServedNode {
+    child: Child,
+    dir: TempDir,
+    /// How to talk to it, and its process.
+    pub(super) server: Server,
+}
+
+impl ServedNode {
+    /// Starts this program as a node in a new directory below `parent`.
+    pub(super) fn start(parent: &std::path::Path) -> Result<Self, CliError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            CliError::failed(format!(
+                "cannot start a node in {}: {error}; choose another --dir",
+                parent.display()
+            ))
+        };
+        let dir = tempfile::Builder::new().prefix("outrigger-bench-").tempdir_in(parent);
+        let dir = dir.map_err(|error| failed(&error))?;
+        let definitions = dir.path().join("definitions");
+        RealDisk.create_dir_all(&definitions).map_err(|error| failed(&error))?;
+        let program = std::env::current_exe().map_err(|error| failed(&error))?;
+        let mut child = Command::new(program)
+            .args(["serve", "--node", "bench", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(dir.path().join("data"))
+            .arg("--projection")
+            .arg(definitions)
+            .env("OUTRIGGER_TELEMETRY__LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(&error))?;
+        let output = child.stdout.take().ok_or_else(|| failed(&"it has no output"))?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).map_err(|error| failed(&error))?;
+        let addr = line.split_whitespace().skip_while(|word| *word != "grpc").nth(1);
+        let addr = addr.ok_or_else(|| failed(&"it ended at once, and said why above"))?;
+        let server = Server { node: Node::new(addr, None)?, process: Some(child.id()) };
+        Ok(Self { child, dir, server })
+    }
+
+    /// Puts a definition where the node looks for them.
+    pub(super) fn deploy(&self, definition: &str) -> Result<(), CliError> {
+        let path = self.dir.path().join("definitions").join("bench.yaml");
+        disk::replace_file(&RealDisk, &path, definition.as_bytes())
+            .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))
+    }
+
+    /// The bytes of the file of a version.
+    pub(super) fn version_bytes(&self, projection: &str, version: u32) -> Result<u64, CliError> {
+        let path = self.version_path(projection, version);
+        let len = RealDisk.open(&path, Access::Read).and_then(|file| file.len());
+        len.map_err(|error| CliError::failed(format!("cannot read {}: {error}", path.display())))
+    }
+
+    fn version_path(&self, projection: &str, version: u32) -> PathBuf {
+        self.dir.path().join("data/projections").join(format!("{projection}-v{version}.redb"))
+    }
+}
+
+impl Drop for ServedNode {
+    fn drop(&mut self) {
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        tracing::debug!(?ended, "the node of the bench has ended");
+    }
+}

@@ -1,0 +1,264 @@
+//! Decisions about a projection: system events in the log, `$projection.*` in the stream `$projection-NAME`.
+//!
+//! The event is the decision; compare-and-set is an expected revision of its stream. Owns the forms of these events, their
+//! fold, and how one is appended. Invariants: the fold depends on the log alone, so every rebuild knows the same decisions;
+//! an event is folded once, in order of revision; types that a newer program wrote are passed over. Clients cannot append
+//! such events: names that begin with `$` are refused at the edge. Does not know what versions do about a decision.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::{
+    append::{AppendError, Appender, Expectation, Expected, Request},
+    clock::Clock,
+    event::{Event, EventId, EventType, Invalid, Position, RecordedEvent, Revision, StreamId},
+    events::{Events, EventsError},
+    index::{Direction, Filter},
+    json::{Json, Object},
+    limits::DECISIONS_PAGE_EVENTS,
+    projection::activation::Activations,
+};
+
+const EVENT_SKIPPED: &str = "$projection.event_skipped";
+const RETRIED: &str = "$projection.retried";
+const PROMOTED: &str = "$projection.promoted";
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// An event that could not be applied is passed by for good.
+    EventSkipped {
+        /// The version that does not apply it. `None`: every version that cannot.
+        version: Option<u32>,
+        /// The event.
+        position: Position,
+        /// Why, in a person's words; may be empty.
+        reason: String,
+    },
+    /// A version applies its parked events, late, when it comes to this decision.
+    Retried {
+        /// The version.
+        version: u32,
+        /// Why, in a person's words; may be empty.
+        reason: String,
+    },
+    /// A version becomes active: it was another one up to this decision's own position.
+    Promoted {
+        /// The version.
+        version: u32,
+        /// Why, in a person's words; may be empty.
+        reason: String,
+    },
+}
+
+impl Decision {
+    /// What an event says; `None` if it is no decision that this program knows.
+    pub fn read(event: &Event) -> Result<Option<Self>, Invalid> {
+        let event_type = event.event_type.as_str();
+        if !matches!(event_type, EVENT_SKIPPED | RETRIED | PROMOTED) {
+            return Ok(None);
+        }
+        let Json::Object(data) = Json::parse(&event.data)? else {
+            return Err(Invalid(format!("the data of {event_type}: expected an object")));
+        };
+        let reason = match data.get("reason") {
+            Some(Json::Text(reason)) => reason.to_string(),
+            _ => String::new(),
+        };
+        let version =
+            number(&data, event_type, "version", u64::from(u32::MAX))?.map(|version| version as u32);
+        let required = |field: &str| Invalid(format!("the data of {event_type}: expected {field}"));
+        Ok(Some(match event_type {
+            EVENT_SKIPPED => {
+                let position = number(&data, event_type, "position", u64::MAX)?;
+                let position = Position::new(position.ok_or_else(|| required("position"))?);
+                Self::EventSkipped { version, position, reason }
+            }
+            RETRIED => Self::Retried { version: version.ok_or_else(|| required("version"))?, reason },
+            _ => Self::Promoted { version: version.ok_or_else(|| required("version"))?, reason },
+        }))
+    }
+
+    /// The event that says so.
+    pub fn to_event(&self, projection: &str, id: EventId) -> Event {
+        let mut data = Object::new();
+        let (event_type, version, reason) = match self {
+            Self::EventSkipped { version, position, reason } => {
+                data.insert("position", Json::Int(position.get() as i64));
+                (EVENT_SKIPPED, *version, reason)
+            }
+            Self::Retried { version, reason } => (RETRIED, Some(*version), reason),
+            Self::Promoted { version, reason } => (PROMOTED, Some(*version), reason),
+        };
+        if let Some(version) = version {
+            data.insert("version", Json::Int(i64::from(version)));
+        }
+        if !reason.is_empty() {
+            data.insert("reason", Json::Text(reason.as_str().into()));
+        }
+        Event {
+            id,
+            event_type: EventType::parse_any(event_type).expect("the types of decisions are valid"),
+            stream: stream_of(projection),
+            tags: Vec::new(),
+            data: Bytes::from(Json::Object(data).to_string()),
+            metadata: None,
+            time_unix_nanos: None,
+        }
+    }
+}
+
+fn number(data: &Object, event_type: &str, field: &str, max: u64) -> Result<Option<u64>, Invalid> {
+    match data.get(field) {
+        None => Ok(None),
+        Some(Json::Int(found)) => match u64::try_from(*found).ok().filter(|found| *found <= max) {
+            Some(found) => Ok(Some(found)),
+            None => Err(Invalid(format!("the data of {event_type}: {field} is out of range: {found}"))),
+        },
+        Some(found) => {
+            Err(Invalid(format!("the data of {event_type}: expected a number as {field}, found {found}")))
+        }
+    }
+}
+
+/// The stream that holds the decisions about a projection.
+pub fn stream_of(projection: &str) -> StreamId {
+    StreamId::parse_any(&format!("$projection-{projection}"))
+        .expect("names of projections are short and plain")
+}
+
+/// All decisions about one projection up to some position of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decisions {
+    stream: StreamId,
+    /// Of the stream, as far as it is folded.
+    revision: Revision,
+    /// The log was looked through up to here.
+    upto: Position,
+    skips: BTreeMap<(Position, Option<u32>), Skip>,
+    promotions: Vec<(Position, u32)>,
+}
+
+/// A decision to skip an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    /// Where the decision stands.
+    pub decided_at: Position,
+    /// Why.
+    pub reason: String,
+}
+
+impl Decisions {
+    /// None yet.
+    pub fn new(projection: &str) -> Self {
+        Self {
+            stream: stream_of(projection),
+            revision: Revision::NONE,
+            upto: Position::ZERO,
+            skips: BTreeMap::new(),
+            promotions: Vec::new(),
+        }
+    }
+
+    /// Learns of what the log holds up to `upto`, which the index must have: reads the projection's own stream.
+    pub fn refresh(&mut self, events: &Events, upto: Position) -> Result<(), EventsError> {
+        let filter = Filter { stream: Some(self.stream.clone()), include_system: true, ..Filter::default() };
+        while self.upto < upto {
+            let found =
+                events.index().find(&filter, Direction::Forward, self.upto, upto, DECISIONS_PAGE_EVENTS)?;
+            for position in found.positions {
+                let missing = || Invalid(format!("the log has no decision at position {position}"));
+                let payload = events.log().read(position)?.ok_or_else(missing)?;
+                self.fold(&RecordedEvent::decode(position, payload)?)?;
+            }
+            self.upto = found.scanned_to;
+        }
+        Ok(())
+    }
+
+    /// Whether an event belongs to this projection's decisions.
+    pub fn concern(&self, event: &Event) -> bool {
+        event.stream == self.stream
+    }
+
+    /// Learns of an event of the stream: the next one, or one that is folded already, which changes nothing.
+    pub fn fold(&mut self, event: &RecordedEvent) -> Result<(), Invalid> {
+        if event.revision <= self.revision {
+            return Ok(());
+        }
+        if event.revision != self.revision.next() {
+            return Err(Invalid(format!(
+                "expected revision {} of stream {}, found {} at position {}",
+                self.revision.next(),
+                self.stream,
+                event.revision,
+                event.position
+            )));
+        }
+        match Decision::read(&event.event)? {
+            Some(Decision::EventSkipped { version, position, reason }) => {
+                let skip = Skip { decided_at: event.position, reason };
+                self.skips.entry((position, version)).or_insert(skip);
+            }
+            Some(Decision::Promoted { version, .. }) => self.promotions.push((event.position, version)),
+            Some(Decision::Retried { .. }) | None => {}
+        }
+        self.revision = event.revision;
+        self.upto = self.upto.max(event.position);
+        Ok(())
+    }
+
+    /// The last revision of the stream that is folded: what a decision that rests on these expects.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The decision that this version does not apply this event.
+    #[inline]
+    pub fn skip_of(&self, version: u32, position: Position) -> Option<&Skip> {
+        if self.skips.is_empty() {
+            return None;
+        }
+        self.skips.get(&(position, Some(version)))
+    }
+
+    /// The decision that this version, which cannot apply this event, passes it by.
+    pub fn skip_of_failing(&self, version: u32, position: Position) -> Option<&Skip> {
+        self.skip_of(version, position).or_else(|| self.skips.get(&(position, None)))
+    }
+
+    /// The active versions along the log, as far as it was looked through; `first` became active without an event.
+    pub fn activations(&self, first: u32) -> Activations {
+        Activations::new(first, self.promotions.iter().copied())
+    }
+}
+
+/// Appends a decision through the ordinary queue and gives its position. It is durable then, and the visible head is
+/// at least there.
+pub async fn append(
+    appender: &Appender,
+    clock: &dyn Clock,
+    projection: &str,
+    decision: &Decision,
+    expected: Expected,
+) -> Result<Position, AppendError> {
+    let request = request(clock, projection, decision, expected);
+    Ok(appender.append(request).await?.position)
+}
+
+/// The request that appends a decision.
+pub fn request(clock: &dyn Clock, projection: &str, decision: &Decision, expected: Expected) -> Request {
+    let id = uuid::Builder::from_random_bytes(clock.random().to_be_bytes()).into_uuid();
+    let id = EventId::from_uuid(id).expect("a UUID of version 4 is not nil");
+    let expectations = vec![Expectation { stream: stream_of(projection), expected }];
+    Request { expectations, ..Request::of(vec![decision.to_event(projection, id)]) }
+}
+
+/// What the next decision expects of the stream, so that it is refused if another one comes first.
+pub fn expect(revision: Revision) -> Expected {
+    if revision == Revision::NONE { Expected::NoStream } else { Expected::Revision(revision) }
+}
+
+#[cfg(test)]
+mod tests;
