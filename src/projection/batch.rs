@@ -201,15 +201,22 @@ impl Outgoing {
         let write = self.store.begin_write(persistence)?;
         let tables = self.store.tables();
         let changes = self.changes.iter().enumerate();
-        let changes = changes.flat_map(|(at, changes)| {
-            changes.iter().map(move |changed| (changed.position, at, &changed.key))
-        });
-        change_table::record(&write, &state, changes)?;
+        let changes = changes.flat_map(|(at, changes)| changes.iter().map(move |changed| (at, changed)));
+        let concerned = {
+            let count = self.changes.iter().map(Vec::len).sum();
+            self.store.concerned(changes.clone().map(|(at, changed)| (at, &changed.key)), count)
+        };
+        change_table::record(
+            &write,
+            &state,
+            changes.map(|(at, changed)| (changed.position, at, &changed.key)),
+        )?;
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
             flush::write_documents(&write, tables, self.changes, &mut state.content_hash)?;
         }
         write_state(&write, &state, &tables.definition)?;
         self.store.commit(write)?;
+        concerned.wake();
         Ok(state)
     }
 }

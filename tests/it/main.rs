@@ -12,6 +12,7 @@ mod bench;
 mod cli;
 mod cli_append;
 mod cli_offline;
+mod cli_queries;
 mod conditions;
 mod conformance;
 mod durability;

@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn object(fields: Vec<(String, Json)>) -> Json {
-        Json::Object(fields.into_iter().map(|(name, value)| (name.into_boxed_str(), value)).collect())
+        Json::Object(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
 
     proptest! {
