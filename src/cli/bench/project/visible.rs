@@ -101,7 +101,7 @@ impl Reader {
             collection: self.collection,
             key: Some(Key { parts: vec![part] }),
             options: Some(options),
-            fields: Vec::new(),
+            ..GetRequest::default()
         };
         let read = self.query.get(request).await?.into_inner();
         let visible = answered.elapsed();
