@@ -172,6 +172,8 @@ pub const PAGE_SIZE_DEFAULT: u32 = 100;
 pub const LIST_SCAN_MAX: usize = 10_000;
 /// Bytes of documents on one page; one document may exceed it alone.
 pub const LIST_BYTES_MAX: usize = 4 * MIB;
+/// Documents of a page that is read on the thread of its call; longer ones go to a thread that may block.
+pub const INLINE_DOCUMENTS_MAX: u32 = 100;
 /// Documents that one Count call looks at.
 pub const COUNT_SCAN_MAX: usize = 100_000;
 /// Bytes of documents in one message of a list as a stream or of a watch; one document may exceed it alone.
@@ -188,6 +190,8 @@ pub const CHANGES_MAX: u64 = 65_536;
 pub const WATCH_BATCH_CHANGES_MAX: usize = 1_000;
 /// Bytes of the keys that a watcher is known to have; with more it is told deletions whether or not it had the document.
 pub const WATCH_KNOWN_BYTES_MAX: usize = 512 * 1_024;
+/// Changes of a commit, times watches of its version, that are held against each other; of more, all watches look.
+pub const WATCH_MATCHES_MAX: usize = 65_536;
 /// Watches that a node serves at a time.
 pub const WATCHERS_MAX: usize = 1_024;
 /// Keys in one `BatchGet`.

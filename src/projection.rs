@@ -14,6 +14,7 @@ pub mod decisions;
 pub mod declarative;
 pub mod definition;
 pub mod entries;
+pub(crate) mod interest;
 pub mod key;
 pub mod memory;
 pub mod offline;

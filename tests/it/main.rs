@@ -13,6 +13,7 @@ mod cli;
 mod cli_append;
 mod cli_offline;
 mod cli_projection;
+mod cli_queries;
 mod conditions;
 mod conformance;
 mod durability;
