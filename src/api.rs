@@ -45,6 +45,7 @@ mod read;
 mod resume;
 mod status;
 mod subscribe;
+mod verify_projection;
 mod watch;
 
 /// What the services are made of.
@@ -118,11 +119,6 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         metrics: Arc::clone(&metrics),
         reader_stall,
     };
-    let process = projections::ProjectionsService {
-        projections: Arc::clone(&projections),
-        lifecycle: lifecycle.clone(),
-        clock,
-    };
     let query = query::Query {
         projections,
         metrics,
@@ -130,6 +126,8 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         reader_stall,
         watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
     };
+    let projections =
+        projections::ProjectionsService { projections, lifecycle: lifecycle.clone(), clock, reader_stall };
     let admin = admin::Admin { node, events, lifecycle };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -149,7 +147,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         .add_service(reflection)
         .add_service(guarded!(EventLogServer, event_log))
         .add_service(guarded!(QueryServer, query))
-        .add_service(guarded!(ProjectionsServer, process))
+        .add_service(guarded!(ProjectionsServer, projections))
         .add_service(guarded!(AdminServer, admin));
     (routes, reporter)
 }

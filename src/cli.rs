@@ -159,11 +159,11 @@ enum ProjectionCommand {
     )]
     List,
     /// All versions of one projection, with their collections
-    #[command(after_help = "Examples:\n  outrigger projection show departures")]
-    Show {
-        /// The projection
-        name: String,
-    },
+    #[command(after_help = projection::SHOW_EXAMPLES)]
+    Show(projection::ShowArgs),
+    /// Build a version a second time and compare it with the running one
+    #[command(after_help = projection::verify::EXAMPLES)]
+    Verify(projection::verify::VerifyProjectionArgs),
     /// Check a definition, offline
     #[command(
         after_help = "Examples:\n  outrigger projection check examples/airport/projections/departures-v1.yaml"
@@ -274,7 +274,10 @@ impl Invocation {
             Command::Count(args) => wait(count::run(session, &args)),
             Command::Watch(args) => wait(watch::run(session, &args)),
             Command::Projection(ProjectionCommand::List) => wait(projection::list(session)),
-            Command::Projection(ProjectionCommand::Show { name }) => wait(projection::show(session, &name)),
+            Command::Projection(ProjectionCommand::Show(args)) => wait(projection::show(session, &args)),
+            Command::Projection(ProjectionCommand::Verify(args)) => {
+                wait(projection::verify::run(session, &args))
+            }
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),
             // The bare server of the baseline is a server like any other.

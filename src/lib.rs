@@ -4,7 +4,8 @@
 //!
 //! The log is ground state. Everything else is a *follower* of it: a cursor plus an apply step, disposable and
 //! rebuildable. The index follows the log in the commit path; each projection version follows it on a thread of its
-//! own, into a file of its own. There is no outbox table: the log is the outbox.
+//! own (far behind, on three), into a file of its own, which is written behind: a sync is a barrier there, not a wait.
+//! There is no outbox table: the log is the outbox.
 //!
 //! # Four paths, each to be read top to bottom
 //!

@@ -172,6 +172,8 @@ pub const PAGE_SIZE_DEFAULT: u32 = 100;
 pub const LIST_SCAN_MAX: usize = 10_000;
 /// Bytes of documents on one page; one document may exceed it alone.
 pub const LIST_BYTES_MAX: usize = 4 * MIB;
+/// Documents of a page that is read on the thread of its call; longer ones go to a thread that may block.
+pub const INLINE_DOCUMENTS_MAX: u32 = 100;
 /// Documents that one Count call looks at.
 pub const COUNT_SCAN_MAX: usize = 100_000;
 /// Bytes of documents in one message of a list as a stream or of a watch; one document may exceed it alone.
@@ -188,6 +190,8 @@ pub const CHANGES_MAX: u64 = 65_536;
 pub const WATCH_BATCH_CHANGES_MAX: usize = 1_000;
 /// Bytes of the keys that a watcher is known to have; with more it is told deletions whether or not it had the document.
 pub const WATCH_KNOWN_BYTES_MAX: usize = 512 * 1_024;
+/// Changes of a commit, times watches of its version, that are held against each other; of more, all watches look.
+pub const WATCH_MATCHES_MAX: usize = 65_536;
 /// Watches that a node serves at a time.
 pub const WATCHERS_MAX: usize = 1_024;
 /// Keys in one `BatchGet`.
@@ -267,8 +271,15 @@ pub const BEHIND_BYTES_MAX: usize = 32 * MIB;
 pub const BEHIND_PIECE_BYTES_MAX: usize = 4 * MIB;
 /// Pieces that may be on their way to the file of a version.
 pub const BEHIND_PIECES_MAX: usize = 64;
-/// How long changes of a projection may be visible and not durable.
-pub const DURABLE_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Events that a verification of a version applies between two pauses.
+pub const REPLAY_STEP_EVENTS: u64 = 5_000;
+/// Different documents that a verification shows; all of them are counted.
+pub const REPLAY_DIFFERENCES_MAX: usize = 20;
+/// Bytes of a version's file from which on it is compacted when it is built.
+pub const COMPACT_BYTES_MIN: u64 = 16 * MIB as u64;
+/// How long changes of a projection may be visible and not durable. Short, because a durable commit holds up the next
+/// change for as long as it takes to gather what changed.
+pub const DURABLE_INTERVAL_MAX: Duration = Duration::from_millis(250);
 /// Events that a projection reads from the log at a time.
 pub const FOLLOW_SCAN_EVENTS_MAX: usize = 4_096;
 /// Bytes that a projection reads from the log at a time; one event may exceed it alone.

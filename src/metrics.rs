@@ -44,6 +44,8 @@ pub struct Metrics {
     pub queries: IntCounterVec,
     /// Watches that are open.
     pub watches: IntGauge,
+    /// How often a watch was woken to look at a snapshot.
+    pub watch_wakeups: IntCounter,
     /// How often a watcher had to begin anew.
     pub watch_resets: IntCounter,
     /// Sizes of the index and what lookups of ids cost, by what is counted.
@@ -93,6 +95,10 @@ impl Metrics {
             scrub_damaged: add(&registry, gauge("scrub_damaged_segments", "Sealed segments found damaged")),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
             watches: add(&registry, gauge("watches", "Open watches")),
+            watch_wakeups: add(
+                &registry,
+                counter("watch_wakeups_total", "How often a watch was woken to look at a snapshot"),
+            ),
             watch_resets: add(
                 &registry,
                 counter("watch_resets_total", "How often a watcher had to begin anew"),

@@ -4,7 +4,8 @@
 //! are found), `store` and `batch` (how they are kept), `runner` and `registry` (how versions follow the log),
 //! `handler` (versions whose projector is a service), `decisions` and `activation` (what is decided about versions, told by
 //! the log), `query` (how documents are read), `change_table` and `watch` (how changes of documents are told),
-//! `watch_directory` (where definitions come from), `offline` (a definition tried on a file of events).
+//! `watch_directory` (where definitions come from), `replay` (a version built a second time), `offline` (a definition tried
+//! on a file of events).
 
 pub mod activation;
 pub mod batch;
@@ -15,6 +16,7 @@ pub mod declarative;
 pub mod definition;
 pub mod entries;
 pub mod handler;
+pub(crate) mod interest;
 pub mod key;
 pub mod memory;
 pub mod offline;
@@ -22,6 +24,7 @@ pub mod page;
 pub mod query;
 mod recent;
 pub mod registry;
+pub mod replay;
 pub mod runner;
 pub mod state;
 pub mod status;

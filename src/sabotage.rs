@@ -51,4 +51,6 @@ pub enum Sabotage {
     SplitGroup,
     /// A projection's cursor moves without its documents.
     CursorAhead,
+    /// A document that is replaced stays in the content hash.
+    StaleHash,
 }

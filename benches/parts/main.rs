@@ -1,4 +1,5 @@
-//! Benches of the parts that an append passes: encoding, judgement, commit, index. `cargo bench` runs them; `outrigger
+//! Benches of the parts that an append passes (encoding, judgement, commit, index) and of expressions. `cargo bench` runs
+//! them; `outrigger
 //! bench` measures the whole.
 //!
 //! One binary. Figures are for comparing two builds on one machine, one after the other; nothing is asserted.
@@ -8,6 +9,7 @@
 mod commit;
 mod decide;
 mod encode;
+mod expression;
 mod index;
 mod support;
 

@@ -1,13 +1,15 @@
 //! The service `Projections`: what is deployed and how far it is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    outbox::Responses,
     process,
     proto::v1::{self, projections_server},
     status::Refusal,
+    verify_projection,
 };
 use crate::{
     clock::Clock,
@@ -25,6 +27,8 @@ pub(crate) struct ProjectionsService {
     pub(crate) projections: Arc<Registry>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) clock: Arc<dyn Clock>,
+    /// How long a message may wait for a client that takes none.
+    pub(crate) reader_stall: Duration,
 }
 
 #[tonic::async_trait]
@@ -59,6 +63,15 @@ impl projections_server::Projections for ProjectionsService {
     ) -> Result<Response<Self::ProcessStream>, Status> {
         Ok(Response::new(process::start(self, request.into_inner())))
     }
+
+    type VerifyProjectionStream = Responses<v1::VerifyProjectionResponse>;
+
+    async fn verify_projection(
+        &self,
+        request: Request<v1::VerifyProjectionRequest>,
+    ) -> Result<Response<Self::VerifyProjectionStream>, Status> {
+        Ok(Response::new(verify_projection::start(self, request.into_inner()).await?))
+    }
 }
 
 fn problem(problem: DefinitionProblem) -> v1::DefinitionProblem {
@@ -77,6 +90,7 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
     };
     v1::ProjectionVersion {
         lag: status.lag(),
+        seconds_left: status.seconds_left(),
         projection: status.projection,
         version: status.version,
         state: state.into(),

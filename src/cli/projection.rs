@@ -1,4 +1,6 @@
-//! `outrigger projection list` and `show`: what is deployed and how far it is.
+//! `outrigger projection list`, `show` and `verify`: what is deployed, how far it is, and whether it is what the log says.
+
+use clap::Args;
 
 use super::{
     Session,
@@ -6,11 +8,40 @@ use super::{
     load::progress::say,
     output::{Align, Format, Out, table},
     render::{self, state_word},
-    text::{grouped, rate_text, to_line},
+    text::{duration_text, grouped, rate_text, to_line},
 };
 use crate::api::proto::v1::{
     DefinitionProblem, GetProjectionRequest, ListProjectionsRequest, ProjectionVersion,
 };
+
+mod bar;
+pub mod verify;
+pub mod wait;
+
+/// What `projection show` takes.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The projection
+    pub name: String,
+    /// Wait until its versions show what the log holds now; exit 1 if one of them cannot
+    #[arg(long)]
+    pub wait: bool,
+    /// With --wait: only this version
+    #[arg(long, value_name = "V", requires = "wait", value_parser = clap::value_parser!(u32).range(1..))]
+    pub version: Option<u32>,
+    /// With --wait: exit 1 after so many seconds
+    #[arg(long, value_name = "S", requires = "wait")]
+    pub timeout: Option<f64>,
+}
+
+/// Shown below the help of `show`.
+pub const SHOW_EXAMPLES: &str = "\
+With --wait a bar on stderr shows how far they are, with the rate and the time left.
+
+Examples:
+  outrigger projection show departures
+  outrigger projection show departures --wait --timeout 60
+  outrigger projection show departures --wait --version 2 --output json";
 
 /// Runs `projection list`.
 pub async fn list(session: &Session) -> Result<(), CliError> {
@@ -20,11 +51,13 @@ pub async fn list(session: &Session) -> Result<(), CliError> {
 }
 
 /// Runs `projection show NAME`.
-pub async fn show(session: &Session, name: &str) -> Result<(), CliError> {
+pub async fn show(session: &Session, args: &ShowArgs) -> Result<(), CliError> {
     let mut client = session.node.projections().await?;
-    let request = GetProjectionRequest { projection: name.to_owned() };
+    let waited = if args.wait { wait::wait(&mut client, args).await } else { Ok(()) };
+    let request = GetProjectionRequest { projection: args.name.clone() };
     let response = client.get_projection(request).await?.into_inner();
-    print(session.output, &response.versions, &response.problems, true)
+    print(session.output, &response.versions, &response.problems, true)?;
+    waited
 }
 
 /// Versions go to standard output, problems of files to stderr.
@@ -72,6 +105,7 @@ fn print_versions(out: &mut Out, versions: &[ProjectionVersion]) -> Result<(), C
         ("head", Align::Right),
         ("lag", Align::Right),
         ("rate", Align::Right),
+        ("time left", Align::Right),
         ("content hash", Align::Left),
     ]);
     for version in versions {
@@ -85,6 +119,7 @@ fn print_versions(out: &mut Out, versions: &[ProjectionVersion]) -> Result<(), C
             version.head.to_string(),
             lag_text(version.lag),
             rate_text(version.rate),
+            version.seconds_left.map_or_else(|| "-".to_owned(), duration_text),
             version.content_hash.chars().take(16).collect(),
         ]);
     }

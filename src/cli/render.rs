@@ -274,6 +274,8 @@ struct Deployed<'a> {
     head: u64,
     lag: u64,
     rate: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<f64>,
     content_hash: &'a str,
     definition_hash: &'a str,
     collections: Vec<Collection<'a>>,
@@ -299,6 +301,7 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
         head: version.head,
         lag: version.lag,
         rate: version.rate,
+        seconds_left: version.seconds_left,
         content_hash: &version.content_hash,
         definition_hash: &version.definition_hash,
         collections: version.collections.iter().map(collection).collect(),

@@ -253,6 +253,15 @@ pub fn grouped(count: u64) -> String {
     out
 }
 
+/// A length of time as people say it: `7 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn duration_text(seconds: f64) -> String {
+    match seconds.ceil() as u64 {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
 /// A rate in events a second, readable.
 pub fn rate_text(rate: f64) -> String {
     if rate > 0.0 { format!("{}/s", grouped(rate.round() as u64)) } else { "-".into() }

@@ -206,15 +206,25 @@ impl Outgoing {
         let mut state = State { content_hash: hash, ..self.state };
         let write = self.store.begin_write(persistence)?;
         let tables = self.store.tables();
-        let collections = self.changes.iter().enumerate();
-        let changes = collections.flat_map(|(at, changes)| changes.iter().map(move |change| (at, change)));
-        let changes = changes.map(|(at, change)| (change.position, at, &change.key));
-        change_table::record(&write, &state, changes)?;
+        let changes = self.changes.iter().enumerate();
+        let changes = changes.flat_map(|(at, changes)| changes.iter().map(move |changed| (at, changed)));
+        let concerned = {
+            let count = self.changes.iter().map(Vec::len).sum();
+            self.store.concerned(changes.clone().map(|(at, changed)| (at, &changed.key)), count)
+        };
+        change_table::record(
+            &write,
+            &state,
+            changes.map(|(at, changed)| (changed.position, at, &changed.key)),
+        )?;
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
-            flush::write_documents(&write, tables, self.changes, &mut state.content_hash)?;
+            let stale_hash = self.store.is_sabotaged(Sabotage::StaleHash);
+            let mut hashing = flush::Hashing { hash: &mut state.content_hash, stale: stale_hash };
+            flush::write_documents(&write, tables, self.changes, &mut hashing)?;
         }
         write_state(&write, &state, &tables.definition)?;
         self.store.commit(write)?;
+        concerned.wake();
         Ok(state)
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         memory::Budget,
         page::PageToken,
         query::{QueryError, ReadOptions, Reading, freshness},
+        replay::ReplayTurn,
         runner::{DurableTurn, Runner},
         status::Status,
         store::Store,
@@ -37,6 +38,7 @@ use crate::{
 mod changes;
 mod handlers;
 mod info;
+mod second;
 mod watched;
 
 pub use handlers::{Handler, HandlerError, HandlerInfo};
@@ -151,6 +153,7 @@ pub struct Registry {
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
     turn: DurableTurn,
+    replaying: ReplayTurn,
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
@@ -207,6 +210,7 @@ impl Registry {
             head: log.events.head().clone(),
             log,
             turn: DurableTurn::default(),
+            replaying: ReplayTurn::default(),
             memory,
             projections: RwLock::default(),
             problems: Mutex::default(),

@@ -4,8 +4,9 @@
 //! which events its documents have seen. A file belongs to one definition and one log; one that does not fit, or whose
 //! cursor the log does not know, is set aside and begun anew at position 0.
 //!
-//! Tables: `state` (one record, and one of `change_table`, which owns `changes`), `d:<collection>` (encoded key -> position, 8 bytes big-endian, then canonical text),
-//! `i:<collection>:<index>` (entry -> bytes of the key at its end, and a mark). Deliberately does not know batches, threads, queries.
+//! Tables: `state` (one record, and one of `change_table`, which owns `changes`), `d:<collection>` (encoded key ->
+//! position, 8 bytes big-endian, then canonical text), `i:<collection>:<index>` (entry -> bytes of the key at its end, and a
+//! mark). Deliberately does not know batches, threads, queries.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,17 +14,24 @@ use std::{
 };
 
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    CompactionError, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
     ReadableTableMetadata as _, TableDefinition, WriteTransaction,
 };
 use uuid::Uuid;
 
 use crate::{
-    disk::Disk,
+    disk::{Access, Disk},
     event::Position,
     kv::{self, KvError, Persistence, SetAside, Syncs},
+    limits::COMPACT_BYTES_MIN,
     projection::{
-        content_hash::ContentHash, definition::Definition, memory::Share, recent::Recent, state::State,
+        content_hash::ContentHash,
+        definition::Definition,
+        interest::{Concerned, Range, Seat, Seats},
+        key::Key,
+        memory::Share,
+        recent::Recent,
+        state::State,
     },
     sabotage::Sabotage,
 };
@@ -49,6 +57,8 @@ pub struct Store {
     slot: RwLock<Option<Database>>,
     /// What is committed, while nothing newer is.
     recent: Recent,
+    /// Who waits for changes.
+    seats: Seats,
     memory: Share,
     syncs: Syncs,
     sabotage: Option<Sabotage>,
@@ -112,10 +122,18 @@ impl Store {
             tables,
             slot: RwLock::new(None),
             recent: Recent::default(),
+            seats: Seats::default(),
             memory,
             syncs: Syncs::Through,
             sabotage: None,
         }
+    }
+
+    /// The same with another file, whose name has this extension.
+    #[must_use]
+    pub fn with_extension(mut self, extension: &str) -> Self {
+        self.path.set_extension(extension);
+        self
     }
 
     /// The same, its commits durable a moment later: no commit waits for the disk. Another thread writes.
@@ -175,6 +193,25 @@ impl Store {
         Ok((state, unfit.or(damaged)))
     }
 
+    /// Whether the file is so large that it is worth compacting.
+    pub fn is_large(&self) -> Result<bool, KvError> {
+        Ok(self.disk.open(&self.path, Access::Read)?.len()? >= COMPACT_BYTES_MIN)
+    }
+
+    /// Brings the file's pages together and cuts it. Meanwhile it is closed for everyone else; where somebody reads it at
+    /// the moment it stays as it is.
+    pub fn compact(&self) -> Result<(), KvError> {
+        self.recent.forget();
+        let taken = self.slot.write().unwrap_or_else(PoisonError::into_inner).take();
+        let mut database = taken.ok_or(KvError::Closed)?;
+        let compacted = database.compact();
+        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        match compacted {
+            Ok(_) | Err(CompactionError::TransactionInProgress) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn open_file(&self) -> Result<(Database, Option<SetAside>), KvError> {
         kv::open_or_replace(&*self.disk, &self.path, self.memory.pages_bytes(), self.syncs)
     }
@@ -183,6 +220,9 @@ impl Store {
     pub fn close(&self) {
         self.recent.forget();
         drop(self.slot.write().unwrap_or_else(PoisonError::into_inner).take());
+        // Somebody may have shared one more just before.
+        self.recent.forget();
+        self.seats.wake_all();
     }
 
     /// Closes the file and puts it out of the way; the next `open` begins a new one.
@@ -221,6 +261,20 @@ impl Store {
                 Ok(snapshot)
             }
         }
+    }
+
+    /// A seat for a watcher.
+    pub(super) fn seat(&self, range: Range) -> Seat {
+        self.seats.seat(range)
+    }
+
+    /// Whom changes of documents concern.
+    pub(super) fn concerned<'a>(
+        &self,
+        changes: impl Iterator<Item = (usize, &'a Key)> + Clone,
+        count: usize,
+    ) -> Concerned {
+        self.seats.concerned(changes, count)
     }
 
     /// Commits a change; whoever reads from now on sees it.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Process, binary};
+use crate::support::{Process, airport, binary, repository};
 
 /// Some time, so that there is something to measure.
 const SHORT: &[&str] = &["--seconds", "0.3", "--warmup", "0.1", "--output", "json"];
@@ -88,6 +88,32 @@ fn subscribers_see_every_append() {
 }
 
 #[test]
+fn documents_are_got_and_listed_beside_an_echo() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(&dir.path().join("data"), &airport());
+    let day = repository().join("examples/airport/flights-2013-01-01.ndjson");
+    let mut load = Command::new(binary());
+    load.env_clear().env("OUTRIGGER_ADDR", process.grpc_addr.to_string()).arg("load").arg(day);
+    assert!(load.output().unwrap().status.success());
+    // Some have to be there; which is nobody's concern.
+    let mut count = Command::new(binary());
+    count.env_clear().env("OUTRIGGER_ADDR", process.grpc_addr.to_string());
+    count.args(["count", "departures", "flights", "--at-least", "2522"]);
+    assert!(count.output().unwrap().status.success());
+    for (words, name, least) in [
+        (&["query", "departures", "flights", "--callers", "3"][..], "query_get", 1.0),
+        (&["query", "departures", "flights", "--index", "by_route", "--page-size", "50"], "query_list", 40.0),
+    ] {
+        let reports = bench(&process, words);
+        let names: Vec<&str> = reports.iter().map(|report| report["bench"].as_str().unwrap()).collect();
+        assert_eq!(names, ["baseline_unary", name]);
+        reports.iter().for_each(check_report);
+        let documents = reports[1]["events"].as_f64().unwrap() / reports[1]["requests"].as_f64().unwrap();
+        assert!(documents >= least, "{documents} documents a call");
+    }
+}
+
+#[test]
 fn the_baseline_needs_no_node() {
     let (process, dir) = start();
     let dir = dir.path().to_str().unwrap();
@@ -113,4 +139,24 @@ fn what_was_appended_before_does_not_count_again() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["events"], &report["errors"]["BENCH_ALREADY_EXISTED"]), (&0.into(), &10.into()));
+}
+
+#[test]
+fn a_projection_is_built_followed_and_read_back_on_a_node_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary());
+    command.env_clear().args(["bench", "project", "--events", "12000", "--flights", "200", "--rate", "100"]);
+    command.args(["--seconds", "0.2", "--output", "json", "--dir"]).arg(dir.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for stretch in ["append", "build", "live"] {
+        assert_eq!(figures[stretch]["events"], 12_000, "{stretch}: {figures}");
+        assert!(figures[stretch]["events_per_second"].as_f64().unwrap() > 0.0, "{stretch}: {figures}");
+    }
+    assert!(figures["disk"]["documents"].as_u64().unwrap() > 3_000, "{figures}");
+    assert!(figures["disk"]["ratio"].as_f64().unwrap() > 1.0, "{figures}");
+    assert!(figures["visible_events"].as_u64().unwrap() > 0, "{figures}");
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 0, "the node's directory is gone");
 }

@@ -334,6 +334,9 @@ async fn what_is_against_the_protocol_ends_the_call_with_its_reason() {
     let declared = |a: &mut v1::AttachWorker| (a.projection, a.definition) = ("declared".into(), None);
     refused(attached(declared), Code::FailedPrecondition, "NOT_A_HANDLER", "").await;
     Worker::attach(&node.channel, attach("a", 1)).await;
+    let verify = v1::VerifyProjectionRequest { projection: "counts".into(), version: None };
+    let verified = node.projections().verify_projection(verify).await;
+    check_refused(verified.map(|_| ()), Code::FailedPrecondition, "HANDLED_BY_SERVICE", "");
     let other = |a: &mut v1::AttachWorker| a.definition = Some(COUNTS.replace("[t]", "[t, u]"));
     refused(attached(other), Code::FailedPrecondition, "DEFINITION_CHANGED", "").await;
 

@@ -12,6 +12,8 @@ mod bench;
 mod cli;
 mod cli_append;
 mod cli_offline;
+mod cli_projection;
+mod cli_queries;
 mod conditions;
 mod conformance;
 mod durability;

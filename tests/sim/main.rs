@@ -11,4 +11,5 @@ mod log_disk_full;
 mod log_format;
 mod log_open;
 mod log_repair;
+mod projection;
 mod sweep;

@@ -116,3 +116,9 @@ fn positions_are_numbers() {
         assert!(parse_position(bad).is_err(), "{bad:?}");
     }
 }
+
+#[test]
+fn lengths_of_time_read_as_people_say_them() {
+    let texts = [0.2, 59.0, 61.0, 3_599.0, 7_500.0].map(duration_text);
+    assert_eq!(texts, ["1 s", "59 s", "1 min 1 s", "59 min 59 s", "2 h 5 min"]);
+}

@@ -40,6 +40,12 @@ impl VersionInfo {
     pub const fn lag(&self) -> u64 {
         self.head.get().saturating_sub(self.position.get())
     }
+
+    /// While it builds or catches up: how long that takes at the rate of the last seconds.
+    pub fn seconds_left(&self) -> Option<f64> {
+        let behind = matches!(self.state, VersionState::Building | VersionState::CatchingUp);
+        (behind && self.rate > 0.0).then(|| self.lag() as f64 / self.rate)
+    }
 }
 
 /// One collection of a version.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::{
     cli::{bench::run::Server, client::Node, error::CliError},
-    disk::{self, Access, Disk as _, real::RealDisk},
+    disk::{self, Disk as _, real::RealDisk},
 };
 
 /// A served node, its log empty at first, that watches a directory of definitions.
@@ -63,11 +63,12 @@ impl ServedNode {
             .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))
     }
 
-    /// The bytes of the file of a version.
+    /// The bytes that the file of a version takes on the disk.
     pub(super) fn version_bytes(&self, projection: &str, version: u32) -> Result<u64, CliError> {
         let path = self.version_path(projection, version);
-        let len = RealDisk.open(&path, Access::Read).and_then(|file| file.len());
-        len.map_err(|error| CliError::failed(format!("cannot read {}: {error}", path.display())))
+        RealDisk
+            .allocated_bytes(&path)
+            .map_err(|error| CliError::failed(format!("cannot read {}: {error}", path.display())))
     }
 
     fn version_path(&self, projection: &str, version: u32) -> PathBuf {
