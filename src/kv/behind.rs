@@ -13,6 +13,7 @@ use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use foldhash::fast::RandomState;
@@ -26,6 +27,8 @@ use crate::{
 use super::overlay::by_page;
 
 const BLOCK_BYTES: u64 = 4_096;
+/// How long somebody waits for the thread before looking whether it is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 type Blocks = HashMap<u64, Block, RandomState>;
 type Block = Box<[u8; BLOCK_BYTES as usize]>;
@@ -102,15 +105,23 @@ impl Behind {
 
     /// Waits until something holds, or nothing is on its way.
     fn wait_until(&self, holds: impl Fn(&Queue) -> bool) -> io::Result<()> {
-        let threaded = self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         loop {
+            // A thread that broke an invariant writes nothing any more: then whoever waits does.
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            let threaded = thread.as_ref().is_some_and(|thread| !thread.is_finished());
+            drop(thread);
             let queue = self.shared.lock();
             queue.check()?;
             if queue.closed.is_empty() || holds(&queue) {
                 return Ok(());
             }
             if threaded {
-                drop(self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner));
+                drop(
+                    self.shared
+                        .changed
+                        .wait_timeout(queue, LOOK_AGAIN)
+                        .unwrap_or_else(PoisonError::into_inner),
+                );
             } else {
                 drop(queue);
                 self.shared.write_oldest();

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{
     Collection, Definition, DefinitionError, FieldPath, IndexDefinition, hash,
     read_step::read_steps,
@@ -160,18 +162,22 @@ fn check_word(source: &mut Source<'_>, name: &serde_saphyr::Spanned<String>, wha
     }
 }
 
-fn read_events(source: &mut Source<'_>, node: &Yaml, collections: &[Collection]) -> HashMap<Box<str>, Steps> {
+fn read_events(
+    source: &mut Source<'_>,
+    node: &Yaml,
+    collections: &[Collection],
+) -> HashMap<Box<str>, Steps, RandomState> {
     let Content::Map(entries) = &node.value else {
         source.refuse(
             &node.referenced,
             format!("expected event types with their steps, a map, found {}", node.value),
         );
-        return HashMap::new();
+        return HashMap::default();
     };
     if entries.is_empty() {
         source.refuse(&node.referenced, "expected at least one event type with its steps");
     }
-    let mut events = HashMap::with_capacity(entries.len());
+    let mut events = HashMap::with_capacity_and_hasher(entries.len(), RandomState::default());
     for (name, node) in entries {
         if let Err(invalid) = EventType::parse(&name.value) {
             source.refuse(&name.referenced, format!("not an event type: {invalid}"));
