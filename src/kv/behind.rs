@@ -166,13 +166,12 @@ impl StorageBackend for Behind {
                 self.shared.read_block(&queue, number, &mut block)?;
                 queue.put(number, block);
             }
-            match queue.open.get_mut(&number) {
-                Some(block) => block[at..at + piece.len()].copy_from_slice(&data[piece]),
-                None => {
-                    let mut block = Box::new([0; BLOCK_BYTES as usize]);
-                    block.copy_from_slice(&data[piece]);
-                    queue.put(number, block);
-                }
+            if let Some(block) = queue.open.get_mut(&number) {
+                block[at..at + piece.len()].copy_from_slice(&data[piece]);
+            } else {
+                let mut block = Box::new([0; BLOCK_BYTES as usize]);
+                block.copy_from_slice(&data[piece]);
+                queue.put(number, block);
             }
         }
         if queue.open.len() < BEHIND_PIECE_BYTES_MAX / BLOCK_BYTES as usize {
@@ -280,7 +279,9 @@ impl Shared {
         let mut bytes = Vec::new();
         for row in numbers.chunk_by(|one, next| one + 1 == *next) {
             bytes.clear();
-            row.iter().for_each(|number| bytes.extend_from_slice(&piece.blocks[number][..]));
+            for number in row {
+                bytes.extend_from_slice(&piece.blocks[number][..]);
+            }
             self.file.write_all_at(&bytes, row[0] * BLOCK_BYTES)?;
         }
         if piece.synced { self.file.sync_data() } else { Ok(()) }
@@ -316,13 +317,12 @@ impl Shared {
     }
 
     fn read_block(&self, queue: &Queue, number: u64, block: &mut Block) -> io::Result<()> {
-        match queue.newest(number) {
-            Some(newest) => block.copy_from_slice(&newest[..]),
-            None => {
-                let offset = number * BLOCK_BYTES;
-                let there = self.file.len()?.saturating_sub(offset).min(BLOCK_BYTES) as usize;
-                self.file.read_exact_at(&mut block[..there], offset)?;
-            }
+        if let Some(newest) = queue.newest(number) {
+            block.copy_from_slice(&newest[..]);
+        } else {
+            let offset = number * BLOCK_BYTES;
+            let there = self.file.len()?.saturating_sub(offset).min(BLOCK_BYTES) as usize;
+            self.file.read_exact_at(&mut block[..there], offset)?;
         }
         Ok(())
     }

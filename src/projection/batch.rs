@@ -29,7 +29,7 @@ use crate::{
 mod documents;
 mod flush;
 
-use documents::{Changed, DocumentCache};
+use documents::{Before, Changed, DocumentCache};
 
 /// Why an event is not in the batch; the batch is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +217,7 @@ impl Outgoing {
 
 impl Documents for Batch {
     fn get(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, StoreFailure> {
-        if let Some(known) = self.cache.get(collection, key) {
+        if let Before::Known(known) = self.cache.get(collection, key) {
             return Ok(known);
         }
         let document = self.read(collection, key)?;
