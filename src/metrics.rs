@@ -54,6 +54,8 @@ pub struct Metrics {
     pub projection_position: IntGaugeVec,
     /// Events between a version and the head, by projection and version.
     pub projection_lag: IntGaugeVec,
+    /// What the handlers of versions do, by projection, version and what is counted.
+    pub projection_handler: IntGaugeVec,
     /// 1 for the state that a version is in, by projection, version and state.
     pub projection_state: IntGaugeVec,
 }
@@ -109,6 +111,14 @@ impl Metrics {
             projection_lag: add(
                 &registry,
                 gauges("projection_lag_events", "Events behind the head", &version),
+            ),
+            projection_handler: add(
+                &registry,
+                gauges(
+                    "projection_handler",
+                    "Workers of handlers, and what became of their events",
+                    &["projection", "version", "count"],
+                ),
             ),
             projection_state: add(
                 &registry,

@@ -34,6 +34,7 @@ pub struct Definition {
     hash: [u8; 32],
     collections: Vec<Collection>,
     events: HashMap<Box<str>, Steps>,
+    service: bool,
 }
 
 /// A collection of documents.
@@ -138,6 +139,11 @@ impl Definition {
     /// The number of a collection.
     pub fn collection(&self, name: &str) -> Option<usize> {
         self.collections.binary_search_by(|at| (*at.name).cmp(name)).ok()
+    }
+
+    /// A service says what events do, not the file.
+    pub const fn is_service(&self) -> bool {
+        self.service
     }
 
     /// Whether events of this type change documents.

@@ -19,6 +19,7 @@ mod conformance;
 mod durability;
 mod event_log;
 mod golden;
+mod handlers;
 mod kill;
 mod pages;
 mod probes;
