@@ -35,10 +35,12 @@ use crate::{
 };
 
 mod changes;
+mod errors;
 mod info;
 mod second;
 mod watched;
 
+pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
 pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
 pub use watched::Watched;
 
