@@ -44,6 +44,8 @@ pub struct Metrics {
     pub queries: IntCounterVec,
     /// Watches that are open.
     pub watches: IntGauge,
+    /// How often a watch was woken to look at a snapshot.
+    pub watch_wakeups: IntCounter,
     /// How often a watcher had to begin anew.
     pub watch_resets: IntCounter,
     /// Sizes of the index and what lookups of ids cost, by what is counted.
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub projection_position: IntGaugeVec,
     /// Events between a version and the head, by projection and version.
     pub projection_lag: IntGaugeVec,
+    /// What the handlers of versions do, by projection, version and what is counted.
+    pub projection_handler: IntGaugeVec,
     /// 1 for the state that a version is in, by projection, version and state.
     pub projection_state: IntGaugeVec,
 }
@@ -91,6 +95,10 @@ impl Metrics {
             scrub_damaged: add(&registry, gauge("scrub_damaged_segments", "Sealed segments found damaged")),
             queries: add(&registry, counters("queries_total", "Query calls", &["method", "code"])),
             watches: add(&registry, gauge("watches", "Open watches")),
+            watch_wakeups: add(
+                &registry,
+                counter("watch_wakeups_total", "How often a watch was woken to look at a snapshot"),
+            ),
             watch_resets: add(
                 &registry,
                 counter("watch_resets_total", "How often a watcher had to begin anew"),
@@ -103,6 +111,14 @@ impl Metrics {
             projection_lag: add(
                 &registry,
                 gauges("projection_lag_events", "Events behind the head", &version),
+            ),
+            projection_handler: add(
+                &registry,
+                gauges(
+                    "projection_handler",
+                    "Workers of handlers, and what became of their events",
+                    &["projection", "version", "count"],
+                ),
             ),
             projection_state: add(
                 &registry,

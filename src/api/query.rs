@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     lifecycle::Lifecycle,
+    limits::{INLINE_DOCUMENTS_MAX, PAGE_SIZE_DEFAULT},
     metrics::Metrics,
     projection::{
         query::{QueryError, Reading},
@@ -84,8 +85,13 @@ impl Query {
         let query = convert::list(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(reading.context()));
-        let read = move || reading.list_wire(&query);
-        let (documents, page) = blocking(read).await?;
+        // A short page without a filter costs less than to wake another thread for it.
+        let size = query.page_size.unwrap_or(PAGE_SIZE_DEFAULT);
+        let (documents, page) = if query.filter.is_none() && size <= INLINE_DOCUMENTS_MAX {
+            reading.list_wire(&query)?
+        } else {
+            blocking(move || reading.list_wire(&query)).await?
+        };
         let rest = v1::ListResponse {
             documents: Vec::new(),
             next_page_token: page.next_page_token,
@@ -174,7 +180,7 @@ impl query_server::Query for Query {
     }
 }
 
-/// Long reads run on a thread that may block; a single document is read where the call runs.
+/// Long reads run on a thread that may block; a few documents are read where the call runs.
 pub(super) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, Refusal> {

@@ -103,7 +103,8 @@ mod tests {
             "\\PC{0,4}|[\\x00-\\x02]{0,3}|[a-z]{120,140}".prop_map(|text| KeyPart::Text(text.into())),
         ];
         let key = vec(part, 1..4).prop_map(|parts| Key::new(parts).unwrap());
-        (key, vec(any::<u8>(), 0..300), 1..=u64::MAX).prop_map(|(key, value, position)| Document {
+        // A document is an object, so its text is never empty.
+        (key, vec(any::<u8>(), 2..300), 1..=u64::MAX).prop_map(|(key, value, position)| Document {
             key,
             value: value.into(),
             position: Position::new(position),

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::OwnedSemaphorePermit, time::sleep_until};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Status};
 
 use super::{
@@ -53,7 +53,7 @@ pub(super) fn start(
         watched,
         watch: Some(watch),
         token,
-        told_at: tokio::time::Instant::now(),
+        told_at: Instant::now(),
         outbox,
         metrics,
         _seat: seat,
@@ -79,7 +79,7 @@ struct Watching {
     watch: Option<Watch>,
     /// The last resume token that was sent.
     token: Option<String>,
-    told_at: tokio::time::Instant,
+    told_at: Instant,
     outbox: Outbox<v1::WatchResponse>,
     metrics: Arc<Metrics>,
     _seat: OwnedSemaphorePermit,
@@ -111,21 +111,21 @@ impl Watching {
         };
         self.tell(first).await?;
         loop {
-            let (position, untold) =
-                self.watch.as_ref().map_or((None, 0), |watch| (watch.position(), watch.untold()));
-            if untold >= ADVANCE_POSITIONS {
-                self.tell_advance().await?;
-            }
+            let position = self.watch.as_ref().and_then(Watch::position);
             tokio::select! {
                 reading = self.watched.later(position) => self.tell(reading?).await?,
-                () = sleep_until(self.told_at + ADVANCE_WAIT), if untold > 0 => self.tell_advance().await?,
                 () = self.outbox.closed() => return Err(End::ClientGone),
+            }
+            let untold = self.watch.as_ref().map_or(0, Watch::untold);
+            if untold >= ADVANCE_POSITIONS || untold > 0 && self.told_at.elapsed() >= ADVANCE_WAIT {
+                self.tell_advance().await?;
             }
         }
     }
 
     /// Tells what a snapshot has for the watcher.
     async fn tell(&mut self, reading: Reading) -> Result<(), End> {
+        self.metrics.watch_wakeups.inc();
         let begun = Instant::now();
         let mut reading = Some(reading);
         loop {
@@ -168,7 +168,7 @@ impl Watching {
         match self.outbox.send(message).await {
             Ok(()) => {
                 self.token = token.or(self.token.take());
-                self.told_at = tokio::time::Instant::now();
+                self.told_at = Instant::now();
                 Ok(())
             }
             Err(NotSent::ClientGone) => Err(End::ClientGone),

@@ -28,8 +28,10 @@ use crate::{
 
 mod documents;
 mod flush;
+mod transaction;
 
 use documents::{Before, Changed, DocumentCache};
+pub(crate) use transaction::StaleRead;
 
 /// Why an event is not in the batch; the batch is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -180,17 +182,21 @@ impl Batch {
     }
 
     fn read(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, KvError> {
+        match self.tables()?[collection].get(key.as_bytes())? {
+            None => Ok(None),
+            Some(stored) => Ok(Some(Arc::new(decode(stored.value())?))),
+        }
+    }
+
+    /// The committed documents.
+    fn tables(&mut self) -> Result<&[ReadOnlyTable<&'static [u8], &'static [u8]>], KvError> {
         if self.file.is_none() {
             let snapshot = self.store.snapshot()?;
             let collections = 0..self.store.definition().collections().len();
             let tables: Result<_, KvError> = collections.map(|at| snapshot.documents(at)).collect();
             self.file = Some(OpenTables(tables?));
         }
-        let tables = self.file.as_ref().map_or(&[][..], |file| &file.0);
-        match tables[collection].get(key.as_bytes())? {
-            None => Ok(None),
-            Some(stored) => Ok(Some(Arc::new(decode(stored.value())?))),
-        }
+        Ok(self.file.as_ref().map_or(&[][..], |file| &file.0))
     }
 }
 
@@ -200,10 +206,17 @@ impl Outgoing {
         let mut state = State { content_hash: hash, ..self.state };
         let write = self.store.begin_write(persistence)?;
         let tables = self.store.tables();
-        let collections = self.changes.iter().enumerate();
-        let changes = collections.flat_map(|(at, changes)| changes.iter().map(move |change| (at, change)));
-        let changes = changes.map(|(at, change)| (change.position, at, &change.key));
-        change_table::record(&write, &state, changes)?;
+        let changes = self.changes.iter().enumerate();
+        let changes = changes.flat_map(|(at, changes)| changes.iter().map(move |changed| (at, changed)));
+        let concerned = {
+            let count = self.changes.iter().map(Vec::len).sum();
+            self.store.concerned(changes.clone().map(|(at, changed)| (at, &changed.key)), count)
+        };
+        change_table::record(
+            &write,
+            &state,
+            changes.map(|(at, changed)| (changed.position, at, &changed.key)),
+        )?;
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
             let stale_hash = self.store.is_sabotaged(Sabotage::StaleHash);
             let mut hashing = flush::Hashing { hash: &mut state.content_hash, stale: stale_hash };
@@ -211,6 +224,7 @@ impl Outgoing {
         }
         write_state(&write, &state, &tables.definition)?;
         self.store.commit(write)?;
+        concerned.wake();
         Ok(state)
     }
 }

@@ -14,6 +14,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use jiff::Timestamp;
 
+pub(crate) use self::document::check as check_document;
 use self::{
     overlay::Store,
     run::{Fault, Run},

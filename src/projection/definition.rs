@@ -14,7 +14,6 @@ mod tests;
 
 use std::{collections::HashMap, fmt};
 
-use foldhash::fast::RandomState;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::{
@@ -34,7 +33,8 @@ pub struct Definition {
     version: u32,
     hash: [u8; 32],
     collections: Vec<Collection>,
-    events: HashMap<Box<str>, Steps, RandomState>,
+    events: HashMap<Box<str>, Steps>,
+    service: bool,
 }
 
 /// A collection of documents.
@@ -139,6 +139,11 @@ impl Definition {
     /// The number of a collection.
     pub fn collection(&self, name: &str) -> Option<usize> {
         self.collections.binary_search_by(|at| (*at.name).cmp(name)).ok()
+    }
+
+    /// A service says what events do, not the file.
+    pub const fn is_service(&self) -> bool {
+        self.service
     }
 
     /// Whether events of this type change documents.

@@ -131,7 +131,8 @@ fn check_count(parts: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn decode_parts(mut bytes: &[u8]) -> Option<Vec<KeyPart>> {
+/// The parts that encoded bytes stand for; `None` if they are no key's.
+pub(crate) fn decode_parts(mut bytes: &[u8]) -> Option<Vec<KeyPart>> {
     let mut parts = Vec::with_capacity(1);
     while !bytes.is_empty() {
         parts.push(decode_part(&mut bytes)?);

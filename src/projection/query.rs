@@ -210,14 +210,14 @@ impl Reading {
     ) -> Result<Vec<u8>, QueryError> {
         let at = plan::find_collection(self.snapshot.definition(), collection)?;
         let mask = Mask::new(fields)?;
-        let encoded = key.encode();
-        let stored = self.snapshot.shared_documents(at)?.get(&encoded[..]).map_err(KvError::from)?;
+        let encoded = key.as_bytes();
+        let stored = self.snapshot.shared_documents(at)?.get(encoded).map_err(KvError::from)?;
         let stored = stored.ok_or_else(|| self.not_found(collection, key))?;
         let (position, text) = split_document(stored.value())?;
         let mut documents = WireDocuments::default();
         match mask {
-            None => documents.take(&encoded, position, text)?,
-            Some(mask) => documents.take(&encoded, position, &masked(&mask, &encoded, text)?)?,
+            None => documents.take(encoded, position, text)?,
+            Some(mask) => documents.take(encoded, position, &masked(&mask, encoded, text)?)?,
         }
         Ok(documents.0)
     }
@@ -236,13 +236,10 @@ impl Reading {
         }
         let mask = Mask::new(fields)?;
         let table = self.snapshot.shared_documents(at)?;
-        let get = |key: &Key| {
-            let encoded = key.encode();
-            match table.get(&encoded[..]) {
-                Ok(None) => Ok(None),
-                Ok(Some(stored)) => document(key, &encoded, stored.value(), mask.as_ref()).map(Some),
-                Err(error) => Err(QueryError::File(error.into())),
-            }
+        let get = |key: &Key| match table.get(key.as_bytes()) {
+            Ok(None) => Ok(None),
+            Ok(Some(stored)) => document(key, stored.value(), mask.as_ref()).map(Some),
+            Err(error) => Err(QueryError::File(error.into())),
         };
         keys.iter().map(get).collect()
     }
@@ -301,11 +298,11 @@ impl Reading {
     }
 }
 
-fn document(key: &Key, encoded: &[u8], stored: &[u8], mask: Option<&Mask>) -> Result<Document, QueryError> {
+fn document(key: &Key, stored: &[u8], mask: Option<&Mask>) -> Result<Document, QueryError> {
     let (position, text) = split_document(stored)?;
     let value = match mask {
         None => Bytes::copy_from_slice(text),
-        Some(mask) => masked(mask, encoded, text)?.into(),
+        Some(mask) => masked(mask, key.as_bytes(), text)?.into(),
     };
     Ok(Document { key: key.clone(), value, position })
 }

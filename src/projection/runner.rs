@@ -28,12 +28,14 @@ use crate::{
     projection::{
         batch::{Batch, BatchError},
         declarative::ApplyError,
+        handler::feed::Feed,
         state::State,
         status::Status,
         store::{LogFacts, Store},
     },
 };
 
+mod fed;
 mod pipeline;
 
 use pipeline::{Pipeline, Prepared};
@@ -59,6 +61,8 @@ pub struct Runner {
     head: Head,
     turn: DurableTurn,
     stop: Stop,
+    /// Where a service says what events do.
+    feed: Option<Feed>,
     /// `None` while the file is closed.
     batch: Option<Batch>,
     undurable: Undurable,
@@ -113,6 +117,7 @@ impl Runner {
             head: events.head().clone(),
             turn,
             stop,
+            feed: None,
             batch: None,
             undurable: Undurable::default(),
             careful_upto: Position::ZERO,
@@ -149,16 +154,23 @@ impl Runner {
         let (state, _) = self.store.open(&facts)?;
         self.undurable = Undurable::default();
         self.status.opened(state.cursor, state.built);
+        if let Some(feed) = &mut self.feed {
+            feed.begin(state.cursor);
+        }
         Ok(Batch::new(Arc::clone(&self.store), state))
     }
 
     /// One batch, its commit, and a durable commit where one is due.
     fn advance(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
         let upto = self.head.get();
-        if self.is_far_behind(batch, upto) {
+        if self.feed.is_none() && self.is_far_behind(batch, upto) {
             return self.advance_far(batch, upto);
         }
-        let filled = self.fill(batch, upto);
+        let filled = if self.feed.is_some() {
+            self.fill_fed(batch, upto)
+        } else {
+            self.fill(batch, upto).map(|()| self.next_step(batch, IDLE_WAIT))
+        };
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
         }
@@ -176,12 +188,12 @@ impl Runner {
         } else if batch.events() > 0 {
             self.commit(batch, caught_up, Persistence::Buffered)?;
         }
-        filled?;
+        let next = filled?;
         self.status.troubled(None);
         if self.is_due_by_time() {
             let turn = Arc::clone(&self.turn);
             match turn.try_lock() {
-                Err(TryLockError::WouldBlock) => return Ok(self.next_step(batch, TURN_WAIT)),
+                Err(TryLockError::WouldBlock) => return Ok(next.within(TURN_WAIT)),
                 Ok(_) | Err(TryLockError::Poisoned(_)) => {
                     self.commit(batch, caught_up, Persistence::Durable)?;
                 }
@@ -189,7 +201,7 @@ impl Runner {
         }
         let undurable_for = self.undurable.since.map(|since| since.elapsed());
         let wait = undurable_for.map_or(IDLE_WAIT, |age| DURABLE_INTERVAL_MAX.saturating_sub(age));
-        Ok(self.next_step(batch, wait))
+        Ok(next.within(wait))
     }
 
     fn is_far_behind(&self, batch: &Batch, upto: Position) -> bool {
@@ -286,6 +298,10 @@ impl Runner {
                 Err(failure) => return Trouble::File(KvError::Io(failure.to_string())),
             },
         };
+        self.stopped(event, &reason)
+    }
+
+    fn stopped(&self, event: &RecordedEvent, reason: &str) -> Trouble {
         let definition = self.store.definition();
         Trouble::Event(format!(
             "projection {} version {} stopped at position {}: event {} of type {} in stream {} cannot be \
@@ -382,6 +398,9 @@ impl Runner {
     fn fail(&mut self, failure: &str) -> Step {
         tracing::error!(%failure, "a projection stopped");
         self.status.failed(failure);
+        if let Some(feed) = &mut self.feed {
+            feed.stop(failure);
+        }
         Step::Over
     }
 
@@ -407,7 +426,7 @@ impl Follower for Runner {
         let Some(mut batch) = self.batch.take() else {
             return;
         };
-        if batch.events() == 0 && self.undurable.events == 0 {
+        if batch.events() == 0 && self.undurable.events == 0 || !self.is_settled() {
             return;
         }
         let turn = Arc::clone(&self.turn);

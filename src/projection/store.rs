@@ -4,8 +4,9 @@
 //! which events its documents have seen. A file belongs to one definition and one log; one that does not fit, or whose
 //! cursor the log does not know, is set aside and begun anew at position 0.
 //!
-//! Tables: `state` (one record, and one of `change_table`, which owns `changes`), `d:<collection>` (encoded key -> position, 8 bytes big-endian, then canonical text),
-//! `i:<collection>:<index>` (entry -> bytes of the key at its end, and a mark). Deliberately does not know batches, threads, queries.
+//! Tables: `state` (one record, and one of `change_table`, which owns `changes`), `d:<collection>` (encoded key ->
+//! position, 8 bytes big-endian, then canonical text), `i:<collection>:<index>` (entry -> bytes of the key at its end, and a
+//! mark). Deliberately does not know batches, threads, queries.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,7 +25,13 @@ use crate::{
     kv::{self, KvError, Persistence, SetAside, Syncs},
     limits::COMPACT_BYTES_MIN,
     projection::{
-        content_hash::ContentHash, definition::Definition, memory::Share, recent::Recent, state::State,
+        content_hash::ContentHash,
+        definition::Definition,
+        interest::{Concerned, Range, Seat, Seats},
+        key::Key,
+        memory::Share,
+        recent::Recent,
+        state::State,
     },
     sabotage::Sabotage,
 };
@@ -50,6 +57,8 @@ pub struct Store {
     slot: RwLock<Option<Database>>,
     /// What is committed, while nothing newer is.
     recent: Recent,
+    /// Who waits for changes.
+    seats: Seats,
     memory: Share,
     syncs: Syncs,
     sabotage: Option<Sabotage>,
@@ -113,6 +122,7 @@ impl Store {
             tables,
             slot: RwLock::new(None),
             recent: Recent::default(),
+            seats: Seats::default(),
             memory,
             syncs: Syncs::Through,
             sabotage: None,
@@ -210,6 +220,9 @@ impl Store {
     pub fn close(&self) {
         self.recent.forget();
         drop(self.slot.write().unwrap_or_else(PoisonError::into_inner).take());
+        // Somebody may have shared one more just before.
+        self.recent.forget();
+        self.seats.wake_all();
     }
 
     /// Closes the file and puts it out of the way; the next `open` begins a new one.
@@ -248,6 +261,20 @@ impl Store {
                 Ok(snapshot)
             }
         }
+    }
+
+    /// A seat for a watcher.
+    pub(super) fn seat(&self, range: Range) -> Seat {
+        self.seats.seat(range)
+    }
+
+    /// Whom changes of documents concern.
+    pub(super) fn concerned<'a>(
+        &self,
+        changes: impl Iterator<Item = (usize, &'a Key)> + Clone,
+        count: usize,
+    ) -> Concerned {
+        self.seats.concerned(changes, count)
     }
 
     /// Commits a change; whoever reads from now on sees it.

@@ -19,6 +19,7 @@ use crate::{
     projection::{
         change_table::Reach,
         definition::Definition,
+        interest::Range,
         key::Key,
         query::{Document, ListQuery, Plan, QueryError, ReadContext, Reading, decode_key, masked, selects},
         store::split_document,
@@ -190,6 +191,15 @@ impl Watch {
         Ok(Cursor { position, base: resume.base, log: resume.log })
     }
 
+    /// The documents whose changes concern it; of others it need not know.
+    pub(crate) fn range(&self) -> Range {
+        let (start, end) = match self.plan.index {
+            None => (self.plan.start.clone(), self.plan.end.clone()),
+            Some(_) => (Vec::new(), None),
+        };
+        Range { collection: self.plan.collection, start, end }
+    }
+
     /// How far it has come; a snapshot at or below this has nothing new for it.
     pub fn position(&self) -> Option<Position> {
         self.cursor.map(|cursor| cursor.position)
@@ -284,7 +294,7 @@ impl Watch {
             *done = last.is_none();
             self.plan.resume = last;
             for document in &page.documents {
-                self.known.put(&document.key.encode());
+                self.known.put(document.key.as_bytes());
             }
             if !page.documents.is_empty() || !*done {
                 return Ok((Some(Told::Documents(page.documents)), false));
@@ -298,7 +308,7 @@ impl Watch {
     /// Changes. Gives whether the group is over.
     fn next_changes(&mut self, group: &mut Group) -> Result<(Option<Told>, bool), QueryError> {
         let (mut changes, mut bytes) = (Vec::new(), 0);
-        let table = group.reading.snapshot().documents(self.plan.collection)?;
+        let table = group.reading.snapshot().shared_documents(self.plan.collection)?;
         let Content::Changes { due, begun } = &mut group.content else {
             return Ok((None, true));
         };

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Process, binary};
+use crate::support::{Process, airport, binary, repository};
 
 /// Some time, so that there is something to measure.
 const SHORT: &[&str] = &["--seconds", "0.3", "--warmup", "0.1", "--output", "json"];
@@ -85,6 +85,32 @@ fn subscribers_see_every_append() {
     let (process, _dir) = start();
     let report = check(&process, &["subscribe", "--rate", "200", "--subscribers", "3"]);
     assert!(report["append_latency_ms"]["p50"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
+fn documents_are_got_and_listed_beside_an_echo() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(&dir.path().join("data"), &airport());
+    let day = repository().join("examples/airport/flights-2013-01-01.ndjson");
+    let mut load = Command::new(binary());
+    load.env_clear().env("OUTRIGGER_ADDR", process.grpc_addr.to_string()).arg("load").arg(day);
+    assert!(load.output().unwrap().status.success());
+    // Some have to be there; which is nobody's concern.
+    let mut count = Command::new(binary());
+    count.env_clear().env("OUTRIGGER_ADDR", process.grpc_addr.to_string());
+    count.args(["count", "departures", "flights", "--at-least", "2522"]);
+    assert!(count.output().unwrap().status.success());
+    for (words, name, least) in [
+        (&["query", "departures", "flights", "--callers", "3"][..], "query_get", 1.0),
+        (&["query", "departures", "flights", "--index", "by_route", "--page-size", "50"], "query_list", 40.0),
+    ] {
+        let reports = bench(&process, words);
+        let names: Vec<&str> = reports.iter().map(|report| report["bench"].as_str().unwrap()).collect();
+        assert_eq!(names, ["baseline_unary", name]);
+        reports.iter().for_each(check_report);
+        let documents = reports[1]["events"].as_f64().unwrap() / reports[1]["requests"].as_f64().unwrap();
+        assert!(documents >= least, "{documents} documents a call");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use outrigger::{
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Node, append, check_refused, config, event};
+use crate::support::{Node, append, check_refused, config, event, text_key};
 
 const DEFINITION: &str = "\
 projection: desk
@@ -317,4 +317,42 @@ async fn a_watch_waits_for_the_first_build() {
     add(&node, vec![set("a", "open")]).await;
     watcher.until(1).await;
     assert_eq!(watcher.keys(), ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_that_no_change_concerns_sleep() {
+    let files = files(DEFINITION);
+    let node = start(&files).await;
+    let token = add(&node, vec![set("a", "open")]).await;
+    let mut watchers = Vec::new();
+    for n in 0..100 {
+        let prefix = text_key(&format!("x{n:02}"));
+        let keys = v1::KeyRange { prefix: Some(prefix), ..Default::default() };
+        let selection = Some(v1::watch_request::Selection::Keys(keys));
+        let mut watcher = watch(&node, v1::WatchRequest { selection, ..all(Some(token.clone())) }).await;
+        watcher.until(1).await;
+        watchers.push(watcher);
+    }
+    let mut concerned = watch(&node, all(None)).await;
+    concerned.until(1).await;
+    let before = node.metric("outrigger_watch_wakeups_total").await;
+    for n in 0..200 {
+        add(&node, vec![set("a", if n % 2 == 0 { "shut" } else { "open" })]).await;
+    }
+    while concerned.position < 201 {
+        concerned.take().await.unwrap();
+    }
+    // One by one they would have woken 20,000 times; now and then each is woken to tell how far it is.
+    let woken = node.metric("outrigger_watch_wakeups_total").await - before;
+    assert!(woken < 4_000, "{woken} wake-ups");
+    add(&node, vec![set("x07y", "open")]).await;
+    while watchers[7].documents.is_empty() {
+        watchers[7].take().await.unwrap();
+    }
+    assert_eq!(watchers[7].keys(), ["x07y"]);
+    for watcher in &mut watchers {
+        while watcher.position < 202 {
+            watcher.take().await.unwrap();
+        }
+    }
 }

@@ -95,6 +95,12 @@ impl DocumentCache {
         self.known(collection, key).map_or(Before::Unknown, |entry| Before::Known(entry.document.clone()))
     }
 
+    /// A document that has changed since the last hand-over, and the event that last changed it.
+    pub(super) fn changed(&self, collection: usize, key: &Key) -> Option<(Option<&Arc<Object>>, Position)> {
+        let entry = self.collections[collection].young.get(key)?;
+        Some((entry.document.as_ref(), entry.changed_at?))
+    }
+
     /// Takes over what the file has.
     pub(super) fn learn(&mut self, collection: usize, key: &Key, document: Option<Arc<Object>>) {
         self.young_bytes += document_bytes(document.as_deref());

@@ -27,9 +27,9 @@ pub(crate) struct Plan {
     /// The index's place and definition; `None`: keys are scanned.
     pub(crate) index: Option<(usize, IndexDefinition)>,
     /// The whole range of the query: from here on (inclusive) ...
-    pub(super) start: Vec<u8>,
+    pub(crate) start: Vec<u8>,
     /// ... to here (exclusive; `None`: to the end).
-    pub(super) end: Option<Vec<u8>>,
+    pub(crate) end: Option<Vec<u8>>,
     /// The last entry of the page before.
     pub(crate) resume: Option<Vec<u8>>,
     pub(super) descending: bool,

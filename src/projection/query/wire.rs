@@ -8,7 +8,7 @@ use super::{QueryError, scan::Sink};
 use crate::{
     event::Position,
     kv::KvError,
-    projection::key::{Key, KeyPart},
+    projection::key::{KeyPart, decode_parts},
 };
 
 /// `documents`, field 1, one after the other.
@@ -26,8 +26,7 @@ const BOOLEAN: u8 = 3;
 
 impl Sink for WireDocuments {
     fn take(&mut self, key: &[u8], position: Position, text: &[u8]) -> Result<(), QueryError> {
-        let key = Key::decode(key).map_err(|invalid| KvError::Damaged(invalid.0))?;
-        let parts = key.parts();
+        let parts = decode_parts(key).ok_or_else(|| KvError::Damaged("a stored key is damaged".into()))?;
         let key_bytes: usize = parts.iter().map(|part| field_bytes(part_bytes(part))).sum();
         let position = position.get();
         let body = field_bytes(key_bytes) + field_bytes(text.len()) + 1 + varint_bytes(position);

@@ -23,6 +23,9 @@ impl Registry {
     pub fn replay(&self, projection: &str, version: Option<u32>) -> Result<Replay, ReplayError> {
         let options = ReadOptions { version, ..ReadOptions::default() };
         let running = self.resolve(projection, &options, None)?;
+        if running.store.definition().is_service() {
+            return Err(ReplayError::Service);
+        }
         self.check_space(&running.store)?;
         let definition = Arc::clone(running.store.definition());
         let (disk, memory) = (Arc::clone(&self.disk), self.memory.take());

@@ -1,18 +1,22 @@
 //! A version as a watcher follows it: snapshot after snapshot, for as long as the version is there.
 //!
 //! Invariants: a watcher stays on the version it began with; nothing is looked at until the version has been at the head
-//! once, and then only when more is visible than before. Does not know what a watcher is told.
+//! once, and then at once when something changed that concerns the watcher. Does not know what a watcher is told.
 
 use std::sync::Arc;
+
+use tokio::time::sleep;
 
 use super::{Registry, Version};
 use crate::{
     event::Position,
     follower::Head,
     kv::KvError,
+    limits::ADVANCE_WAIT,
     log::LogReader,
     projection::{
         definition::Definition,
+        interest::Seat,
         query::{ListQuery, QueryError, ReadOptions, Reading, freshness},
         status::Progress,
         watch::{ResumeToken, Watch},
@@ -23,6 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Watched {
     version: Arc<Version>,
+    seat: Seat,
     reader: LogReader,
     head: Head,
 }
@@ -56,7 +61,10 @@ impl Registry {
             None => self.resolve(projection, options, None)?,
         };
         let watch = Watch::new(version.store.definition(), query, resume.as_ref(), self.log.events.log())?;
-        let watched = Watched { version, reader: self.log.events.log().clone(), head: self.head.clone() };
+        // Before the first look, so that nothing comes between.
+        let seat = version.store.seat(watch.range());
+        let watched =
+            Watched { seat, version, reader: self.log.events.log().clone(), head: self.head.clone() };
         Ok((watched, watch))
     }
 }
@@ -71,18 +79,29 @@ impl Watched {
         freshness::read(&self.source(), options).await
     }
 
-    /// A snapshot that shows more than `behind`, as soon as there is one; `None`: any snapshot.
+    /// A snapshot that may concern the watcher, as soon as there is one; and some while after the version has gone on
+    /// otherwise, one that tells how far.
     pub async fn later(&self, behind: Option<Position>) -> Result<Reading, QueryError> {
         let mut progress = self.version.status.subscribe();
         loop {
             let more = |progress: &Progress| progress.open && progress.built && Some(progress.as_of) > behind;
             let over = |progress: &Progress| progress.stopped || never_built(progress);
-            let seen = progress.wait_for(|progress| more(progress) || over(progress)).await;
-            self.check(seen.map_or_else(|_| self.version.status.progress(), |progress| progress.clone()))?;
+            let went_on = async {
+                let seen = progress.wait_for(|progress| more(progress) || over(progress)).await;
+                let is_over = seen.is_ok_and(|progress| over(&progress));
+                if !is_over {
+                    sleep(ADVANCE_WAIT).await;
+                }
+            };
+            tokio::select! {
+                () = self.seat.woken() => {}
+                () = went_on => {}
+            }
+            self.check(self.version.status.progress())?;
             match freshness::now(&self.source()) {
                 Ok(reading) => return Ok(reading),
-                // Closed just now: the runner says when it is open again.
-                Err(KvError::Closed) => tokio::task::yield_now().await,
+                // The runner says when it is open again.
+                Err(KvError::Closed) => drop(progress.changed().await),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -1,0 +1,142 @@
+//! Who waits for changes of which documents of a version.
+//!
+//! Invariants: a commit that changes a document wakes every seat whose range it lies in, after it is visible; a seat that
+//! is not concerned sleeps on; a wake is never lost, also when its watcher is busy. Closing the file wakes all. Deliberately
+//! does not know what a watcher does when it is woken, or filters.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use super::key::Key;
+use crate::limits::WATCH_MATCHES_MAX;
+
+/// The seats of one version.
+#[derive(Debug, Default)]
+pub(super) struct Seats(Mutex<Vec<Weak<Place>>>);
+
+/// The seat of one watcher; it is given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat(Arc<Place>);
+
+#[derive(Debug)]
+struct Place {
+    range: Range,
+    woken: Notify,
+}
+
+/// Documents of one collection, by their encoded keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// The collection's number.
+    pub(crate) collection: usize,
+    /// From here on.
+    pub(crate) start: Vec<u8>,
+    /// Below here.
+    pub(crate) end: Option<Vec<u8>>,
+}
+
+impl Range {
+    fn holds(&self, collection: usize, key: &[u8]) -> bool {
+        collection == self.collection
+            && key >= &self.start[..]
+            && self.end.as_deref().is_none_or(|end| key < end)
+    }
+}
+
+/// Those who are to be woken once a commit is visible.
+#[derive(Debug, Default)]
+pub(super) struct Concerned(Vec<Arc<Place>>);
+
+impl Seats {
+    /// A seat for whoever wants to know of changes in this range.
+    pub(super) fn seat(&self, range: Range) -> Seat {
+        let place = Arc::new(Place { range, woken: Notify::new() });
+        let mut seats = self.lock();
+        seats.retain(|seat| seat.strong_count() > 0);
+        seats.push(Arc::downgrade(&place));
+        Seat(place)
+    }
+
+    /// Whom these changes concern. Of very many changes it does not look at each: then they concern everybody.
+    pub(super) fn concerned<'a>(
+        &self,
+        changes: impl Iterator<Item = (usize, &'a Key)> + Clone,
+        count: usize,
+    ) -> Concerned {
+        let seats = self.lock();
+        let all = count.saturating_mul(seats.len()) > WATCH_MATCHES_MAX;
+        let is_concerned = |place: &Arc<Place>| {
+            all || changes.clone().any(|(collection, key)| place.range.holds(collection, key.as_bytes()))
+        };
+        Concerned(seats.iter().filter_map(Weak::upgrade).filter(is_concerned).collect())
+    }
+
+    /// Wakes everybody.
+    pub(super) fn wake_all(&self) {
+        Concerned(self.lock().iter().filter_map(Weak::upgrade).collect()).wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Place>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Concerned {
+    pub(super) fn wake(self) {
+        for place in self.0 {
+            place.woken.notify_one();
+        }
+    }
+}
+
+impl Seat {
+    /// Resolves when there was a wake since it last resolved.
+    pub(super) async fn woken(&self) {
+        self.0.woken.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::text(text).unwrap()
+    }
+
+    fn change(seats: &Seats, collection: usize, keys: &[Key]) {
+        seats.concerned(keys.iter().map(|key| (collection, key)), keys.len()).wake();
+    }
+
+    #[test]
+    fn changes_wake_those_whose_range_they_lie_in() {
+        let seats = Seats::default();
+        let range = |collection, from: &str, to: Option<&str>| Range {
+            collection,
+            start: key(from).encode(),
+            end: to.map(|to| key(to).encode()),
+        };
+        let few = seats.seat(range(0, "b", Some("d")));
+        let rest = seats.seat(range(0, "d", None));
+        let other = seats.seat(range(1, "a", None));
+        let woken = || [&few, &rest, &other].map(|seat| seat.woken().now_or_never().is_some());
+        assert_eq!(woken(), [false; 3]);
+        change(&seats, 0, &[key("a"), key("c"), key("c")]);
+        assert_eq!(woken(), [true, false, false]);
+        assert_eq!(woken(), [false; 3], "once");
+        change(&seats, 0, &[key("d")]);
+        change(&seats, 1, &[key("c")]);
+        assert_eq!(woken(), [false, true, true]);
+        change(&seats, 0, &vec![key("a"); WATCH_MATCHES_MAX]);
+        assert_eq!(woken(), [true; 3], "too many to look at");
+        seats.wake_all();
+        assert_eq!(woken(), [true; 3]);
+        drop(rest);
+        let again = seats.seat(range(0, "z", None));
+        assert_eq!(seats.lock().len(), 3);
+        drop(again);
+    }
+}
