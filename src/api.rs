@@ -34,6 +34,7 @@ mod event_log;
 mod list_stream;
 pub(crate) mod middleware;
 mod outbox;
+mod process;
 mod projections;
 pub mod proto;
 mod query;
@@ -113,7 +114,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         node: Arc::clone(&node),
         appender,
         events: events.clone(),
-        clock,
+        clock: Arc::clone(&clock),
         lifecycle: lifecycle.clone(),
         metrics: Arc::clone(&metrics),
         reader_stall,
@@ -126,7 +127,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
     };
     let projections =
-        projections::ProjectionsService { projections, lifecycle: lifecycle.clone(), reader_stall };
+        projections::ProjectionsService { projections, lifecycle: lifecycle.clone(), clock, reader_stall };
     let admin = admin::Admin { node, events, lifecycle };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()

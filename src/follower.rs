@@ -54,6 +54,18 @@ pub enum Step {
     Over,
 }
 
+impl Step {
+    /// The same with a shorter wait, where it waits longer.
+    #[must_use]
+    pub fn within(self, wait: Duration) -> Self {
+        match self {
+            Self::CaughtUp(position, longer) => Self::CaughtUp(position, longer.min(wait)),
+            Self::Retry(longer) => Self::Retry(longer.min(wait)),
+            step => step,
+        }
+    }
+}
+
 /// Asks one follower to stop at its next batch edge, or wakes it. Clones are the same request.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Signals>);
@@ -143,9 +155,11 @@ impl Head {
 
     /// Wakes the thread that waits under this stop, or will wait next: it steps once more without the head having moved.
     pub fn nudge(&self, stop: &Stop) {
-        let closed = self.lock();
-        stop.0.nudge.store(true, Ordering::Release);
-        drop(closed);
+        if stop.0.nudge.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Whoever holds the lock has not looked yet, or waits and is told.
+        drop(self.lock());
         self.0.changed.notify_all();
     }
 

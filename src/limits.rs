@@ -311,6 +311,55 @@ pub const DEFINITIONS_DEBOUNCE: Duration = Duration::from_millis(50);
 /// Definition files of one directory that are read.
 pub const DEFINITION_FILES_MAX: usize = 1_024;
 
+/// Events that a handler's worker may have unanswered.
+pub const HANDLER_CREDITS_MAX: u32 = 10_000;
+/// How long a handler's worker may be silent with events unanswered, where it does not say.
+pub const HANDLER_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// The shortest time that a handler's worker may ask for.
+pub const HANDLER_DEADLINE_MIN: Duration = Duration::from_millis(100);
+/// The longest time that a handler's worker may ask for.
+pub const HANDLER_DEADLINE_MAX: Duration = Duration::from_secs(600);
+/// Events of one run.
+pub const HANDLER_RUN_EVENTS_MAX: usize = 1_024;
+/// Bytes of the events of one run; one event may exceed it alone.
+pub const HANDLER_RUN_BYTES_MAX: usize = MIB;
+/// Runs that one worker may have unanswered.
+pub const HANDLER_RUNS_MAX: usize = 16;
+/// Workers of one version.
+pub const HANDLER_WORKERS_MAX: usize = 64;
+/// Events of a version that are looked at and not applied.
+pub const HANDLER_AHEAD_EVENTS_MAX: usize = 16_384;
+/// Bytes of such events; one may exceed it alone.
+pub const HANDLER_AHEAD_BYTES_MAX: usize = 16 * MIB;
+/// Bytes of answers that are not applied; beyond it no more events go out but the first.
+pub const HANDLER_ANSWERS_BYTES_MAX: usize = 32 * MIB;
+/// Messages of all workers of a version that wait for its runner.
+pub const HANDLER_INBOX_MESSAGES_MAX: usize = 64;
+/// Messages that one step of a runner takes in.
+pub const HANDLER_STEP_MESSAGES_MAX: usize = 256;
+/// Messages that wait for one worker; one that takes nothing for so long loses its runs.
+pub const HANDLER_OUTBOX_MESSAGES_MAX: usize = 2 * HANDLER_RUNS_MAX + HANDLER_READS_MAX + 16;
+/// Reads of one worker that are not answered.
+pub const HANDLER_READS_MAX: usize = 16;
+/// Documents in one read of a worker.
+pub const HANDLER_READ_KEYS_MAX: usize = 1_000;
+/// Bytes of documents in the answer to one read of a worker; one document may exceed it alone.
+pub const HANDLER_READ_BYTES_MAX: usize = 2 * MIB;
+/// Documents that one transaction may have read.
+pub const TRANSACTION_READS_MAX: usize = 10_000;
+/// Bytes of a worker's words on why an event failed; what is longer is cut there.
+pub const HANDLER_FAILURE_BYTES_MAX: usize = 4 * 1_024;
+/// Events of which each was emitted because of the one before.
+pub const EMISSION_DEPTH_MAX: i64 = 16;
+/// Steps of one transaction.
+pub const TRANSACTION_STEPS_MAX: usize = 10_000;
+/// How often in a row the answer to one event may be stale before the event counts as failed.
+pub const HANDLER_CANCELLATIONS_MAX: u32 = 10;
+/// Events for which runs go out one at a time after two were cancelled, the first time.
+pub const HANDLER_SERIAL_EVENTS_MIN: u64 = 1_000;
+/// The same at most; it doubles each time.
+pub const HANDLER_SERIAL_EVENTS_MAX: u64 = 128_000;
+
 /// Streams (calls) that one gRPC connection may have open.
 pub const CONNECTION_STREAMS_MAX: u32 = 128;
 /// Bytes of one call that a client may send before the node has taken them in.

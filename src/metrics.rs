@@ -54,6 +54,8 @@ pub struct Metrics {
     pub projection_position: IntGaugeVec,
     /// Events between a version and the head, by projection and version.
     pub projection_lag: IntGaugeVec,
+    /// What the handlers of versions do, by projection, version and what is counted.
+    pub projection_handler: IntGaugeVec,
     /// 1 while a version stands still before an event that it cannot apply, by projection and version.
     pub projection_paused: IntGaugeVec,
     /// Events that a version has parked, by projection and version.
@@ -117,6 +119,14 @@ impl Metrics {
             projection_lag: add(
                 &registry,
                 gauges("projection_lag_events", "Events behind the head", &version),
+            ),
+            projection_handler: add(
+                &registry,
+                gauges(
+                    "projection_handler",
+                    "Workers of handlers, and what became of their events",
+                    &["projection", "version", "count"],
+                ),
             ),
             projection_paused: add(
                 &registry,

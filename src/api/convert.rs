@@ -23,6 +23,7 @@ use crate::{
     },
 };
 
+pub(crate) mod process;
 pub(crate) mod query;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;

@@ -2,15 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     outbox::Responses,
+    process,
     proto::v1::{self, projections_server},
     status::Refusal,
     verify_projection,
 };
 use crate::{
+    clock::Clock,
     lifecycle::Lifecycle,
     projection::{
         page::hex,
@@ -26,6 +28,7 @@ mod errors;
 pub(crate) struct ProjectionsService {
     pub(crate) projections: Arc<Registry>,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) clock: Arc<dyn Clock>,
     /// How long a message may wait for a client that takes none.
     pub(crate) reader_stall: Duration,
 }
@@ -52,6 +55,15 @@ impl projections_server::Projections for ProjectionsService {
         let problems = problems.filter(|p| p.projection.as_deref() == Some(&name));
         let problems = problems.map(problem).collect();
         Ok(Response::new(v1::GetProjectionResponse { versions, problems }))
+    }
+
+    type ProcessStream = process::Responses;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<v1::ProcessRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        Ok(Response::new(process::start(self, request.into_inner())))
     }
 
     type VerifyProjectionStream = Responses<v1::VerifyProjectionResponse>;

@@ -101,6 +101,11 @@ impl Refusal {
         self.0.reason
     }
 
+    /// What went wrong, in one line.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The same refusal under another code.
     pub(crate) fn code(mut self, code: Code) -> Self {
         self.0.code = code;

@@ -105,6 +105,7 @@ impl From<ReplayError> for Refusal {
         let message = error.to_string();
         match error {
             ReplayError::Version(error) => error.into(),
+            ReplayError::Service => Self::new(Code::FailedPrecondition, "HANDLED_BY_SERVICE", message),
             ReplayError::Busy => Self::new(Code::ResourceExhausted, "VERIFICATION_RUNNING", message),
             ReplayError::NoSpace { needed_bytes, free_bytes } => {
                 Self::new(Code::ResourceExhausted, "NO_SPACE", message)

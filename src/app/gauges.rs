@@ -30,6 +30,13 @@ pub(super) fn refresher(
             metrics.projection_last_error.with_label_values(&labels).set(status.last_error().get() as i64);
             metrics.projection_state.with_label_values(&[labels[0], labels[1], status.state.as_str()]).set(1);
         }
+        for handler in projections.handlers() {
+            let version = handler.version.to_string();
+            for (name, count) in handler.counts() {
+                let labels = [handler.projection.as_str(), version.as_str(), name];
+                metrics.projection_handler.with_label_values(&labels).set(count as i64);
+            }
+        }
     })
 }
 

@@ -84,7 +84,7 @@ fn known_events(request: &Request, facts: &Facts) -> Result<Vec<(usize, Appended
 }
 
 /// What two events under one id differ in. Metadata, trace and recording time do not count.
-fn first_difference(new: &Event, known: &Event) -> Option<&'static str> {
+pub(crate) fn first_difference(new: &Event, known: &Event) -> Option<&'static str> {
     if new.event_type != known.event_type {
         Some("type")
     } else if new.stream != known.stream {

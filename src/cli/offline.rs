@@ -176,6 +176,11 @@ fn difference_line(difference: &Difference) -> String {
 
 /// Applies all events of a file.
 fn project(definition: &Definition, events: &str) -> Result<Memory, CliError> {
+    if definition.is_service() {
+        return Err(CliError::failed(
+            "a service says what the events of this projection do, not the file: test it with a node and the service",
+        ));
+    }
     let mut memory = Memory::new(definition);
     let mut recorder = Recorder::default();
     let mut failure = None;

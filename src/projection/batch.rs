@@ -29,8 +29,10 @@ use crate::{
 
 mod documents;
 mod flush;
+mod transaction;
 
-use documents::{Changed, DocumentCache};
+use documents::{Before, Changed, DocumentCache};
+pub(crate) use transaction::StaleRead;
 
 /// Why an event is not in the batch; the batch is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -225,17 +227,21 @@ impl Batch {
     }
 
     fn read(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, KvError> {
+        match self.tables()?[collection].get(key.as_bytes())? {
+            None => Ok(None),
+            Some(stored) => Ok(Some(Arc::new(decode(stored.value())?))),
+        }
+    }
+
+    /// The committed documents.
+    fn tables(&mut self) -> Result<&[ReadOnlyTable<&'static [u8], &'static [u8]>], KvError> {
         if self.file.is_none() {
             let snapshot = self.store.snapshot()?;
             let collections = 0..self.store.definition().collections().len();
             let tables: Result<_, KvError> = collections.map(|at| snapshot.documents(at)).collect();
             self.file = Some(OpenTables(tables?));
         }
-        let tables = self.file.as_ref().map_or(&[][..], |file| &file.0);
-        match tables[collection].get(key.as_bytes())? {
-            None => Ok(None),
-            Some(stored) => Ok(Some(Arc::new(decode(stored.value())?))),
-        }
+        Ok(self.file.as_ref().map_or(&[][..], |file| &file.0))
     }
 }
 
@@ -271,7 +277,7 @@ impl Outgoing {
 
 impl Documents for Batch {
     fn get(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, StoreFailure> {
-        if let Some(known) = self.cache.get(collection, key) {
+        if let Before::Known(known) = self.cache.get(collection, key) {
             return Ok(known);
         }
         let document = self.read(collection, key)?;

@@ -14,6 +14,7 @@ mod tests;
 
 use std::{collections::HashMap, fmt};
 
+use foldhash::fast::RandomState;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::{
@@ -35,7 +36,8 @@ pub struct Definition {
     hash: [u8; 32],
     on_error: OnError,
     collections: Vec<Collection>,
-    events: HashMap<Box<str>, Steps>,
+    events: HashMap<Box<str>, Steps, RandomState>,
+    service: bool,
 }
 
 /// A collection of documents.
@@ -140,6 +142,11 @@ impl Definition {
     /// The number of a collection.
     pub fn collection(&self, name: &str) -> Option<usize> {
         self.collections.binary_search_by(|at| (*at.name).cmp(name)).ok()
+    }
+
+    /// A service says what events do, not the file.
+    pub const fn is_service(&self) -> bool {
+        self.service
     }
 
     /// Whether events of this type change documents.

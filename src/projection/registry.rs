@@ -24,6 +24,7 @@ use crate::{
     projection::{
         decisions::{self, Decision, Decisions},
         definition::{Definition, DefinitionError},
+        handler::{feed::Feed, hub::Hub},
         memory::Budget,
         page::PageToken,
         query::{QueryError, ReadOptions, Reading, freshness},
@@ -36,11 +37,13 @@ use crate::{
 
 mod changes;
 mod errors;
+mod handlers;
 mod info;
 mod second;
 mod watched;
 
 pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
+pub use handlers::{Handler, HandlerError, HandlerInfo};
 pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
 pub use watched::Watched;
 
@@ -182,6 +185,8 @@ struct Version {
     store: Arc<Store>,
     status: Arc<Status>,
     stop: Stop,
+    /// Where the workers of a service's version meet its runner.
+    hub: Option<Arc<Hub>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
     deployed_before_start: bool,
 }
@@ -389,25 +394,31 @@ impl Registry {
         deployed_before_start: bool,
     ) -> Result<(), DeployError> {
         let (name, number) = (definition.name().to_owned(), definition.version());
+        let stop = Stop::default();
+        let (hub, feed) = definition
+            .is_service()
+            .then(|| Hub::new(self.head.clone(), stop.clone()))
+            .map(|(hub, inbox)| (hub, Feed::new(inbox, self.emitter(&definition, active))))
+            .unzip();
         let (disk, memory) = (Arc::clone(&self.disk), self.memory.take());
         let store = Store::new(disk, &self.config.dir, Arc::new(definition), memory);
         let store = Arc::new(store.writing_behind());
         let status = Arc::new(Status::new(floor, deployed_before_start));
-        let stop = Stop::default();
         let mut runner = Runner::new(
             Arc::clone(&store),
             Arc::clone(&status),
             &self.log.events,
             Arc::clone(&self.turn),
             stop.clone(),
-        );
+        )
+        .fed(feed);
         let (head, stop_of_thread) = (self.head.clone(), stop.clone());
         let thread = thread::Builder::new()
             .name(format!("{name}-v{number}"))
             .spawn(move || drive(&mut runner, &head, &stop_of_thread))
             .map_err(|error| DeployError::Thread { projection: name.clone(), version: number, error })?;
         let version =
-            Version { store, status, stop, thread: Mutex::new(Some(thread)), deployed_before_start };
+            Version { store, status, stop, hub, thread: Mutex::new(Some(thread)), deployed_before_start };
         let mut projections = self.projections.write().unwrap_or_else(PoisonError::into_inner);
         let projection =
             projections.entry(name).or_insert_with(|| Projection { active, versions: BTreeMap::new() });

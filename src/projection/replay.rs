@@ -37,6 +37,11 @@ pub enum ReplayError {
     /// Another one is running.
     #[error("another verification is running; one runs at a time, try again when it is over")]
     Busy,
+    /// A service says what events do.
+    #[error(
+        "a service handles the events of this version, which cannot be built without it; attach it as another version"
+    )]
+    Service,
     /// The second file might not fit.
     #[error("a second build may need {needed_bytes} bytes, and {free_bytes} are free; free some space first")]
     NoSpace {
@@ -132,10 +137,10 @@ struct TurnGuard(ReplayTurn);
 
 impl ReplayTurn {
     fn take(&self) -> Result<TurnGuard, ReplayError> {
-        match self.0.swap(true, Ordering::AcqRel) {
-            true => Err(ReplayError::Busy),
-            false => Ok(TurnGuard(self.clone())),
+        if self.0.swap(true, Ordering::AcqRel) {
+            return Err(ReplayError::Busy);
         }
+        Ok(TurnGuard(self.clone()))
     }
 }
 

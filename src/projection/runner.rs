@@ -28,12 +28,14 @@ use crate::{
         batch::Batch,
         decisions::Decisions,
         failure::Pause,
+        handler::feed::Feed,
         state::State,
         status::Status,
         store::{LogFacts, Store},
     },
 };
 
+mod fed;
 mod pipeline;
 mod settle;
 
@@ -67,6 +69,8 @@ pub struct Runner {
     trying: Option<u64>,
     turn: DurableTurn,
     stop: Stop,
+    /// Where a service says what events do.
+    feed: Option<Feed>,
     /// `None` while the file is closed.
     batch: Option<Batch>,
     undurable: Undurable,
@@ -126,6 +130,7 @@ impl Runner {
             head: events.head().clone(),
             turn,
             stop,
+            feed: None,
             batch: None,
             undurable: Undurable::default(),
             careful_upto: Position::ZERO,
@@ -158,6 +163,7 @@ impl Runner {
         if let Some(paused_at) = self.paused.filter(|paused_at| batch.cursor() < *paused_at) {
             let seen = self.head.get();
             if !self.resume(batch, paused_at)? {
+                self.turn_away();
                 return Ok(Step::Paused(seen, IDLE_WAIT));
             }
         }
@@ -179,16 +185,23 @@ impl Runner {
         }
         let ledger = self.store.snapshot()?.ledger()?;
         self.status.opened(state.cursor, state.built);
+        if let Some(feed) = &mut self.feed {
+            feed.begin(state.cursor);
+        }
         Ok(Batch::new(Arc::clone(&self.store), state).with_ledger(ledger))
     }
 
     /// One batch, its commit, and a durable commit where one is due.
     fn advance(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
         let upto = self.head.get();
-        if self.is_far_behind(batch, upto) {
+        if self.feed.is_none() && self.is_far_behind(batch, upto) {
             return self.advance_far(batch, upto);
         }
-        let filled = self.fill(batch, upto);
+        let filled = if self.feed.is_some() {
+            self.fill_fed(batch, upto)
+        } else {
+            self.fill(batch, upto).map(|()| self.next_step(batch, IDLE_WAIT))
+        };
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
         }
@@ -206,13 +219,13 @@ impl Runner {
         } else if batch.events() > 0 {
             self.commit(batch, caught_up, Persistence::Buffered)?;
         }
-        filled?;
+        let next = filled?;
         self.paused = None;
         self.status.troubled(None);
         if self.is_due_by_time() {
             let turn = Arc::clone(&self.turn);
             match turn.try_lock() {
-                Err(TryLockError::WouldBlock) => return Ok(self.next_step(batch, TURN_WAIT)),
+                Err(TryLockError::WouldBlock) => return Ok(next.within(TURN_WAIT)),
                 Ok(_) | Err(TryLockError::Poisoned(_)) => {
                     self.commit(batch, caught_up, Persistence::Durable)?;
                 }
@@ -220,7 +233,7 @@ impl Runner {
         }
         let undurable_for = self.undurable.since.map(|since| since.elapsed());
         let wait = undurable_for.map_or(IDLE_WAIT, |age| DURABLE_INTERVAL_MAX.saturating_sub(age));
-        Ok(self.next_step(batch, wait))
+        Ok(next.within(wait))
     }
 
     fn is_far_behind(&self, batch: &Batch, upto: Position) -> bool {
@@ -376,6 +389,9 @@ impl Runner {
     fn fail(&mut self, failure: &str) -> Step {
         tracing::error!(%failure, "a projection stopped");
         self.status.failed(failure);
+        if let Some(feed) = &mut self.feed {
+            feed.stop(failure);
+        }
         Step::Over
     }
 
@@ -407,7 +423,7 @@ impl Follower for Runner {
         let Some(mut batch) = self.batch.take() else {
             return;
         };
-        if batch.events() == 0 && self.undurable.events == 0 {
+        if batch.events() == 0 && self.undurable.events == 0 || !self.is_settled() {
             return;
         }
         let turn = Arc::clone(&self.turn);

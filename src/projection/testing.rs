@@ -83,24 +83,29 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn open(disk: Arc<dyn Disk>, data: &Path) -> Self {
+        Self::try_open(disk, data).expect("the node opens")
+    }
+
+    /// `None` where the disk does not let it.
+    pub(crate) fn try_open(disk: Arc<dyn Disk>, data: &Path) -> Option<Self> {
         let config = LogConfig {
             dir: data.join("log"),
             node: "tests".into(),
             segment_bytes: SEGMENT_BYTES,
             low_water_bytes: 0,
         };
-        disk.create_dir_all(data).expect("the data directory is there");
-        let opened = crate::log::open(Arc::clone(&disk), &SimClock::new(7), config).expect("the log opens");
+        disk.create_dir_all(data).ok()?;
+        let opened = crate::log::open(Arc::clone(&disk), &SimClock::new(7), config).ok()?;
         let index = IndexConfig { background: false, ..IndexConfig::default() };
         let index = Index::open_configured(Arc::clone(&disk), &data.join("index"), &opened.reader, index);
-        Self {
+        Some(Self {
             disk,
             data: data.to_owned(),
-            index: Arc::new(index.expect("the index opens")),
+            index: Arc::new(index.ok()?),
             head: Head::new(opened.reader.head()),
             writer: opened.writer,
             reader: opened.reader,
-        }
+        })
     }
 
     /// Appends events of a type with these data, durable and visible.

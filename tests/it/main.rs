@@ -20,6 +20,7 @@ mod conformance;
 mod durability;
 mod event_log;
 mod golden;
+mod handlers;
 mod kill;
 mod pages;
 mod probes;

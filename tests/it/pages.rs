@@ -77,7 +77,7 @@ fn the_page_of_operating_has_every_reason_of_a_refused_append_that_is_no_bad_req
 
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let others = ["README.md", "CHANGELOG.md", "examples/airport/README.md"];
+    let others = ["README.md", "CHANGELOG.md", "examples/airport/README.md", "examples/handlers/README.md"];
     docs.chain(others.map(|name| repository().join(name))).collect()
 }
 

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Whether the document is small and flat enough to be stored.
-pub(super) fn check(document: &Object) -> Result<(), String> {
+pub(crate) fn check(document: &Object) -> Result<(), String> {
     let mut size_at_most = 2;
     for (key, value) in document.iter() {
         size_at_most += text_at_most(key) + 2 + measure(value, DOCUMENT_DEPTH_MAX - 1)?;

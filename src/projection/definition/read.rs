@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{
     Collection, Definition, DefinitionError, FieldPath, IndexDefinition, hash,
     read_step::read_steps,
@@ -24,7 +26,7 @@ pub(super) fn read(text: &str, file: &str) -> Result<Definition, DefinitionError
 }
 
 fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
-    let allowed = ["projection", "version", "on_error", "collections", "events"];
+    let allowed = ["projection", "version", "handler", "on_error", "collections", "events"];
     let fields = Fields::of(source, tree, "a projection file", &allowed)?;
     let name = fields.require(source, "projection", "the projection's name");
     let name = name.and_then(|node| read_name(source, node));
@@ -35,9 +37,21 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
     let collections =
         fields.require(source, "collections", "names of collections, each with its indexes or {}");
     let collections = collections.and_then(|node| read_collections(source, node));
-    let events = fields.require(source, "events", "event types, each with a list of steps")?;
-    // Steps are checked even where the collections are refused, but not against them.
-    let events = collections.as_ref().map(|collections| read_events(source, events, collections));
+    let service = fields.get("handler").map(|node| read_handler(source, node));
+    let is_service = service.is_some();
+    let expected =
+        if is_service { "a list of event types" } else { "event types, each with a list of steps" };
+    let events = fields.require(source, "events", expected)?;
+    if is_service && on_error == Some(OnError::Quarantine) {
+        let node = fields.get("on_error").map_or(&tree.referenced, |node| &node.referenced);
+        source.refuse(node, "expected pause or skip, since a service handles the events, found quarantine");
+    }
+    let events = if is_service {
+        Some(read_event_types(source, events))
+    } else {
+        // Steps are checked even where the collections are refused, but not against them.
+        collections.as_ref().map(|collections| read_events(source, events, collections))
+    };
     Some(Definition {
         name: name?,
         version: version?,
@@ -45,6 +59,7 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
         on_error: on_error?,
         collections: collections?,
         events: events?,
+        service: is_service,
     })
 }
 
@@ -176,18 +191,57 @@ fn check_word(source: &mut Source<'_>, name: &serde_saphyr::Spanned<String>, wha
     }
 }
 
-fn read_events(source: &mut Source<'_>, node: &Yaml, collections: &[Collection]) -> HashMap<Box<str>, Steps> {
+/// What is done with events of each type.
+type Events = HashMap<Box<str>, Steps, RandomState>;
+
+fn read_handler(source: &mut Source<'_>, node: &Yaml) {
+    if !matches!(&node.value, Content::Text(handler) if handler == "service") {
+        source.refuse(&node.referenced, format!("expected service, found {}", node.value));
+    }
+}
+
+/// The event types that a service handles.
+fn read_event_types(source: &mut Source<'_>, node: &Yaml) -> Events {
+    let types = match &node.value {
+        Content::List(types) if !types.is_empty() => types.as_slice(),
+        found => {
+            let message =
+                format!("expected a list of event types, since a service handles them, found {found}");
+            source.refuse(&node.referenced, message);
+            &[]
+        }
+    };
+    let mut events = Events::with_capacity_and_hasher(types.len(), RandomState::default());
+    for node in types {
+        let refused = match &node.value {
+            Content::Text(name) => match EventType::parse(name) {
+                Ok(_) if events.insert(name.as_str().into(), Steps::default()).is_some() => {
+                    Some(format!("the event type {name} is repeated"))
+                }
+                Ok(_) => None,
+                Err(invalid) => Some(format!("not an event type: {invalid}")),
+            },
+            found => Some(format!("expected an event type, found {found}")),
+        };
+        if let Some(message) = refused {
+            source.refuse(&node.referenced, message);
+        }
+    }
+    events
+}
+
+fn read_events(source: &mut Source<'_>, node: &Yaml, collections: &[Collection]) -> Events {
     let Content::Map(entries) = &node.value else {
         source.refuse(
             &node.referenced,
             format!("expected event types with their steps, a map, found {}", node.value),
         );
-        return HashMap::new();
+        return Events::default();
     };
     if entries.is_empty() {
         source.refuse(&node.referenced, "expected at least one event type with its steps");
     }
-    let mut events = HashMap::with_capacity(entries.len());
+    let mut events = Events::with_capacity_and_hasher(entries.len(), RandomState::default());
     for (name, node) in entries {
         if let Err(invalid) = EventType::parse(&name.value) {
             source.refuse(&name.referenced, format!("not an event type: {invalid}"));

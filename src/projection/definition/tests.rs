@@ -55,6 +55,29 @@ fn the_examples_of_the_documentation_are_read() {
 }
 
 #[test]
+fn a_file_for_a_service_lists_types_and_nothing_else() {
+    let text = format!("{HEAD}handler: service\nevents: [a.b, c]\n");
+    let definition = Definition::parse(&text, "p.yaml").unwrap();
+    assert!(definition.is_service() && definition.handles("c") && !definition.handles("d"));
+    assert_eq!(definition.event_types(), ["a.b", "c"]);
+    let other = text.replace("[a.b, c]", "[a.b]");
+    assert_ne!(Definition::parse(&other, "p.yaml").unwrap().hash(), definition.hash());
+    let service = |events: &str| format!("{HEAD}handler: service\nevents: {events}\n");
+    check(&service("{a.b: [{delete: docs, key: data.x}]}"), &["5:9 expected a list of event types"]);
+    check(&service("[]"), &["5:9 expected a list of event types"]);
+    check(
+        &service("[a.b, a.b, 7, $x]"),
+        &[
+            "5:15 the event type a.b is repeated",
+            "5:20 expected an event type, found the number 7",
+            "5:23 not an event type",
+        ],
+    );
+    check(&format!("{HEAD}handler: python\nevents: [a.b]\n"), &["4:10 expected service"]);
+    check(&format!("{HEAD}events: [a.b]\n"), &["4:9 expected event types with their steps"]);
+}
+
+#[test]
 fn the_hash_is_of_what_the_file_says() {
     let hash = |text: &str| *Definition::parse(text, "p").unwrap().hash();
     let one = format!("{HEAD}events: {{a: [{{delete: docs, key: data.x}}]}}");

@@ -23,6 +23,9 @@ impl Registry {
     pub fn replay(&self, projection: &str, version: Option<u32>) -> Result<Replay, ReplayError> {
         let options = ReadOptions { version, ..ReadOptions::default() };
         let running = self.resolve(projection, &options, None)?;
+        if running.store.definition().is_service() {
+            return Err(ReplayError::Service);
+        }
         self.check_space(&running.store)?;
         let definition = Arc::clone(running.store.definition());
         let (disk, memory) = (Arc::clone(&self.disk), self.memory.take());
@@ -39,9 +42,9 @@ impl Registry {
         let len = self.disk.open(running.path(), Access::Read).and_then(|file| file.len()).map_err(failed)?;
         let free_bytes = self.disk.free_bytes(&self.config.dir).map_err(failed)?;
         let needed_bytes = len + LOW_WATER_BYTES_DEFAULT;
-        match free_bytes < needed_bytes {
-            true => Err(ReplayError::NoSpace { needed_bytes, free_bytes }),
-            false => Ok(()),
+        if free_bytes < needed_bytes {
+            return Err(ReplayError::NoSpace { needed_bytes, free_bytes });
         }
+        Ok(())
     }
 }

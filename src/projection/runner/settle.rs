@@ -241,6 +241,7 @@ impl Runner {
         }
         self.paused = Some(position);
         self.status.paused(&failure, pause);
+        self.turn_away();
     }
 }
 
