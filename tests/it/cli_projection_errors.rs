@@ -7,6 +7,7 @@ use crate::cli::Cli;
 #[test]
 fn an_event_that_cannot_be_applied_is_shown_retried_and_skipped() {
     let cli = Cli::start();
+    cli.out(&["projection", "show", "departures", "--wait"]);
     assert_eq!(cli.out(&["projection", "errors", "departures"]), "no errors\n");
     let refused = cli.refused(&["projection", "retry", "departures"]);
     assert!(refused.contains("NOTHING_TO_RETRY"), "{refused}");

@@ -121,6 +121,7 @@ async fn count(node: &Node) -> (i64, bool) {
 async fn a_paused_projection_shows_its_event_and_a_skip_takes_it_on_for_good() {
     let files = tempfile::tempdir().unwrap();
     let mut node = start(files.path(), "pause").await;
+    caught_up(&node).await;
     check_refused(retry(&node).await, Code::FailedPrecondition, "NOTHING_TO_RETRY", "");
     add(&node, "s", "2").await;
     let poisoned = add(&node, "s", "\"many\"").await;
@@ -267,6 +268,7 @@ async fn health_and_metrics_name_what_stands_still() {
 async fn requests_that_cannot_mean_anything_are_refused() {
     let files = tempfile::tempdir().unwrap();
     let node = start(files.path(), "pause").await;
+    caught_up(&node).await;
     let mut client = node.projections();
     let refused =
         client.list_errors(v1::ListErrorsRequest { projection: "nobody".into(), ..Default::default() });
