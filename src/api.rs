@@ -120,7 +120,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         reader_stall,
     };
     let query = query::Query {
-        projections,
+        projections: Arc::clone(&projections),
         metrics,
         lifecycle: lifecycle.clone(),
         reader_stall,

@@ -76,6 +76,8 @@ pub(crate) struct Feed {
     /// The log is looked at up to here.
     looked: Position,
     reads: VecDeque<(WorkerId, Read)>,
+    /// Workers that have gone, and may have said something before.
+    gone: Vec<WorkerId>,
     emitter: Emitter,
     /// Times are since then.
     started: Instant,
@@ -105,6 +107,7 @@ impl Feed {
             window_bytes: 0,
             looked: Position::ZERO,
             reads: VecDeque::new(),
+            gone: Vec::new(),
             emitter,
             started: Instant::now(),
         }
@@ -182,20 +185,20 @@ impl Feed {
 
     /// Whether there may be more messages.
     fn take_messages(&mut self, applied: Position, head: Position) -> bool {
-        // Those who went said what they had to say before.
-        let gone = self.inbox.gone();
+        self.gone.extend(self.inbox.gone());
         let mut taken = 0;
         while let Some((worker, message)) = self.inbox.next() {
             self.take(worker, message, applied, head);
             taken += 1;
             if taken == HANDLER_STEP_MESSAGES_MAX {
-                break;
+                return true;
             }
         }
-        for worker in gone {
+        // What they had to say has been taken in.
+        for worker in std::mem::take(&mut self.gone) {
             self.lose(worker);
         }
-        taken == HANDLER_STEP_MESSAGES_MAX
+        false
     }
 
     fn take(&mut self, worker: WorkerId, message: Message, applied: Position, head: Position) {
