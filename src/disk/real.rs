@@ -19,7 +19,6 @@ const HOLDER_BYTES_MAX: u64 = 256;
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RealDisk;
 
-#[expect(clippy::disallowed_methods, reason = "this is the one owner of the operating system's files")]
 impl RealDisk {
     /// The bytes that a file takes on the disk: those of holes do not count.
     pub fn allocated_bytes(&self, path: &Path) -> io::Result<u64> {
@@ -28,6 +27,7 @@ impl RealDisk {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the one owner of the operating system's files")]
 impl Disk for RealDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         if dir.is_dir() {

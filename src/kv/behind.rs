@@ -13,6 +13,7 @@ use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use foldhash::fast::RandomState;
@@ -26,6 +27,8 @@ use crate::{
 use super::overlay::by_page;
 
 const BLOCK_BYTES: u64 = 4_096;
+/// How long somebody waits for the thread before looking whether it is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 type Blocks = HashMap<u64, Block, RandomState>;
 type Block = Box<[u8; BLOCK_BYTES as usize]>;
@@ -102,15 +105,23 @@ impl Behind {
 
     /// Waits until something holds, or nothing is on its way.
     fn wait_until(&self, holds: impl Fn(&Queue) -> bool) -> io::Result<()> {
-        let threaded = self.thread.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         loop {
+            // A thread that broke an invariant writes nothing any more: then whoever waits does.
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            let threaded = thread.as_ref().is_some_and(|thread| !thread.is_finished());
+            drop(thread);
             let queue = self.shared.lock();
             queue.check()?;
             if queue.closed.is_empty() || holds(&queue) {
                 return Ok(());
             }
             if threaded {
-                drop(self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner));
+                drop(
+                    self.shared
+                        .changed
+                        .wait_timeout(queue, LOOK_AGAIN)
+                        .unwrap_or_else(PoisonError::into_inner),
+                );
             } else {
                 drop(queue);
                 self.shared.write_oldest();
@@ -155,13 +166,12 @@ impl StorageBackend for Behind {
                 self.shared.read_block(&queue, number, &mut block)?;
                 queue.put(number, block);
             }
-            match queue.open.get_mut(&number) {
-                Some(block) => block[at..at + piece.len()].copy_from_slice(&data[piece]),
-                None => {
-                    let mut block = Box::new([0; BLOCK_BYTES as usize]);
-                    block.copy_from_slice(&data[piece]);
-                    queue.put(number, block);
-                }
+            if let Some(block) = queue.open.get_mut(&number) {
+                block[at..at + piece.len()].copy_from_slice(&data[piece]);
+            } else {
+                let mut block = Box::new([0; BLOCK_BYTES as usize]);
+                block.copy_from_slice(&data[piece]);
+                queue.put(number, block);
             }
         }
         if queue.open.len() < BEHIND_PIECE_BYTES_MAX / BLOCK_BYTES as usize {
@@ -269,7 +279,9 @@ impl Shared {
         let mut bytes = Vec::new();
         for row in numbers.chunk_by(|one, next| one + 1 == *next) {
             bytes.clear();
-            row.iter().for_each(|number| bytes.extend_from_slice(&piece.blocks[number][..]));
+            for number in row {
+                bytes.extend_from_slice(&piece.blocks[number][..]);
+            }
             self.file.write_all_at(&bytes, row[0] * BLOCK_BYTES)?;
         }
         if piece.synced { self.file.sync_data() } else { Ok(()) }
@@ -305,13 +317,12 @@ impl Shared {
     }
 
     fn read_block(&self, queue: &Queue, number: u64, block: &mut Block) -> io::Result<()> {
-        match queue.newest(number) {
-            Some(newest) => block.copy_from_slice(&newest[..]),
-            None => {
-                let offset = number * BLOCK_BYTES;
-                let there = self.file.len()?.saturating_sub(offset).min(BLOCK_BYTES) as usize;
-                self.file.read_exact_at(&mut block[..there], offset)?;
-            }
+        if let Some(newest) = queue.newest(number) {
+            block.copy_from_slice(&newest[..]);
+        } else {
+            let offset = number * BLOCK_BYTES;
+            let there = self.file.len()?.saturating_sub(offset).min(BLOCK_BYTES) as usize;
+            self.file.read_exact_at(&mut block[..there], offset)?;
         }
         Ok(())
     }

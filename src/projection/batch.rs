@@ -30,7 +30,7 @@ mod documents;
 mod flush;
 mod transaction;
 
-use documents::{Changed, DocumentCache};
+use documents::{Before, Changed, DocumentCache};
 pub(crate) use transaction::StaleRead;
 
 /// Why an event is not in the batch; the batch is as it was before.
@@ -231,7 +231,7 @@ impl Outgoing {
 
 impl Documents for Batch {
     fn get(&mut self, collection: usize, key: &Key) -> Result<Option<Arc<Object>>, StoreFailure> {
-        if let Some(known) = self.cache.get(collection, key) {
+        if let Before::Known(known) = self.cache.get(collection, key) {
             return Ok(known);
         }
         let document = self.read(collection, key)?;

@@ -10,6 +10,8 @@
 //! floor and upto (8 bytes each, big-endian), CRC32C of all before (4). Deliberately does not know what a document looks
 //! like now, or who watches.
 
+use std::ops::Bound;
+
 use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition, TableError, WriteTransaction};
 
 use crate::{
@@ -161,29 +163,49 @@ impl Snapshot {
         Ok(Reach::of(self.state(), stored))
     }
 
-    /// Calls `take` with position and encoded key for every change of a collection above `after`, in order of position.
-    pub(crate) fn changes_above(
+    /// The next changes of a collection behind a place, at most so many, in order of position: the place and the encoded
+    /// key of each. Fewer than `count`: there are no more.
+    pub(crate) fn changes_behind(
         &self,
-        after: Position,
+        place: Place,
         collection: usize,
-        mut take: impl FnMut(Position, &[u8]),
-    ) -> Result<(), KvError> {
+        count: usize,
+    ) -> Result<Vec<(Place, Vec<u8>)>, KvError> {
+        let mut found = Vec::new();
         let table = match self.transaction().open_table(CHANGES) {
             Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(found),
             Err(error) => return Err(error.into()),
         };
-        for row in table.range::<&[u8]>(&entry_key(after.next(), 0)[..]..)? {
+        for row in table.range::<&[u8]>((Bound::Excluded(&place.0[..]), Bound::Unbounded))? {
+            if found.len() == count {
+                break;
+            }
             let (at, change) = row?;
-            let (number, key) = change
-                .value()
-                .split_first_chunk()
-                .ok_or_else(|| KvError::Damaged("a recorded change is too short".into()))?;
+            let too_short = || KvError::Damaged("a recorded change is too short".into());
+            let (number, key) = change.value().split_first_chunk().ok_or_else(too_short)?;
             if usize::from(u16::from_be_bytes(*number)) == collection {
-                take(position_of(at.value())?, key);
+                found.push((Place(at.value().try_into().map_err(|_| too_short())?), key.to_vec()));
             }
         }
-        Ok(())
+        Ok(found)
+    }
+}
+
+/// A place in the table of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place([u8; 12]);
+
+impl Place {
+    /// Behind all changes of this position.
+    pub(crate) fn behind(position: Position) -> Self {
+        Self(entry_key(position, u32::MAX))
+    }
+
+    /// The position that changed something here.
+    pub(crate) fn position(&self) -> Position {
+        let position: [u8; 8] = std::array::from_fn(|at| self.0[at]);
+        Position::new(u64::from_be_bytes(position))
     }
 }
 

@@ -109,9 +109,10 @@ pub fn apply(
 
 /// The event's data, as far as the definition has steps for such events.
 pub fn parse_data(definition: &Definition, event: &RecordedEvent) -> Result<Json, Invalid> {
-    match definition.handles(event.event.event_type.as_str()) {
-        true => Json::parse(&event.event.data),
-        false => Ok(Json::Null),
+    if definition.handles(event.event.event_type.as_str()) {
+        Json::parse(&event.event.data)
+    } else {
+        Ok(Json::Null)
     }
 }
 

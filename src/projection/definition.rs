@@ -14,6 +14,7 @@ mod tests;
 
 use std::{collections::HashMap, fmt};
 
+use foldhash::fast::RandomState;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::{
@@ -33,7 +34,7 @@ pub struct Definition {
     version: u32,
     hash: [u8; 32],
     collections: Vec<Collection>,
-    events: HashMap<Box<str>, Steps>,
+    events: HashMap<Box<str>, Steps, RandomState>,
     service: bool,
 }
 

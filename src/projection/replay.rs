@@ -137,10 +137,10 @@ struct TurnGuard(ReplayTurn);
 
 impl ReplayTurn {
     fn take(&self) -> Result<TurnGuard, ReplayError> {
-        match self.0.swap(true, Ordering::AcqRel) {
-            true => Err(ReplayError::Busy),
-            false => Ok(TurnGuard(self.clone())),
+        if self.0.swap(true, Ordering::AcqRel) {
+            return Err(ReplayError::Busy);
         }
+        Ok(TurnGuard(self.clone()))
     }
 }
 

@@ -6,18 +6,16 @@
 //! What is kept for a watcher is bounded; of several changes of a document it is told the newest only.
 //! Deliberately does not know when a newer snapshot is there, or to whom messages go.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use crate::{
     event::{Position, Token},
     events::history::check_token,
+    kv::KvError,
     limits::{PAGE_SIZE_MAX, STREAM_MESSAGE_BYTES_MAX, WATCH_BATCH_CHANGES_MAX},
     log::LogReader,
     projection::{
-        change_table::Reach,
+        change_table::{Place, Reach},
         definition::Definition,
         interest::Range,
         key::Key,
@@ -132,8 +130,8 @@ struct Group {
 enum Content {
     /// Documents, from where the plan resumes.
     Snapshot { done: bool },
-    /// Changed documents, by the position of their last change.
-    Changes { due: VecDeque<(Position, Vec<u8>)>, begun: bool },
+    /// What changed behind a place.
+    Changes { place: Place, begun: bool },
 }
 
 impl Watch {
@@ -227,7 +225,7 @@ impl Watch {
             Some(cursor) if as_of <= cursor.position && cursor.base == reach.base => return Ok(()),
             Some(cursor) if cursor.base != reach.base => self.begin_anew(ResetReason::Rebuilt),
             Some(cursor) if cursor.position < reach.floor => self.begin_anew(ResetReason::ChangesTrimmed),
-            Some(cursor) => Content::Changes { due: self.due(&reading, cursor.position)?, begun: false },
+            Some(cursor) => Content::Changes { place: Place::behind(cursor.position), begun: false },
             None => self.begin_snapshot(),
         };
         self.group = Some(Group { reading, reach, content });
@@ -243,19 +241,6 @@ impl Watch {
         self.cursor = None;
         self.plan.resume = None;
         Content::Snapshot { done: false }
-    }
-
-    /// The documents that changed and may be selected, each once.
-    fn due(&self, reading: &Reading, after: Position) -> Result<VecDeque<(Position, Vec<u8>)>, QueryError> {
-        let mut newest: HashMap<Vec<u8>, Position> = HashMap::new();
-        reading.snapshot().changes_above(after, self.plan.collection, |position, key| {
-            if self.plan.index.is_some() || self.plan.has_in_range(key) {
-                newest.insert(key.to_vec(), position);
-            }
-        })?;
-        let mut due: Vec<_> = newest.into_iter().map(|(key, position)| (position, key)).collect();
-        due.sort_unstable();
-        Ok(due.into())
     }
 
     /// The next message; `None`: nothing until a newer snapshot is looked at.
@@ -307,21 +292,33 @@ impl Watch {
 
     /// Changes. Gives whether the group is over.
     fn next_changes(&mut self, group: &mut Group) -> Result<(Option<Told>, bool), QueryError> {
-        let (mut changes, mut bytes) = (Vec::new(), 0);
-        let table = group.reading.snapshot().shared_documents(self.plan.collection)?;
-        let Content::Changes { due, begun } = &mut group.content else {
+        let snapshot = group.reading.snapshot();
+        let table = snapshot.shared_documents(self.plan.collection)?;
+        let Content::Changes { place, begun } = &mut group.content else {
             return Ok((None, true));
         };
-        while changes.len() < self.batch_max && bytes < STREAM_MESSAGE_BYTES_MAX {
-            let Some((position, key)) = due.pop_front() else { break };
-            let stored = table.get(&key[..]).map_err(crate::kv::KvError::from)?;
-            let change = self.change(position, &key, stored.as_ref().map(redb::AccessGuard::value))?;
-            if let Some(Change::Put(document)) = &change {
-                bytes += document.value.len();
+        let (mut changes, mut bytes, mut over) = (Vec::new(), 0, false);
+        while !over && changes.is_empty() {
+            let entries = snapshot.changes_behind(*place, self.plan.collection, self.batch_max)?;
+            over = entries.len() < self.batch_max;
+            for (at, key) in entries {
+                if bytes >= STREAM_MESSAGE_BYTES_MAX {
+                    over = false;
+                    break;
+                }
+                *place = at;
+                if self.plan.index.is_none() && !self.plan.has_in_range(&key) {
+                    continue;
+                }
+                let stored = table.get(&key[..]).map_err(KvError::from)?;
+                let stored = stored.as_ref().map(redb::AccessGuard::value);
+                let change = self.change(at.position(), &key, stored)?;
+                if let Some(Change::Put(document)) = &change {
+                    bytes += document.value.len();
+                }
+                changes.extend(change);
             }
-            changes.extend(change);
         }
-        let over = due.is_empty();
         if !over {
             *begun = true;
             return Ok((Some(Told::Changes { changes, resume: None }), false));
@@ -344,6 +341,10 @@ impl Watch {
     ) -> Result<Option<Change>, QueryError> {
         if let Some(stored) = stored {
             let (changed_at, text) = split_document(stored)?;
+            if changed_at > position {
+                // It is told where it changed last.
+                return Ok(None);
+            }
             if selects(&self.plan, key, text)? {
                 self.known.put(key);
                 let value = match &self.plan.mask {

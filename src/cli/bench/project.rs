@@ -107,6 +107,7 @@ pub async fn bench(session: &Session, args: &BenchProjectArgs) -> Result<(), Cli
     say("building the version");
     node.deploy(&text)?;
     let build = watched.built(args.events).await?;
+    node.settle(&definition).await?;
     let disk = size::weigh(&node, &definition).await?;
 
     say(&format!("appending {} events while it follows", grouped(args.events)));

@@ -71,8 +71,7 @@ enum Next<'v> {
 }
 
 fn next(versions: &[ProjectionVersion], target: u64) -> Next<'_> {
-    let failed = versions.iter().find(|version| version.state() == VersionState::Failed);
-    if let Some(version) = failed.filter(|version| version.position < target) {
+    if let Some(version) = versions.iter().find(|version| version.position < target && stands(version)) {
         let unknown = format!("projection {} version {} stopped", version.projection, version.version);
         return Next::Failed(version.error.clone().unwrap_or(unknown));
     }
@@ -81,6 +80,12 @@ fn next(versions: &[ProjectionVersion], target: u64) -> Next<'_> {
         Some(last) if last.position < target => Next::Behind(last),
         Some(_) => Next::Done,
     }
+}
+
+/// Whether it does not go on by itself. What it tries again is told beside a state in which versions move.
+fn stands(version: &ProjectionVersion) -> bool {
+    use VersionState::{Active, Building, CatchingUp, Ready, Standby};
+    version.error.is_some() && ![Building, CatchingUp, Ready, Active, Standby].contains(&version.state())
 }
 
 fn text(version: &ProjectionVersion) -> String {

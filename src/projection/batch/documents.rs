@@ -48,8 +48,8 @@ struct Entry {
     before: Before,
 }
 
-/// What the file has, or will have once the last hand-over is written.
-#[derive(Debug, Clone)]
+/// What there is under a key, as far as it is known; of an entry: what the file has once the last hand-over is written.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Before {
     /// It was not looked at.
     Unknown,
@@ -90,9 +90,9 @@ impl DocumentCache {
         self.young_bytes >= self.bytes_max
     }
 
-    /// The document, or that there is none; `None` if it is not known.
-    pub(super) fn get(&mut self, collection: usize, key: &Key) -> Option<Option<Arc<Object>>> {
-        self.known(collection, key).map(|entry| entry.document.clone())
+    /// What is known of a document.
+    pub(super) fn get(&mut self, collection: usize, key: &Key) -> Before {
+        self.known(collection, key).map_or(Before::Unknown, |entry| Before::Known(entry.document.clone()))
     }
 
     /// A document that has changed since the last hand-over, and the event that last changed it.
@@ -210,13 +210,13 @@ mod tests {
         cache.learn(0, &key(0), None);
         for number in 1..1_000 {
             cache.learn(0, &key(number), None);
-            assert_eq!(cache.get(0, &key(0)), Some(None), "used all the time");
+            assert_eq!(cache.get(0, &key(0)), Before::Known(None), "used all the time");
             assert_eq!(cache.take_changes()[0].len(), 0);
             let Generations { young, old } = &cache.collections[0];
             assert!(young.len() + old.len() <= 102);
         }
-        assert_eq!(cache.get(0, &key(1)), None, "forgotten");
-        assert_eq!(cache.get(0, &key(999)), Some(None));
+        assert_eq!(cache.get(0, &key(1)), Before::Unknown, "forgotten");
+        assert_eq!(cache.get(0, &key(999)), Before::Known(None));
     }
 
     #[test]
@@ -235,7 +235,11 @@ mod tests {
         assert!(matches!(changes[1][1].before, Before::Known(None)));
         assert_eq!((changes[1][1].position, &changes[1][1].document), (Position::new(200), &None));
         assert_eq!(cache.changed_bytes(), 0);
-        assert_eq!(cache.get(1, &key(7)), Some(document), "until the next hand-over, which may forget it");
+        assert_eq!(
+            cache.get(1, &key(7)),
+            Before::Known(document),
+            "until the next hand-over, which may forget it"
+        );
         assert!(cache.take_changes().iter().all(Vec::is_empty));
     }
 }

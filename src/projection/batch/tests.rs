@@ -170,3 +170,32 @@ fn a_file_of_another_definition_or_log_is_set_aside() {
         batch.commit(1, true, Persistence::Durable).unwrap();
     }
 }
+
+#[test]
+fn a_compacted_file_holds_what_it_held_and_is_left_alone_while_somebody_reads() {
+    let (store, mut batch) = open();
+    let mut position = Position::ZERO;
+    for round in 0..6 {
+        for number in 0..300 {
+            position = position.next();
+            let key = (number * 7 + round) % 900;
+            let put = format!(r#"{{"key":"k{key}","a":{number},"b":"{}","tags":["x","y"]}}"#, "b".repeat(90));
+            batch.apply(&event(position, "doc.put", &put)).unwrap();
+        }
+        batch.commit(1, false, Persistence::Durable).unwrap();
+    }
+    let held = store.snapshot().unwrap();
+    let before = (documents(&held, 0), *held.state());
+    store.compact().unwrap();
+    assert_eq!(documents(&held, 0), before.0, "who reads goes on reading");
+    drop(held);
+    store.compact().unwrap();
+    let after = store.snapshot().unwrap();
+    assert_eq!((documents(&after, 0), *after.state()), before);
+    check_consistent(&after);
+    drop(after);
+    let put = r#"{"key":"k1","a":1,"b":2,"tags":null}"#;
+    batch.apply(&event(position.next(), "doc.put", put)).unwrap();
+    batch.commit(1, true, Persistence::Durable).unwrap();
+    check_consistent(&store.snapshot().unwrap());
+}

@@ -34,12 +34,19 @@ fn put(batch: &mut Batch, key: &str) {
 
 /// The changes of the first collection above a position, as position and key.
 fn changes(store: &Store, after: u64) -> Vec<(u64, String)> {
-    let mut found = Vec::new();
-    let take = |position: Position, key: &[u8]| {
-        found.push((position.get(), Key::decode(key).unwrap().to_string()));
-    };
-    store.snapshot().unwrap().changes_above(Position::new(after), 0, take).unwrap();
-    found
+    let snapshot = store.snapshot().unwrap();
+    let found = snapshot.changes_behind(Place::behind(Position::new(after)), 0, usize::MAX).unwrap();
+    let in_words =
+        |(place, key): &(Place, Vec<u8>)| (place.position().get(), Key::decode(key).unwrap().to_string());
+    let words: Vec<_> = found.iter().map(in_words).collect();
+    // The same one by one.
+    let (mut place, mut again) = (Place::behind(Position::new(after)), Vec::new());
+    while let Some(next) = snapshot.changes_behind(place, 0, 1).unwrap().pop().filter(|_| words.len() < 99) {
+        place = next.0;
+        again.push(in_words(&next));
+    }
+    assert!(words.len() >= 99 || again == words);
+    words
 }
 
 fn reach(store: &Store) -> Option<(u64, u64)> {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{
     Collection, Definition, DefinitionError, FieldPath, IndexDefinition, hash,
     read_step::read_steps,
@@ -169,6 +171,9 @@ fn check_word(source: &mut Source<'_>, name: &serde_saphyr::Spanned<String>, wha
     }
 }
 
+/// What is done with events of each type.
+type Events = HashMap<Box<str>, Steps, RandomState>;
+
 fn read_handler(source: &mut Source<'_>, node: &Yaml) {
     if !matches!(&node.value, Content::Text(handler) if handler == "service") {
         source.refuse(&node.referenced, format!("expected service, found {}", node.value));
@@ -176,7 +181,7 @@ fn read_handler(source: &mut Source<'_>, node: &Yaml) {
 }
 
 /// The event types that a service handles.
-fn read_event_types(source: &mut Source<'_>, node: &Yaml) -> HashMap<Box<str>, Steps> {
+fn read_event_types(source: &mut Source<'_>, node: &Yaml) -> Events {
     let types = match &node.value {
         Content::List(types) if !types.is_empty() => types.as_slice(),
         found => {
@@ -186,7 +191,7 @@ fn read_event_types(source: &mut Source<'_>, node: &Yaml) -> HashMap<Box<str>, S
             &[]
         }
     };
-    let mut events = HashMap::with_capacity(types.len());
+    let mut events = Events::with_capacity_and_hasher(types.len(), RandomState::default());
     for node in types {
         let refused = match &node.value {
             Content::Text(name) => match EventType::parse(name) {
@@ -205,18 +210,18 @@ fn read_event_types(source: &mut Source<'_>, node: &Yaml) -> HashMap<Box<str>, S
     events
 }
 
-fn read_events(source: &mut Source<'_>, node: &Yaml, collections: &[Collection]) -> HashMap<Box<str>, Steps> {
+fn read_events(source: &mut Source<'_>, node: &Yaml, collections: &[Collection]) -> Events {
     let Content::Map(entries) = &node.value else {
         source.refuse(
             &node.referenced,
             format!("expected event types with their steps, a map, found {}", node.value),
         );
-        return HashMap::new();
+        return Events::default();
     };
     if entries.is_empty() {
         source.refuse(&node.referenced, "expected at least one event type with its steps");
     }
-    let mut events = HashMap::with_capacity(entries.len());
+    let mut events = Events::with_capacity_and_hasher(entries.len(), RandomState::default());
     for (name, node) in entries {
         if let Err(invalid) = EventType::parse(&name.value) {
             source.refuse(&name.referenced, format!("not an event type: {invalid}"));

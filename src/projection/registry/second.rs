@@ -42,9 +42,9 @@ impl Registry {
         let len = self.disk.open(running.path(), Access::Read).and_then(|file| file.len()).map_err(failed)?;
         let free_bytes = self.disk.free_bytes(&self.config.dir).map_err(failed)?;
         let needed_bytes = len + LOW_WATER_BYTES_DEFAULT;
-        match free_bytes < needed_bytes {
-            true => Err(ReplayError::NoSpace { needed_bytes, free_bytes }),
-            false => Ok(()),
+        if free_bytes < needed_bytes {
+            return Err(ReplayError::NoSpace { needed_bytes, free_bytes });
         }
+        Ok(())
     }
 }

@@ -103,9 +103,9 @@ impl Figures {
                 file_bytes,
                 ratio: round(file_bytes as f64 / (content_bytes as f64).max(1.0), 100.0),
             },
-            visible_ms: Latency::of(&visible.visible),
+            visible_ms: Latency::of(&visible.read),
             append_ms: Latency::of(&visible.append),
-            visible_events: visible.visible.total(),
+            visible_events: visible.read.total(),
         }
     }
 

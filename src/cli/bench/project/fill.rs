@@ -28,7 +28,7 @@ pub(super) async fn append(log: &mut Client, flights: Flights, events: u64) -> R
     while let Some(answer) = answers.message().await? {
         match answer.outcome {
             Some(Outcome::Appended(answer)) if !answer.already_applied => {
-                appended += answer.events.len() as u64
+                appended += answer.events.len() as u64;
             }
             Some(Outcome::Failure(failure)) => return Err(status_of(failure).into()),
             _ => return Err(CliError::failed("the node answered an append with nothing new")),

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -11,7 +12,12 @@ use tempfile::TempDir;
 use crate::{
     cli::{bench::run::Server, client::Node, error::CliError},
     disk::{self, Disk as _, real::RealDisk},
+    projection::definition::Definition,
 };
+
+/// A file whose size is the same so often in a row is taken to be written.
+const SETTLED_LOOKS: u32 = 5;
+const SETTLED_LOOK: Duration = Duration::from_millis(200);
 
 /// A served node, its log empty at first, that watches a directory of definitions.
 #[derive(Debug)]
@@ -69,6 +75,18 @@ impl ServedNode {
         RealDisk
             .allocated_bytes(&path)
             .map_err(|error| CliError::failed(format!("cannot read {}: {error}", path.display())))
+    }
+
+    /// Waits until everything that a version has written has its place on the disk.
+    pub(super) async fn settle(&self, definition: &Definition) -> Result<(), CliError> {
+        let (mut before, mut looks) = (0, 0);
+        while looks < SETTLED_LOOKS {
+            tokio::time::sleep(SETTLED_LOOK).await;
+            let bytes = self.version_bytes(definition.name(), definition.version())?;
+            looks = if bytes == before { looks + 1 } else { 0 };
+            before = bytes;
+        }
+        Ok(())
     }
 
     fn version_path(&self, projection: &str, version: u32) -> PathBuf {

@@ -30,7 +30,7 @@ pub(super) struct Visible {
     /// From the call of an append to its answer.
     pub(super) append: Histogram,
     /// From the answer of an append to that of the query with its token.
-    pub(super) visible: Histogram,
+    pub(super) read: Histogram,
     /// The measured span.
     pub(super) span: Duration,
 }
@@ -63,7 +63,7 @@ pub(super) async fn run(
                 let (sent, append, visible) = read?;
                 if sent >= begin + WARM_UP {
                     seen.append.record(append);
-                    seen.visible.record(visible);
+                    seen.read.record(visible);
                 }
             }
             () = tokio::time::sleep_until(due.into()), if more && on_their_way.len() < IN_FLIGHT_MAX => {
