@@ -125,7 +125,9 @@ impl Feed {
         self.dispatch.clear();
         self.reads.clear();
         let workers: Vec<_> = self.workers.keys().copied().collect();
-        workers.into_iter().for_each(|worker| self.end(worker, Ended::Rewound));
+        for worker in workers {
+            self.end(worker, Ended::Rewound);
+        }
     }
 
     /// Applies to the batch what is answered up to `upto`. Whether there is more to do at once.
@@ -176,7 +178,9 @@ impl Feed {
     /// The version does not go on, for this reason.
     pub(crate) fn stop(&mut self, reason: &str) {
         let workers: Vec<_> = self.workers.keys().copied().collect();
-        workers.into_iter().for_each(|worker| self.end(worker, Ended::Stopped(reason.to_owned())));
+        for worker in workers {
+            self.end(worker, Ended::Stopped(reason.to_owned()));
+        }
     }
 
     fn now(&self) -> Duration {
