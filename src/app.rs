@@ -139,7 +139,16 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         let reader = events.log().clone();
         scrub::start(interval, reader, appender.clone(), lifecycle.clone(), Arc::clone(&metrics));
     }
-    let pages = http::Pages { lifecycle: lifecycle.clone(), metrics: Arc::clone(&metrics), refresh };
+    let warnings = {
+        let projections = Arc::clone(&projections);
+        Arc::new(move || projections.warnings())
+    };
+    let pages = http::Pages {
+        lifecycle: lifecycle.clone(),
+        metrics: Arc::clone(&metrics),
+        projection_warnings: warnings,
+        refresh,
+    };
     let context = api::Context {
         node: config.node.as_str().into(),
         appender: appender.clone(),

@@ -24,6 +24,7 @@ use self::{
     load::progress::say,
     offline::TestArgs,
     output::{Format, print_lines},
+    projection::errors::{ErrorsArgs, RetryArgs, SkipArgs},
     read::{ReadArgs, StreamsArgs, SubscribeArgs, TrackingArgs},
     repair::RepairArgs,
     serve::ServeArgs,
@@ -164,6 +165,15 @@ enum ProjectionCommand {
     /// Build a version a second time and compare it with the running one
     #[command(after_help = projection::verify::EXAMPLES)]
     Verify(projection::verify::VerifyProjectionArgs),
+    /// Events that a version did not apply: the one it stands at, parked ones, skipped ones
+    #[command(after_help = projection::errors::ERRORS_EXAMPLES)]
+    Errors(ErrorsArgs),
+    /// Let a version try again the event it stands at, and those that it has parked
+    #[command(after_help = projection::errors::RETRY_EXAMPLES)]
+    Retry(RetryArgs),
+    /// Decide that a version passes an event by, for good
+    #[command(after_help = projection::errors::SKIP_EXAMPLES)]
+    Skip(SkipArgs),
     /// Check a definition, offline
     #[command(
         after_help = "Examples:\n  outrigger projection check examples/airport/projections/departures-v1.yaml"
@@ -277,6 +287,15 @@ impl Invocation {
             Command::Projection(ProjectionCommand::Show(args)) => wait(projection::show(session, &args)),
             Command::Projection(ProjectionCommand::Verify(args)) => {
                 wait(projection::verify::run(session, &args))
+            }
+            Command::Projection(ProjectionCommand::Errors(args)) => {
+                wait(projection::errors::errors(session, &args))
+            }
+            Command::Projection(ProjectionCommand::Retry(args)) => {
+                wait(projection::errors::retry(session, &args))
+            }
+            Command::Projection(ProjectionCommand::Skip(args)) => {
+                wait(projection::errors::skip(session, &args))
             }
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),

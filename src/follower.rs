@@ -45,6 +45,9 @@ pub enum Step {
     More,
     /// It has applied all up to this position: step again when the head is above it, or when the time is up.
     CaughtUp(Position, Duration),
+    /// It stands still for a reason of its own, and has looked at the log up to this position for one to go on: step again
+    /// when the head is above it, or when the time is up.
+    Paused(Position, Duration),
     /// Something outside it failed: step again after this time.
     Retry(Duration),
     /// It cannot go on; no further step.
@@ -86,7 +89,7 @@ pub fn drive(follower: &mut dyn Follower, head: &Head, stop: &Stop) {
     while !stop.is_requested() {
         let (position, timeout) = match follower.step() {
             Step::More => continue,
-            Step::CaughtUp(position, timeout) => (position, timeout),
+            Step::CaughtUp(position, timeout) | Step::Paused(position, timeout) => (position, timeout),
             Step::Retry(timeout) => (Position::new(u64::MAX), timeout),
             Step::Over => break,
         };

@@ -26,6 +26,8 @@ pub struct Pages {
     pub lifecycle: Lifecycle,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// What is wrong with projections and keeps nothing from being served, a line each.
+    pub projection_warnings: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Brings gauges up to date before the metrics page is written.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
 }
@@ -58,7 +60,8 @@ async fn startup(State(pages): State<Pages>) -> impl IntoResponse {
 async fn ready(State(pages): State<Pages>) -> impl IntoResponse {
     match pages.lifecycle.phase() {
         Phase::Ready => {
-            let warnings = pages.lifecycle.warnings();
+            let mut warnings = pages.lifecycle.warnings();
+            warnings.extend((pages.projection_warnings)());
             let lines = warnings.iter().map(|warning| format!("warning: {warning}\n"));
             (StatusCode::OK, std::iter::once("ready\n".to_owned()).chain(lines).collect())
         }

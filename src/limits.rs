@@ -288,6 +288,14 @@ pub const FOLLOW_SCAN_BYTES_MAX: usize = 4 * MIB;
 pub const LIVE_LAG_MAX: u64 = 1_000;
 /// How long a follower waits at most before it tries again after an I/O error.
 pub const FOLLOWER_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Events that one version may have parked.
+pub const PARKED_EVENTS_MAX: usize = 10_000;
+/// Skipped events that a version keeps in its list; all of them are counted.
+pub const SKIPPED_EVENTS_KEPT: usize = 1_000;
+/// Bytes of a failure's text, and of the expression that failed, as they are kept.
+pub const FAILURE_TEXT_BYTES_MAX: usize = 4_096;
+/// How long a retry or skip waits for its version to act on it before it answers how the version stands.
+pub const DECISION_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Decisions about a projection that one look at the index finds.
 pub const DECISIONS_PAGE_EVENTS: usize = 256;
 /// Bytes of the reason that a person gives for a decision.

@@ -56,6 +56,14 @@ pub struct Metrics {
     pub projection_lag: IntGaugeVec,
     /// What the handlers of versions do, by projection, version and what is counted.
     pub projection_handler: IntGaugeVec,
+    /// 1 while a version stands still before an event that it cannot apply, by projection and version.
+    pub projection_paused: IntGaugeVec,
+    /// Events that a version has parked, by projection and version.
+    pub projection_parked: IntGaugeVec,
+    /// Events that a version ever skipped, by projection and version.
+    pub projection_skipped: IntGaugeVec,
+    /// The last event that a version could not apply, by projection and version.
+    pub projection_last_error: IntGaugeVec,
     /// 1 for the state that a version is in, by projection, version and state.
     pub projection_state: IntGaugeVec,
 }
@@ -118,6 +126,26 @@ impl Metrics {
                     "projection_handler",
                     "Workers of handlers, and what became of their events",
                     &["projection", "version", "count"],
+                ),
+            ),
+            projection_paused: add(
+                &registry,
+                gauges("projection_paused", "1 while a version stands at an event", &version),
+            ),
+            projection_parked: add(
+                &registry,
+                gauges("projection_parked_events", "Events that are parked", &version),
+            ),
+            projection_skipped: add(
+                &registry,
+                gauges("projection_skipped_events", "Events that were ever skipped", &version),
+            ),
+            projection_last_error: add(
+                &registry,
+                gauges(
+                    "projection_last_error_position",
+                    "The last event that could not be applied, 0: none",
+                    &version,
                 ),
             ),
             projection_state: add(

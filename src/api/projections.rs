@@ -1,4 +1,4 @@
-//! The service `Projections`: what is deployed and how far it is.
+//! The service `Projections`: what is deployed, how far it is, and what it could not apply.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +20,8 @@ use crate::{
         status::VersionState,
     },
 };
+
+mod errors;
 
 /// What the service needs.
 #[derive(Debug, Clone)]
@@ -48,7 +50,7 @@ impl projections_server::Projections for ProjectionsService {
     ) -> Result<Response<v1::GetProjectionResponse>, Status> {
         let name = request.into_inner().projection;
         let versions = self.projections.show(&name).map_err(Refusal::from)?;
-        let versions = versions.into_iter().map(version).collect();
+        let versions = versions.into_iter().map(|version| self.with_pause(version)).collect();
         let problems = self.projections.problems().into_iter();
         let problems = problems.filter(|p| p.projection.as_deref() == Some(&name));
         let problems = problems.map(problem).collect();
@@ -72,12 +74,28 @@ impl projections_server::Projections for ProjectionsService {
     ) -> Result<Response<Self::VerifyProjectionStream>, Status> {
         Ok(Response::new(verify_projection::start(self, request.into_inner()).await?))
     }
+
+    async fn list_errors(
+        &self,
+        request: Request<v1::ListErrorsRequest>,
+    ) -> Result<Response<v1::ListErrorsResponse>, Status> {
+        Ok(Response::new(self.errors(request.into_inner()).await?))
+    }
+
+    async fn retry(&self, request: Request<v1::RetryRequest>) -> Result<Response<v1::RetryResponse>, Status> {
+        Ok(Response::new(self.try_again(request.into_inner()).await?))
+    }
+
+    async fn skip(&self, request: Request<v1::SkipRequest>) -> Result<Response<v1::SkipResponse>, Status> {
+        Ok(Response::new(self.pass_by(request.into_inner()).await?))
+    }
 }
 
 fn problem(problem: DefinitionProblem) -> v1::DefinitionProblem {
     v1::DefinitionProblem { file: problem.file, error: problem.error }
 }
 
+/// A version without the event that it stands at.
 fn version(status: VersionInfo) -> v1::ProjectionVersion {
     let state = match status.state {
         VersionState::Building => v1::VersionState::Building,
@@ -91,6 +109,13 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
     v1::ProjectionVersion {
         lag: status.lag(),
         seconds_left: status.seconds_left(),
+        on_error: errors::on_error(status.on_error).into(),
+        pause: None,
+        parked_events: status.counts.parked_events,
+        parked_streams: status.counts.parked_streams,
+        skipped_events: status.counts.skipped,
+        last_error_position: status.last_error().get(),
+        content_hash_late: status.counts.late > 0,
         projection: status.projection,
         version: status.version,
         state: state.into(),
@@ -102,7 +127,12 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
         collections: status
             .collections
             .into_iter()
-            .map(|c| v1::CollectionInfo { name: c.name, documents: c.documents, indexes: c.indexes })
+            .map(|c| v1::CollectionInfo {
+                name: c.name,
+                documents: c.documents,
+                indexes: c.indexes,
+                incomplete: c.incomplete,
+            })
             .collect(),
         error: status.error,
         active: status.active,

@@ -58,7 +58,7 @@ impl Query {
         let key = convert::key(request.key, "key")?;
         let reading = self.reading(&request.projection, request.options, None).await?;
         let document = reading.get_wire(&request.collection, &key, &request.fields)?;
-        Ok(GetResponse { document, context: convert::context(reading.context()) })
+        Ok(GetResponse { document, context: convert::context(&reading.context_of(&request.collection)?) })
     }
 
     async fn get_many(&self, request: v1::BatchGetRequest) -> Result<v1::BatchGetResponse, Refusal> {
@@ -67,7 +67,7 @@ impl Query {
             keys.push(convert::key(Some(key), &format!("keys[{at}]"))?);
         }
         let reading = self.reading(&request.projection, request.options, None).await?;
-        let context = Some(convert::context(reading.context()));
+        let context = Some(convert::context(&reading.context_of(&request.collection)?));
         let (collection, fields) = (request.collection, request.fields);
         let found = blocking(move || {
             let found = reading.batch_get(&collection, &keys, &fields)?;
@@ -84,7 +84,7 @@ impl Query {
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
-        let context = Some(convert::context(reading.context()));
+        let context = Some(convert::context(&reading.context_of(&query.collection)?));
         // A short page without a filter costs less than to wake another thread for it.
         let size = query.page_size.unwrap_or(PAGE_SIZE_DEFAULT);
         let (documents, page) = if query.filter.is_none() && size <= INLINE_DOCUMENTS_MAX {
@@ -106,7 +106,7 @@ impl Query {
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::count(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
-        let context = Some(convert::context(reading.context()));
+        let context = Some(convert::context(&reading.context_of(&query.collection)?));
         let count = blocking(move || reading.count(&query)).await?;
         Ok(v1::CountResponse {
             count: count.count,
@@ -123,7 +123,7 @@ impl Query {
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
         let query = convert::list(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
-        let context = Some(convert::context(reading.context()));
+        let context = Some(convert::context(&reading.context_of(&query.collection)?));
         let explanation = blocking(move || reading.explain(&query)).await?;
         Ok(v1::ExplainResponse {
             plan: explanation.plan,

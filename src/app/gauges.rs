@@ -23,6 +23,11 @@ pub(super) fn refresher(
             let labels = [status.projection.as_str(), version.as_str()];
             metrics.projection_position.with_label_values(&labels).set(status.position.get() as i64);
             metrics.projection_lag.with_label_values(&labels).set(status.lag() as i64);
+            let counts = &status.counts;
+            metrics.projection_paused.with_label_values(&labels).set(i64::from(status.pause.is_some()));
+            metrics.projection_parked.with_label_values(&labels).set(counts.parked_events as i64);
+            metrics.projection_skipped.with_label_values(&labels).set(counts.skipped as i64);
+            metrics.projection_last_error.with_label_values(&labels).set(status.last_error().get() as i64);
             metrics.projection_state.with_label_values(&[labels[0], labels[1], status.state.as_str()]).set(1);
         }
         for handler in projections.handlers() {

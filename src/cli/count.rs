@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_count_says_what_it_is_worth() {
         let context =
-            |as_of| ReadContext { projection: "p".into(), version: 1, as_of, head: 9, stale: false };
+            |as_of| ReadContext { projection: "p".into(), version: 1, as_of, head: 9, ..Default::default() };
         let exact = CountResponse { count: 1, context: Some(context(7)), ..CountResponse::default() };
         assert_eq!(line(&exact, Some(&context(7))), "1 document, p version 1, as of 7, head 9");
         let bound = CountResponse { count: 1_200, at_least: true, scanned: 100_000, ..exact };

@@ -1,4 +1,5 @@
-//! `outrigger projection list`, `show` and `verify`: what is deployed, how far it is, and whether it is what the log says.
+//! `outrigger projection list`, `show` and `verify`: what is deployed, how far it is, and whether it is what the log says;
+//! in `errors`, what it could not apply.
 
 use clap::Args;
 
@@ -15,6 +16,7 @@ use crate::api::proto::v1::{
 };
 
 mod bar;
+pub mod errors;
 pub mod verify;
 pub mod wait;
 
@@ -83,15 +85,41 @@ fn print(
                 print_collections(&mut out, versions)?;
             }
             for version in versions {
-                if let Some(error) = &version.error {
-                    out.line(&format!("{} version {}: {error}", version.projection, version.version))?;
-                }
+                print_errors(&mut out, version, with_collections)?;
             }
         }
     }
     out.flush()?;
     for problem in problems {
         say(&format!("warning: {} is not in force: {}", problem.file, problem.error));
+    }
+    Ok(())
+}
+
+/// Why a version stands still, the event it stands at, and what it has set aside.
+fn print_errors(out: &mut Out, version: &ProjectionVersion, with_event: bool) -> Result<(), CliError> {
+    let name = format!("{} version {}", version.projection, version.version);
+    if let Some(error) = &version.error {
+        out.line(&format!("{name}: {error}"))?;
+    }
+    if with_event && let Some(event) = version.pause.as_ref().and_then(|pause| pause.event.as_ref()) {
+        out.line(&format!("{name}: the event is {}", to_line(&render::event(event))))?;
+    }
+    if version.parked_events > 0 {
+        out.line(&format!(
+            "{name}: parked events: {}, streams: {}; see projection errors {}",
+            grouped(version.parked_events),
+            grouped(version.parked_streams),
+            version.projection
+        ))?;
+    }
+    if version.skipped_events > 0 {
+        out.line(&format!("{name}: skipped events: {}", grouped(version.skipped_events)))?;
+    }
+    if version.content_hash_late {
+        out.line(&format!(
+            "{name}: events were applied late; the content hash may differ from that of a rebuild"
+        ))?;
     }
     Ok(())
 }
@@ -140,6 +168,7 @@ fn print_collections(out: &mut Out, versions: &[ProjectionVersion]) -> Result<()
         ("collection", Align::Left),
         ("documents", Align::Right),
         ("indexes", Align::Left),
+        ("complete", Align::Left),
     ]);
     for version in versions {
         for collection in &version.collections {
@@ -148,6 +177,7 @@ fn print_collections(out: &mut Out, versions: &[ProjectionVersion]) -> Result<()
                 collection.name.clone(),
                 grouped(collection.documents),
                 collection.indexes.join(", "),
+                if collection.incomplete { "incomplete".into() } else { "yes".into() },
             ]);
         }
     }

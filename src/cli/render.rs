@@ -35,6 +35,10 @@ struct Event<'a> {
 
 /// An event.
 pub fn event(event: &v1::Event) -> impl Serialize + '_ {
+    event_of(event)
+}
+
+fn event_of(event: &v1::Event) -> Event<'_> {
     Event {
         position: event.position,
         id: uuid_text(&event.id),
@@ -193,6 +197,7 @@ struct Context<'a> {
     as_of: u64,
     head: u64,
     stale: bool,
+    incomplete: bool,
 }
 
 fn context(context: &v1::ReadContext) -> Context<'_> {
@@ -202,6 +207,7 @@ fn context(context: &v1::ReadContext) -> Context<'_> {
         as_of: context.as_of,
         head: context.head,
         stale: context.stale,
+        incomplete: context.incomplete,
     }
 }
 
@@ -279,8 +285,16 @@ struct Deployed<'a> {
     content_hash: &'a str,
     definition_hash: &'a str,
     collections: Vec<Collection<'a>>,
+    on_error: &'static str,
+    parked_events: u64,
+    parked_streams: u64,
+    skipped_events: u64,
+    last_error_position: u64,
+    content_hash_late: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause: Option<EventError<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -288,6 +302,7 @@ struct Collection<'a> {
     name: &'a str,
     documents: u64,
     indexes: &'a [String],
+    incomplete: bool,
 }
 
 /// One version of a projection.
@@ -305,12 +320,83 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
         content_hash: &version.content_hash,
         definition_hash: &version.definition_hash,
         collections: version.collections.iter().map(collection).collect(),
+        on_error: on_error_word(version.on_error()),
+        parked_events: version.parked_events,
+        parked_streams: version.parked_streams,
+        skipped_events: version.skipped_events,
+        last_error_position: version.last_error_position,
+        content_hash_late: version.content_hash_late,
         error: version.error.as_deref(),
+        pause: version.pause.as_ref().map(event_error_of),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct EventError<'a> {
+    kind: &'static str,
+    position: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expression: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_at: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Event<'a>>,
+}
+
+/// An event that a version did not apply.
+pub fn event_error(error: &v1::EventError) -> impl Serialize + '_ {
+    event_error_of(error)
+}
+
+fn event_error_of(error: &v1::EventError) -> EventError<'_> {
+    EventError {
+        kind: kind_word(error.kind()),
+        position: error.position,
+        error: error.error.as_deref(),
+        step: error.step,
+        line: error.line,
+        expression: error.expression.as_deref(),
+        decided_at: error.decided_at,
+        reason: error.reason.as_deref(),
+        event: error.event.as_ref().map(event_of),
+    }
+}
+
+/// What became of an event, in one word.
+pub const fn kind_word(kind: v1::EventErrorKind) -> &'static str {
+    match kind {
+        v1::EventErrorKind::Unspecified => "unknown",
+        v1::EventErrorKind::Paused => "paused",
+        v1::EventErrorKind::Parked => "parked",
+        v1::EventErrorKind::Waiting => "waiting",
+        v1::EventErrorKind::Skipped => "skipped",
+    }
+}
+
+const fn on_error_word(policy: v1::OnError) -> &'static str {
+    match policy {
+        v1::OnError::Unspecified => "unknown",
+        v1::OnError::Pause => "pause",
+        v1::OnError::Quarantine => "quarantine",
+        v1::OnError::Skip => "skip",
     }
 }
 
 fn collection(info: &v1::CollectionInfo) -> Collection<'_> {
-    Collection { name: &info.name, documents: info.documents, indexes: &info.indexes }
+    Collection {
+        name: &info.name,
+        documents: info.documents,
+        indexes: &info.indexes,
+        incomplete: info.incomplete,
+    }
 }
 
 /// A state in one word, as the documentation calls it.

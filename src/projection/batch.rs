@@ -1,9 +1,9 @@
 //! The write-back batch of a version: many events over documents that stay decoded, then one transaction.
 //!
 //! Invariants: an event is in the batch whole or not at all; a document is written once a batch, in order of keys, with
-//! its index entries and the cursor in the same transaction; reads see what is cached, then the file. What was taken out
-//! of the batch is written before the next is taken, by this thread or another one. After a commit failed, nothing is
-//! known about the file: it has to be opened again. Does not know when to commit, or threads.
+//! its index entries, the ledger and the cursor in the same transaction; reads see what is cached, then the file. What was
+//! taken out of the batch is written before the next is taken, by this thread or another one. After a commit failed, nothing
+//! is known about the file: it has to be opened again. Does not know when to commit, or threads.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::{
         definition::Definition,
         entries,
         key::Key,
+        ledger::{Ledger, LedgerChanges},
         state::State,
         store::{Store, split_document, write_state},
     },
@@ -58,6 +59,7 @@ pub struct Batch {
     /// What is committed, and the cursor of the batch.
     state: State,
     events: u64,
+    ledger: Ledger,
     cache: DocumentCache,
     file: Option<OpenTables>,
 }
@@ -67,6 +69,7 @@ pub struct Batch {
 pub struct Outgoing {
     store: Arc<Store>,
     changes: Vec<Vec<Changed>>,
+    ledger: LedgerChanges,
     /// All but the content hash, which the write before it gives.
     state: State,
     /// How many events it holds.
@@ -91,7 +94,23 @@ impl Batch {
     pub fn new(store: Arc<Store>, state: State) -> Self {
         let collections = store.definition().collections().len();
         let cache = DocumentCache::new(collections, store.memory().documents_bytes());
-        Self { store, state, events: 0, cache, file: None }
+        Self { store, state, events: 0, ledger: Ledger::default(), cache, file: None }
+    }
+
+    /// The same over a file that has set events aside.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Ledger) -> Self {
+        Self { ledger, ..self }
+    }
+
+    /// What the version has set aside.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The same to change; it is written with the next commit.
+    pub(crate) const fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// The last event applied.
@@ -129,7 +148,33 @@ impl Batch {
         event: &RecordedEvent,
         apply: impl FnOnce(&Definition, &mut dyn Documents) -> Result<Vec<Change>, ApplyError>,
     ) -> Result<(), BatchError> {
-        assert_eq!(event.position, self.state.cursor.next(), "events are applied without gaps");
+        self.change(event, event.position, apply)?;
+        self.pass(event.position);
+        Ok(())
+    }
+
+    /// Applies an event that was passed before; its documents count as changed at `at`. On an error the batch is as it
+    /// was.
+    pub(crate) fn apply_late(&mut self, event: &RecordedEvent, at: Position) -> Result<(), BatchError> {
+        assert!(event.position <= self.state.cursor, "only what was passed can be late");
+        self.change(event, at, |definition, documents| apply(definition, event, documents))?;
+        self.ledger.note_late();
+        Ok(())
+    }
+
+    /// Moves the cursor to the event behind it, whatever became of that.
+    pub(crate) fn pass(&mut self, position: Position) {
+        assert_eq!(position, self.state.cursor.next(), "events are passed without gaps");
+        self.state.cursor = position;
+        self.events += 1;
+    }
+
+    fn change(
+        &mut self,
+        event: &RecordedEvent,
+        at: Position,
+        apply: impl FnOnce(&Definition, &mut dyn Documents) -> Result<Vec<Change>, ApplyError>,
+    ) -> Result<(), BatchError> {
         let store = Arc::clone(&self.store);
         let definition = store.definition();
         if definition.handles(event.event.event_type.as_str()) {
@@ -138,11 +183,9 @@ impl Batch {
                 check_indexes(&store, change)?;
             }
             for Change { collection, key, document } in changes {
-                self.cache.change(collection, key, document, event.position);
+                self.cache.change(collection, key, document, at);
             }
         }
-        self.state.cursor = event.position;
-        self.events += 1;
         Ok(())
     }
 
@@ -161,8 +204,9 @@ impl Batch {
         self.state.built |= built;
         let bytes = self.cache.changed_bytes();
         let changes = self.cache.take_changes();
+        let ledger = self.ledger.take_changes();
         let events = std::mem::take(&mut self.events);
-        Outgoing { store: Arc::clone(&self.store), changes, state: self.state, events, bytes }
+        Outgoing { store: Arc::clone(&self.store), changes, ledger, state: self.state, events, bytes }
     }
 
     /// What was taken out is written; the file's documents have this hash now.
@@ -178,6 +222,7 @@ impl Batch {
     /// Begins anew over the store as it was just opened with this state.
     pub fn reset(&mut self, state: State) {
         self.events = 0;
+        self.ledger = Ledger::default();
         self.cache.clear();
         self.file = None;
         self.state = state;
@@ -224,6 +269,7 @@ impl Outgoing {
             let mut hashing = flush::Hashing { hash: &mut state.content_hash, stale: stale_hash };
             flush::write_documents(&write, tables, self.changes, &mut hashing)?;
         }
+        self.ledger.write(&write)?;
         write_state(&write, &state, &tables.definition)?;
         self.store.commit(write)?;
         concerned.wake();

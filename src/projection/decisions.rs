@@ -134,6 +134,8 @@ pub struct Decisions {
     stream: StreamId,
     /// Of the stream, as far as it is folded.
     revision: Revision,
+    /// Where the last event of the stream stands, as far as it is folded.
+    last: Position,
     /// The log was looked through up to here.
     upto: Position,
     skips: BTreeMap<(Position, Option<u32>), Skip>,
@@ -155,6 +157,7 @@ impl Decisions {
         Self {
             stream: stream_of(projection),
             revision: Revision::NONE,
+            last: Position::ZERO,
             upto: Position::ZERO,
             skips: BTreeMap::new(),
             promotions: Vec::new(),
@@ -205,6 +208,7 @@ impl Decisions {
             Some(Decision::Retried { .. }) | None => {}
         }
         self.revision = event.revision;
+        self.last = event.position;
         self.upto = self.upto.max(event.position);
         Ok(())
     }
@@ -212,6 +216,11 @@ impl Decisions {
     /// The last revision of the stream that is folded: what a decision that rests on these expects.
     pub const fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Where the last of them stands; 0: there is none.
+    pub const fn last(&self) -> Position {
+        self.last
     }
 
     /// The decision that this version does not apply this event.

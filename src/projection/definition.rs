@@ -25,6 +25,7 @@ use crate::{
     expression::LANGUAGE_VERSION,
     json::{Json, Object},
     limits::DEFINITION_BYTES_MAX,
+    projection::failure::OnError,
 };
 
 /// One projection version.
@@ -33,6 +34,7 @@ pub struct Definition {
     name: Box<str>,
     version: u32,
     hash: [u8; 32],
+    on_error: OnError,
     collections: Vec<Collection>,
     events: HashMap<Box<str>, Steps, RandomState>,
     service: bool,
@@ -150,6 +152,17 @@ impl Definition {
     /// Whether events of this type change documents.
     pub fn handles(&self, event_type: &str) -> bool {
         self.events.contains_key(event_type)
+    }
+
+    /// What the version does about an event that it cannot apply.
+    pub const fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    /// The collections that events of this type may change, by place as bits.
+    pub(crate) fn touches(&self, event_type: &str) -> u64 {
+        let steps = self.events.get(event_type).map_or(&[][..], |steps| &steps.steps);
+        steps.iter().fold(0, |bits, step| bits | 1 << step.collection)
     }
 
     /// The event types that change documents, in order.

@@ -14,6 +14,7 @@ use crate::{
     kv::KvError,
     limits::BATCH_GET_KEYS_MAX,
     projection::{
+        failure::OnError,
         key::Key,
         store::{Snapshot, split_document},
     },
@@ -61,6 +62,8 @@ pub struct ReadContext {
     pub head: Position,
     /// The snapshot is older than was asked for.
     pub stale: bool,
+    /// Parked events would change the collection asked for.
+    pub incomplete: bool,
 }
 
 /// A document.
@@ -185,6 +188,24 @@ impl Reading {
     /// What its answers say about their snapshot.
     pub const fn context(&self) -> &ReadContext {
         &self.context
+    }
+
+    /// The same, to those who ask for this collection.
+    pub fn context_of(&self, collection: &str) -> Result<ReadContext, QueryError> {
+        match self.snapshot.definition().collection(collection) {
+            Some(at) => self.context_at(at),
+            None => Ok(self.context.clone()),
+        }
+    }
+
+    /// The same by the collection's number.
+    pub(crate) fn context_at(&self, collection: usize) -> Result<ReadContext, QueryError> {
+        // Only a version that parks events can lack some.
+        let incomplete = match self.snapshot.definition().on_error() {
+            OnError::Quarantine => self.snapshot.counts()?.is_incomplete(collection),
+            OnError::Pause | OnError::Skip => false,
+        };
+        Ok(ReadContext { incomplete, ..self.context.clone() })
     }
 
     /// One document; an error if there is none. `fields`: only these; none: all.

@@ -36,11 +36,13 @@ use crate::{
 };
 
 mod changes;
+mod errors;
 mod handlers;
 mod info;
 mod second;
 mod watched;
 
+pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
 pub use handlers::{Handler, HandlerError, HandlerInfo};
 pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
 pub use watched::Watched;

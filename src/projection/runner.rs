@@ -3,8 +3,8 @@
 //! Invariants: what is published is committed; a batch ends at the head it began with, so a version at the head shows
 //! an event at once and one behind it works in large batches, one far behind with several threads (`pipeline`); visible
 //! changes are durable within a quarter of a second, 50,000 events or 32 MiB, one file at a time over all versions; a first
-//! build, which is not ready before its end, gathers what its memory holds. An event that cannot be applied stops this version
-//! only, everything before it committed. A file that fails is closed and opened again; one that is damaged is set aside and
+//! build, which is not ready before its end, gathers what its memory holds. An event that cannot be applied concerns this
+//! version only; where it stands still before one (`settle`), everything before it is durable. A file that fails is closed and opened again; one that is damaged is set aside and
 //! built anew. Does not know other versions, queries, or when it is driven.
 
 use std::{
@@ -14,10 +14,9 @@ use std::{
 };
 
 use crate::{
-    event::{Invalid, Position, RecordedEvent},
+    event::Position,
     events::Events,
     follower::{Follower, Head, Step, Stop},
-    json::Json,
     kv::{KvError, Persistence},
     limits::{
         BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BUILD_BATCH_EVENTS_MAX, DURABLE_INTERVAL_MAX,
@@ -26,8 +25,9 @@ use crate::{
     },
     log::LogReader,
     projection::{
-        batch::{Batch, BatchError},
-        declarative::ApplyError,
+        batch::Batch,
+        decisions::Decisions,
+        failure::Pause,
         handler::feed::Feed,
         state::State,
         status::Status,
@@ -37,6 +37,7 @@ use crate::{
 
 mod fed;
 mod pipeline;
+mod settle;
 
 use pipeline::{Pipeline, Prepared};
 
@@ -59,6 +60,13 @@ pub struct Runner {
     status: Arc<Status>,
     reader: LogReader,
     head: Head,
+    events: Events,
+    /// About its projection, as far as it has seen the log, and at least up to the head at which it was opened.
+    decisions: Decisions,
+    /// The event before which it stands still.
+    paused: Option<Position>,
+    /// The try that is under way.
+    trying: Option<u64>,
     turn: DurableTurn,
     stop: Stop,
     /// Where a service says what events do.
@@ -83,8 +91,8 @@ struct Undurable {
 /// Why a step did not do its work.
 #[derive(Debug)]
 enum Trouble {
-    /// The event cannot be applied; all before it are in the batch.
-    Event(String),
+    /// It cannot get past this event; all before it are in the batch.
+    Event(Box<Pause>),
     File(KvError),
     Log(String),
 }
@@ -110,9 +118,14 @@ impl Runner {
         turn: DurableTurn,
         stop: Stop,
     ) -> Self {
+        let decisions = Decisions::new(store.definition().name());
         Self {
             store,
             status,
+            decisions,
+            events: events.clone(),
+            paused: None,
+            trying: None,
             reader: events.log().clone(),
             head: events.head().clone(),
             turn,
@@ -138,11 +151,23 @@ impl Runner {
             Some(batch) => batch,
             None => self.open()?,
         };
-        let worked = self.advance(&mut batch);
+        let worked = self.go_on(&mut batch);
         if !matches!(worked, Err(Trouble::File(_))) {
             self.batch = Some(batch);
         }
         worked
+    }
+
+    /// Advances, unless it stands still and nothing has changed that.
+    fn go_on(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
+        if let Some(paused_at) = self.paused.filter(|paused_at| batch.cursor() < *paused_at) {
+            let seen = self.head.get();
+            if !self.resume(batch, paused_at)? {
+                self.turn_away();
+                return Ok(Step::Paused(seen, IDLE_WAIT));
+            }
+        }
+        self.advance(batch)
     }
 
     fn open(&mut self) -> Result<Batch, Trouble> {
@@ -153,11 +178,17 @@ impl Runner {
         };
         let (state, _) = self.store.open(&facts)?;
         self.undurable = Undurable::default();
+        self.refresh_decisions()?;
+        if self.paused.is_some_and(|paused_at| paused_at != state.cursor.next()) {
+            self.paused = None;
+            self.status.unpaused();
+        }
+        let ledger = self.store.snapshot()?.ledger()?;
         self.status.opened(state.cursor, state.built);
         if let Some(feed) = &mut self.feed {
             feed.begin(state.cursor);
         }
-        Ok(Batch::new(Arc::clone(&self.store), state))
+        Ok(Batch::new(Arc::clone(&self.store), state).with_ledger(ledger))
     }
 
     /// One batch, its commit, and a durable commit where one is due.
@@ -189,6 +220,7 @@ impl Runner {
             self.commit(batch, caught_up, Persistence::Buffered)?;
         }
         let next = filled?;
+        self.paused = None;
         self.status.troubled(None);
         if self.is_due_by_time() {
             let turn = Arc::clone(&self.turn);
@@ -212,6 +244,7 @@ impl Runner {
     /// A long stretch, with all full batches written; the next step writes the rest.
     fn advance_far(&mut self, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
         let upto = upto.min(batch.cursor().plus(PIPELINE_EVENTS_MAX));
+        self.refresh_decisions()?;
         let memory = self.store.memory();
         let built = self.status.progress().built;
         let pipeline = Pipeline {
@@ -226,7 +259,7 @@ impl Runner {
         };
         let (events, cursor) = (batch.events(), batch.cursor());
         let worked = pipeline
-            .run(batch, upto, &mut |batch, Prepared { event, data }| self.apply(batch, &event, Some(data)));
+            .run(batch, upto, &mut |batch, Prepared { event, data }| self.take(batch, &event, Some(data)));
         let applied = batch.cursor().get() - cursor.get();
         if batch.events() < events + applied {
             // Batches were written, and they were durable.
@@ -247,7 +280,7 @@ impl Runner {
     }
 
     /// Applies events up to `upto`, or until the batch is full or the stop is requested.
-    fn fill(&self, batch: &mut Batch, upto: Position) -> Result<(), Trouble> {
+    fn fill(&mut self, batch: &mut Batch, upto: Position) -> Result<(), Trouble> {
         let batch_bytes_max = self.store.memory().documents_bytes().min(BATCH_BYTES_MAX);
         while batch.cursor() < upto
             && batch.events() < BATCH_EVENTS_MAX
@@ -264,55 +297,10 @@ impl Runner {
                 return Err(Trouble::missing(after, upto));
             }
             for (position, payload) in records {
-                let event = RecordedEvent::decode(position, payload)
-                    .map_err(|invalid| Trouble::Event(invalid.to_string()))?;
-                self.apply(batch, &event, None)?;
+                self.take_record(batch, position, payload)?;
             }
         }
         Ok(())
-    }
-
-    /// Applies one event, whose data may be read already.
-    fn apply(
-        &self,
-        batch: &mut Batch,
-        event: &RecordedEvent,
-        data: Option<Result<Json, Invalid>>,
-    ) -> Result<(), Trouble> {
-        let applied = match data {
-            None => batch.apply(event),
-            Some(Ok(data)) => batch.apply_parsed(event, &data),
-            Some(Err(invalid)) => Err(ApplyError::Content(invalid).into()),
-        };
-        applied.map_err(|error| self.trouble(event, error))
-    }
-
-    fn trouble(&self, event: &RecordedEvent, error: BatchError) -> Trouble {
-        let reason = match error {
-            BatchError::Apply(ApplyError::Event(fault)) => fault.to_string(),
-            error @ (BatchError::Apply(ApplyError::Content(_)) | BatchError::Index { .. }) => {
-                error.to_string()
-            }
-            BatchError::Apply(ApplyError::Store(failure)) => match failure.downcast::<KvError>() {
-                Ok(error) => return Trouble::File(*error),
-                Err(failure) => return Trouble::File(KvError::Io(failure.to_string())),
-            },
-        };
-        self.stopped(event, &reason)
-    }
-
-    fn stopped(&self, event: &RecordedEvent, reason: &str) -> Trouble {
-        let definition = self.store.definition();
-        Trouble::Event(format!(
-            "projection {} version {} stopped at position {}: event {} of type {} in stream {} cannot be \
-             applied: {reason}; deploy a version that can take it",
-            definition.name(),
-            definition.version(),
-            event.position,
-            event.event.id,
-            event.event.event_type,
-            event.event.stream,
-        ))
     }
 
     fn commit(
@@ -353,7 +341,10 @@ impl Runner {
     /// What follows from a step that did not do its work.
     fn recover(&mut self, trouble: Trouble) -> Step {
         match trouble {
-            Trouble::Event(failure) => self.fail(&failure),
+            Trouble::Event(pause) => {
+                self.pause(*pause);
+                Step::More
+            }
             Trouble::Log(trouble) => {
                 tracing::warn!(file = %self.store.path().display(), %trouble, "a projection waits");
                 self.status.troubled(Some(&trouble));
@@ -419,7 +410,13 @@ impl Follower for Runner {
                 "working on it failed an internal check, see the log output".into(),
             )))
         });
-        worked.unwrap_or_else(|trouble| self.recover(trouble))
+        // A try that met trouble of another kind goes on when that is over.
+        let has_tried = matches!(worked, Ok(_) | Err(Trouble::Event(_)));
+        let step = worked.unwrap_or_else(|trouble| self.recover(trouble));
+        if let Some(number) = self.trying.take_if(|_| has_tried) {
+            self.status.tried(number);
+        }
+        step
     }
 
     fn finish(&mut self) {

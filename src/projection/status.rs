@@ -12,7 +12,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{event::Position, limits::LIVE_LAG_MAX};
+use crate::{
+    event::Position,
+    limits::LIVE_LAG_MAX,
+    projection::{control::Control, failure::Pause},
+};
 
 /// How a version stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub enum VersionState {
     Standby,
     /// Removed.
     Retired,
-    /// Stopped by an error.
+    /// Stopped by an error, or paused before an event that it cannot apply.
     Failed,
 }
 
@@ -67,6 +71,10 @@ pub struct Progress {
     pub built: bool,
     /// Why it stopped for good, where, and what to do.
     pub failure: Option<Arc<str>>,
+    /// Where it stands still until somebody decides; `failure` says so too.
+    pub pause: Option<Arc<Pause>>,
+    /// How many of the tries that were asked for have ended.
+    pub tries: u64,
     /// Its follower has ended: nothing changes here any more.
     pub stopped: bool,
     /// What it is trying again at the moment, and why.
@@ -94,6 +102,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct Status {
     progress: watch::Sender<Progress>,
+    control: Control,
     rate: Mutex<Rate>,
 }
 
@@ -101,7 +110,11 @@ impl Status {
     /// Of a version that has published nothing yet.
     pub fn new(floor: Position, built: bool) -> Self {
         let progress = Progress { floor, built, ..Progress::default() };
-        Self { progress: watch::Sender::new(progress), rate: Mutex::new(Rate::default()) }
+        Self {
+            progress: watch::Sender::new(progress),
+            control: Control::default(),
+            rate: Mutex::new(Rate::default()),
+        }
     }
 
     /// What is published now.
@@ -117,6 +130,11 @@ impl Status {
     /// Sees every change from now on.
     pub fn subscribe(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// What people ask of the version.
+    pub(crate) const fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Events applied a second, over the last seconds.
@@ -142,7 +160,36 @@ impl Status {
             assert!(as_of >= progress.as_of, "an open version never goes back");
             progress.as_of = as_of;
             progress.built = built;
+            if progress.pause.as_ref().is_some_and(|pause| as_of >= pause.position) {
+                progress.pause = None;
+                progress.failure = None;
+            }
         });
+    }
+
+    /// It stands still before an event; it goes on when it is past it.
+    pub(crate) fn paused(&self, failure: &str, pause: Pause) {
+        self.progress.send_modify(|progress| {
+            progress.failure = Some(failure.into());
+            progress.pause = Some(Arc::new(pause));
+        });
+    }
+
+    /// It stands still no longer: it begins anew before where it stood.
+    pub(crate) fn unpaused(&self) {
+        self.progress.send_if_modified(|progress| {
+            let was_paused = progress.pause.take().is_some();
+            if was_paused {
+                progress.failure = None;
+            }
+            was_paused
+        });
+    }
+
+    /// A try has ended, whatever came of it; all before it have too.
+    pub(crate) fn tried(&self, number: u64) {
+        self.control.end_try();
+        self.progress.send_modify(|progress| progress.tries = number);
     }
 
     /// The file is closed and will be tried again.

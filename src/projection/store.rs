@@ -6,7 +6,7 @@
 //!
 //! Tables: `state` (one record, and one of `change_table`, which owns `changes`), `d:<collection>` (encoded key ->
 //! position, 8 bytes big-endian, then canonical text), `i:<collection>:<index>` (entry -> bytes of the key at its end, and a
-//! mark). Deliberately does not know batches, threads, queries.
+//! mark), and those of `ledger`. Deliberately does not know batches, threads, queries.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,6 +29,7 @@ use crate::{
         definition::Definition,
         interest::{Concerned, Range, Seat, Seats},
         key::Key,
+        ledger::{self, Counts, Entry, Ledger},
         memory::Share,
         recent::Recent,
         state::State,
@@ -248,7 +249,8 @@ impl Store {
         let state = read_state(&read, &self.tables.definition)?
             .ok_or_else(|| KvError::Damaged("it has no state record".into()))?;
         let opened = self.tables.collections.iter().map(|_| OnceLock::new()).collect();
-        Ok(Snapshot { read, state, tables: Arc::clone(&self.tables), opened })
+        let counts = OnceLock::new();
+        Ok(Snapshot { read, state, tables: Arc::clone(&self.tables), opened, counts })
     }
 
     /// The same, shared with all who read between two commits.
@@ -350,6 +352,7 @@ pub struct Snapshot {
     tables: Arc<Tables>,
     /// Tables of documents that were looked at.
     opened: Vec<OnceLock<DocumentTableRead>>,
+    counts: OnceLock<Counts>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -367,6 +370,25 @@ impl Snapshot {
     /// The definition whose documents it holds.
     pub fn definition(&self) -> &Arc<Definition> {
         &self.tables.definition
+    }
+
+    /// What follows from the events that were set aside.
+    pub fn counts(&self) -> Result<Counts, KvError> {
+        if let Some(counts) = self.counts.get() {
+            return Ok(*counts);
+        }
+        let counts = ledger::counts(&self.read)?;
+        Ok(*self.counts.get_or_init(|| counts))
+    }
+
+    /// Up to `limit` events that were set aside behind a position.
+    pub fn set_aside_page(&self, after: Position, limit: usize) -> Result<Vec<(Position, Entry)>, KvError> {
+        ledger::page(&self.read, after, limit)
+    }
+
+    /// All of what was set aside, as a batch goes on with it.
+    pub(crate) fn ledger(&self) -> Result<Ledger, KvError> {
+        Ledger::load(&self.read, self.definition())
     }
 
     /// How many documents a collection holds.

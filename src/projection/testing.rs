@@ -210,7 +210,7 @@ impl Driven {
     pub(crate) fn run(&mut self) -> Step {
         for _ in 0..10_000 {
             let step = self.runner.step();
-            if matches!(step, Step::CaughtUp(..) | Step::Over) {
+            if matches!(step, Step::CaughtUp(..) | Step::Paused(..) | Step::Over) {
                 return step;
             }
         }

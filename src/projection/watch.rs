@@ -286,7 +286,7 @@ impl Watch {
             }
         }
         let resume = self.arrive(group);
-        let context = group.reading.context().clone();
+        let context = group.reading.context_at(self.plan.collection)?;
         Ok((Some(Told::SnapshotComplete { context, resume }), true))
     }
 

@@ -64,13 +64,20 @@ impl Node {
 
     /// A metric without labels, as the page of metrics has it.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let addr = self.running.as_ref().unwrap().http_addr;
-        let mut http = tokio::net::TcpStream::connect(addr).await.unwrap();
-        http.write_all(b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.unwrap();
-        let mut page = String::new();
-        http.read_to_string(&mut page).await.unwrap();
+        let page = self.page("/metrics").await;
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
+    }
+
+    /// A page of the probes' port, with the answer's head.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        let addr = self.running.as_ref().unwrap().http_addr;
+        let mut http = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+        http.write_all(request.as_bytes()).await.unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).await.unwrap();
+        page
     }
 
     pub(crate) async fn head(&self) -> u64 {

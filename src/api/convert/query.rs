@@ -157,6 +157,7 @@ pub(crate) fn context(context: &ReadContext) -> v1::ReadContext {
         as_of: context.as_of.get(),
         head: context.head.get(),
         stale: context.stale,
+        incomplete: context.incomplete,
     }
 }
 

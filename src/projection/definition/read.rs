@@ -13,6 +13,7 @@ use super::{
 use crate::{
     event::EventType,
     limits::{COLLECTIONS_MAX, INDEXES_MAX, KEY_PARTS_MAX, NAME_BYTES_MAX},
+    projection::failure::OnError,
 };
 
 const VERSION_MAX: u32 = 1 << 31;
@@ -25,12 +26,14 @@ pub(super) fn read(text: &str, file: &str) -> Result<Definition, DefinitionError
 }
 
 fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
-    let allowed = ["projection", "version", "handler", "collections", "events"];
+    let allowed = ["projection", "version", "handler", "on_error", "collections", "events"];
     let fields = Fields::of(source, tree, "a projection file", &allowed)?;
     let name = fields.require(source, "projection", "the projection's name");
     let name = name.and_then(|node| read_name(source, node));
     let version = fields.require(source, "version", "a whole number from 1");
     let version = version.and_then(|node| read_version(source, node));
+    let on_error =
+        fields.get("on_error").map_or(Some(OnError::default()), |node| read_on_error(source, node));
     let collections =
         fields.require(source, "collections", "names of collections, each with its indexes or {}");
     let collections = collections.and_then(|node| read_collections(source, node));
@@ -39,6 +42,10 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
     let expected =
         if is_service { "a list of event types" } else { "event types, each with a list of steps" };
     let events = fields.require(source, "events", expected)?;
+    if is_service && on_error == Some(OnError::Quarantine) {
+        let node = fields.get("on_error").map_or(&tree.referenced, |node| &node.referenced);
+        source.refuse(node, "expected pause or skip, since a service handles the events, found quarantine");
+    }
     let events = if is_service {
         Some(read_event_types(source, events))
     } else {
@@ -49,6 +56,7 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
         name: name?,
         version: version?,
         hash: hash(tree.value.to_json()),
+        on_error: on_error?,
         collections: collections?,
         events: events?,
         service: is_service,
@@ -89,6 +97,18 @@ fn read_version(source: &mut Source<'_>, node: &Yaml) -> Option<u32> {
         source.refuse(&node.referenced, message);
     }
     version
+}
+
+fn read_on_error(source: &mut Source<'_>, node: &Yaml) -> Option<OnError> {
+    let named = match &node.value {
+        Content::Text(word) => OnError::ALL.into_iter().find(|policy| policy.as_str() == word),
+        _ => None,
+    };
+    if named.is_none() {
+        let words = OnError::ALL.map(OnError::as_str).join(", ");
+        source.refuse(&node.referenced, format!("expected one of {words}, found {}", node.value));
+    }
+    named
 }
 
 fn read_collections(source: &mut Source<'_>, node: &Yaml) -> Option<Vec<Collection>> {

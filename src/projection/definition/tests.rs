@@ -37,7 +37,7 @@ fn documented() -> Vec<String> {
 #[test]
 fn the_examples_of_the_documentation_are_read() {
     let examples = documented();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in &examples {
         check(example, &[]);
     }

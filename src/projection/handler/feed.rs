@@ -49,6 +49,9 @@ impl From<KvError> for FeedError {
     }
 }
 
+/// Passes the event behind the cursor by if that is decided; whether it did.
+pub(crate) type PassBy<'a> = dyn Fn(&mut Batch, Position) -> bool + 'a;
+
 /// How much one step may apply.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
@@ -138,13 +141,14 @@ impl Feed {
         reader: &LogReader,
         upto: Position,
         room: Room,
+        pass_by: &PassBy<'_>,
     ) -> Result<bool, FeedError> {
         let more = self.take_messages(batch.cursor(), upto);
         self.end_silent();
         let mut moves = true;
         while moves {
             moves = self.look_ahead(definition, reader, upto)?;
-            moves |= self.apply(batch, room)?;
+            moves |= self.apply(batch, room, pass_by)?;
         }
         self.answer_reads(batch)?;
         self.give(batch.cursor());
@@ -173,6 +177,12 @@ impl Feed {
     /// How long nothing has to be done here, if nobody says anything.
     pub(crate) fn idle(&self) -> Option<Duration> {
         self.dispatch.next_deadline().map(|deadline| deadline.saturating_sub(self.now()))
+    }
+
+    /// The version stands still for this reason: whoever came meanwhile learns it, and so do the others.
+    pub(crate) fn turn_away(&mut self, applied: Position, head: Position, reason: &str) {
+        while self.take_messages(applied, head) {}
+        self.stop(reason);
     }
 
     /// The version does not go on, for this reason.
@@ -320,7 +330,7 @@ impl Feed {
     }
 
     /// Applies what is answered and passes what needs no answer. Whether the batch came further.
-    fn apply(&mut self, batch: &mut Batch, room: Room) -> Result<bool, FeedError> {
+    fn apply(&mut self, batch: &mut Batch, room: Room, pass_by: &PassBy<'_>) -> Result<bool, FeedError> {
         let before = batch.cursor();
         // One event goes in always: what makes the batch full is handed over with it.
         while batch.events() == 0 || !room.is_used(batch) {
@@ -330,6 +340,10 @@ impl Feed {
             };
             let position = event.position;
             batch.pass_to(Position::new(position.get() - 1));
+            if pass_by(batch, position) {
+                self.pass_first();
+                continue;
+            }
             let Some((at, Some(answer))) = self.dispatch.front() else {
                 break;
             };
@@ -388,6 +402,18 @@ impl Feed {
         let looked = self.window.pop_front().expect("the event that was answered is there");
         self.window_bytes -= looked.bytes;
         Ok(())
+    }
+
+    /// The batch has passed the first event, which needs no answer any more.
+    pub(crate) fn pass_first(&mut self) {
+        let Some(Looked { event, bytes }) = self.window.pop_front() else {
+            return;
+        };
+        self.window_bytes -= bytes;
+        if let Some(worker) = self.dispatch.skipped() {
+            let reason = format!("the event at position {} is skipped", event.position);
+            self.tell(worker, ToWorker::Cancelled { from: event.position, reason });
+        }
     }
 
     /// The first event's answer does not count: the event comes again, if it does.

@@ -95,6 +95,7 @@ fn reading(source: &Source<'_>, snapshot: Arc<Snapshot>, stale: bool) -> Reading
         as_of,
         head: source.head.get().max(as_of),
         stale,
+        incomplete: false,
     };
     Reading::new(snapshot, context)
 }

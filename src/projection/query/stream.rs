@@ -19,12 +19,13 @@ pub struct Pages {
 
 impl Reading {
     /// All pages of a query, with at most `limit` documents.
-    pub fn pages(self, query: &ListQuery, limit: Option<u64>) -> Result<Pages, QueryError> {
+    pub fn pages(mut self, query: &ListQuery, limit: Option<u64>) -> Result<Pages, QueryError> {
         if limit == Some(0) {
             let message = "expected at least 1, found 0".to_owned();
             return Err(QueryError::InvalidArgument { field: "limit", message, limit: None, actual: None });
         }
         let mut plan = Plan::new(self.snapshot().definition(), query)?;
+        self.context = self.context_at(plan.collection)?;
         plan.bytes_max = STREAM_MESSAGE_BYTES_MAX;
         let page_size = if query.page_size.is_some() { plan.page_size } else { PAGE_SIZE_MAX as usize };
         Ok(Pages { reading: self, plan, page_size, left: limit.unwrap_or(u64::MAX), done: false })

@@ -46,6 +46,7 @@ fn reading(version: &Driven) -> Reading {
         as_of: snapshot.state().cursor,
         head: snapshot.state().cursor,
         stale: false,
+        incomplete: false,
     };
     Reading::new(snapshot, context)
 }

@@ -21,6 +21,9 @@ pub(super) fn in_words(old: &Definition, new: &Definition) -> String {
     words.extend(gone.map(|event_type| format!("event type {event_type} is gone")));
     let come = after.iter().filter(|event_type| !before.contains(event_type));
     words.extend(come.map(|event_type| format!("event type {event_type} is new")));
+    if old.on_error() != new.on_error() {
+        words.push(format!("on_error is {}, it was {}", new.on_error(), old.on_error()));
+    }
     if words.is_empty() {
         words.push("its steps are different".to_owned());
     }

@@ -1,10 +1,18 @@
 //! What a registry tells people and probes about its versions.
 
+use std::sync::Arc;
+
 use super::{Registry, Version};
 use crate::{
     event::Position,
     projection::{
-        content_hash::ContentHash, page::hex, query::QueryError, status::VersionState, store::Snapshot,
+        content_hash::ContentHash,
+        failure::{OnError, Pause},
+        ledger::Counts,
+        page::hex,
+        query::QueryError,
+        status::VersionState,
+        store::Snapshot,
     },
 };
 
@@ -33,6 +41,12 @@ pub struct VersionInfo {
     pub collections: Vec<CollectionInfo>,
     /// Why it stopped, or what it is trying again.
     pub error: Option<String>,
+    /// What it does about events that it cannot apply.
+    pub on_error: OnError,
+    /// Where it stands still, and why.
+    pub pause: Option<Arc<Pause>>,
+    /// What it has set aside.
+    pub counts: Counts,
 }
 
 impl VersionInfo {
@@ -46,6 +60,11 @@ impl VersionInfo {
         let behind = matches!(self.state, VersionState::Building | VersionState::CatchingUp);
         (behind && self.rate > 0.0).then(|| self.lag() as f64 / self.rate)
     }
+
+    /// The last event that it could not apply; 0: there is none.
+    pub fn last_error(&self) -> Position {
+        self.pause.as_ref().map_or(self.counts.last_error, |pause| pause.position)
+    }
 }
 
 /// One collection of a version.
@@ -57,6 +76,8 @@ pub struct CollectionInfo {
     pub documents: u64,
     /// Its indexes, by name.
     pub indexes: Vec<String>,
+    /// Parked events would change it.
+    pub incomplete: bool,
 }
 
 /// A definition that is not in force.
@@ -113,7 +134,7 @@ impl Registry {
     /// recovered at start. One that failed does not count: waiting would not help it. One deployed since does not
     /// either: nobody has read it yet.
     pub fn required_ready(&self) -> Readiness {
-        let waits = |(active, version): (bool, std::sync::Arc<Version>)| {
+        let waits = |(active, version): (bool, Arc<Version>)| {
             let progress = version.status.progress();
             let required = active && version.deployed_before_start && progress.failure.is_none();
             let ready = progress.open && progress.as_of >= self.head_at_start;
@@ -131,12 +152,13 @@ impl Registry {
         Readiness { waiting_for: self.all().into_iter().filter_map(waits).collect() }
     }
 
-    fn info(&self, active: bool, version: &Version) -> VersionInfo {
+    pub(super) fn info(&self, active: bool, version: &Version) -> VersionInfo {
         let definition = version.store.definition();
         let progress = version.status.progress();
         let snapshot = version.store.snapshot().ok();
         let position = snapshot.as_ref().map_or(progress.as_of, |snapshot| snapshot.state().cursor);
         let head = self.head.get().max(position);
+        let counts = snapshot.as_ref().and_then(|snapshot| snapshot.counts().ok()).unwrap_or_default();
         let collections = definition.collections().iter().enumerate();
         VersionInfo {
             projection: definition.name().to_owned(),
@@ -153,9 +175,13 @@ impl Registry {
                     name: collection.name.to_string(),
                     documents: snapshot.as_ref().map_or(0, |snapshot| documents(snapshot, at)),
                     indexes: collection.indexes.iter().map(|index| index.name.to_string()).collect(),
+                    incomplete: counts.is_incomplete(at),
                 })
                 .collect(),
             error: progress.failure.or(progress.trouble).map(|error| error.to_string()),
+            on_error: definition.on_error(),
+            pause: progress.pause,
+            counts,
         }
     }
 }

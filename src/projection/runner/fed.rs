@@ -9,6 +9,7 @@ use crate::{
     limits::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX},
     projection::{
         batch::Batch,
+        failure::Failure,
         handler::feed::{Feed, FeedError, Room},
     },
 };
@@ -22,20 +23,42 @@ impl Runner {
 
     /// Applies what workers have answered, up to `upto`, and gives them more. What to wait for afterwards.
     pub(super) fn fill_fed(&mut self, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
-        let Some(feed) = &mut self.feed else {
+        let Some(mut feed) = self.feed.take() else {
             return Ok(Step::CaughtUp(upto, IDLE_WAIT));
         };
+        let filled = self.fill_from(&mut feed, batch, upto);
+        self.feed = Some(feed);
+        filled
+    }
+
+    fn fill_from(&self, feed: &mut Feed, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
         let bytes_max = self.store.memory().documents_bytes().min(BATCH_BYTES_MAX);
         let room = Room { events_max: BATCH_EVENTS_MAX, bytes_max };
-        let filled = feed.fill(batch, self.store.definition(), &self.reader, upto, room);
+        let pass_by = |batch: &mut Batch, position| self.pass_by(batch, position);
+        let filled = feed.fill(batch, self.store.definition(), &self.reader, upto, room, &pass_by);
         feed.settle().map_err(Trouble::Log)?;
         let idle = feed.idle().unwrap_or(IDLE_WAIT);
         match filled {
             Ok(true) => Ok(Step::More),
             Ok(false) => Ok(Step::CaughtUp(upto, idle)),
-            Err(FeedError::Event(event, reason)) => Err(self.stopped(&event, &reason)),
+            Err(FeedError::Event(event, reason)) => {
+                self.set_aside(batch, &event, Failure::new(reason))?;
+                feed.pass_first();
+                Ok(Step::More)
+            }
             Err(FeedError::File(error)) => Err(Trouble::File(error)),
             Err(FeedError::Log(error)) => Err(Trouble::Log(error)),
+        }
+    }
+
+    /// Lets workers go while the version stands still, with the reason; they may come again.
+    pub(super) fn turn_away(&mut self) {
+        if let (Some(feed), Some(failure)) = (&mut self.feed, self.status.progress().failure) {
+            feed.turn_away(
+                self.batch.as_ref().map_or(Position::ZERO, Batch::cursor),
+                self.head.get(),
+                &failure,
+            );
         }
     }
 

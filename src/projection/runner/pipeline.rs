@@ -108,7 +108,7 @@ impl Pipeline<'_> {
         for (position, payload) in records {
             match RecordedEvent::decode(position, payload) {
                 Ok(event) => events.push(Prepared { data: parse_data(self.definition, &event), event }),
-                Err(invalid) => return Ok((events, Err(Trouble::Event(invalid.to_string())))),
+                Err(invalid) => return Ok((events, Err(Trouble::undecodable(position, &invalid)))),
             }
         }
         Ok((events, Ok(())))

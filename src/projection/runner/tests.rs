@@ -57,7 +57,7 @@ fn build_in_steps(node: &Node) -> Driven {
     let mut version = node.version(DEFINITION);
     for _ in 0..40 {
         // Every second step finds its durable commit due.
-        version.runner.undurable.since = version.runner.undurable.since.map(|_| long_ago());
+        version.runner.undurable.since = long_ago_if(version.runner.undurable.since);
         let upto = version.status.progress().as_of.plus(5).min(node.head.get());
         version.runner.head = Head::new(upto);
         if matches!(version.runner.step(), Step::Over) || node.disk.exists(Path::new(DATA)).is_err() {
@@ -65,6 +65,11 @@ fn build_in_steps(node: &Node) -> Driven {
         }
     }
     version
+}
+
+/// A time at which a durable commit is due, if something waits for one.
+pub(super) fn long_ago_if(since: Option<Instant>) -> Option<Instant> {
+    since.map(|_| long_ago())
 }
 
 fn long_ago() -> Instant {
@@ -152,7 +157,7 @@ fn an_event_that_cannot_be_applied_stops_its_version_behind_everything_before() 
     node.append(&[("doc.summed", r#"{"key":"k1","number":"ten"}"#.into())]);
     node.append(&group(2));
     let mut version = good;
-    assert_eq!(version.run(), Step::Over);
+    assert!(matches!(version.run(), Step::Paused(..)));
     version.runner.finish();
     let progress = version.status.progress();
     let failure = progress.failure.expect("it failed");
@@ -164,7 +169,7 @@ fn an_event_that_cannot_be_applied_stops_its_version_behind_everything_before() 
     let after = disk.crash(1);
     let node = Node::open(Arc::new(after), Path::new(DATA));
     let mut again = node.version(DEFINITION);
-    assert_eq!(again.run(), Step::Over);
+    assert!(matches!(again.run(), Step::Paused(..)));
     assert_eq!(again.status.progress().as_of, Position::new(8), "what was before it was durable");
 }
 
@@ -240,7 +245,7 @@ fn an_event_that_cannot_be_applied_ends_a_long_stretch_right_before_it() {
     node.append(&[("doc.summed", r#"{"key":"k1","number":"ten"}"#.into())]);
     node.append(&(0..3_000).flat_map(group).collect::<Vec<_>>()[..900]);
     let mut version = node.version(DEFINITION);
-    assert_eq!(version.run(), Step::Over);
+    assert!(matches!(version.run(), Step::Paused(..)));
     let progress = version.status.progress();
     assert!(progress.failure.expect("it failed").contains(&format!("position {}", before.next())));
     assert_eq!(progress.as_of, before);

@@ -82,7 +82,14 @@ fn reading(version: &Driven) -> Reading {
     let as_of = snapshot.state().cursor;
     Reading::new(
         snapshot,
-        ReadContext { projection: "p".into(), version: 1, as_of, head: as_of, stale: false },
+        ReadContext {
+            projection: "p".into(),
+            version: 1,
+            as_of,
+            head: as_of,
+            stale: false,
+            incomplete: false,
+        },
     )
 }
 

@@ -1,0 +1,218 @@
+//! `outrigger projection errors`, `retry` and `skip`: events that versions could not apply, and what is decided about
+//! them.
+
+use clap::Args;
+
+use super::{
+    super::{
+        Session,
+        error::CliError,
+        output::{Align, Format, Out, table},
+        render::{self, kind_word},
+        text::to_line,
+    },
+    print,
+};
+use crate::api::proto::v1::{EventError, ListErrorsRequest, ProjectionVersion, RetryRequest, SkipRequest};
+
+/// Examples in the help of `errors`.
+pub const ERRORS_EXAMPLES: &str = "\
+Examples:
+  outrigger projection errors departures
+  outrigger projection errors departures --version 2 --full
+  outrigger projection errors departures --output json";
+
+/// Examples in the help of `retry`.
+pub const RETRY_EXAMPLES: &str = "\
+Examples:
+  outrigger projection retry departures
+  outrigger projection retry departures --version 2 --reason 'the airport is known now'";
+
+/// Examples in the help of `skip`.
+pub const SKIP_EXAMPLES: &str = "\
+Examples:
+  outrigger projection skip departures --expect-position 80491
+  outrigger projection skip departures --expect-position 80491 --reason 'sent by a test system'";
+
+/// What a line of the table shows of an error at most.
+const ERROR_CHARS_MAX: usize = 100;
+
+/// The arguments of `projection errors`.
+#[derive(Debug, Args)]
+pub struct ErrorsArgs {
+    /// The projection
+    name: String,
+    /// The version; without it, the active one
+    #[arg(long)]
+    version: Option<u32>,
+    /// Print the whole error and the exact event of each
+    #[arg(long)]
+    full: bool,
+}
+
+/// The arguments of `projection retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// The projection
+    name: String,
+    /// The version; without it, the active one
+    #[arg(long)]
+    version: Option<u32>,
+    /// Why, for those who read the log later
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+/// The arguments of `projection skip`.
+#[derive(Debug, Args)]
+pub struct SkipArgs {
+    /// The projection
+    name: String,
+    /// The version; without it, the active one
+    #[arg(long)]
+    version: Option<u32>,
+    /// The event that the version stands at, or the first parked one of its stream; refused if it is another one
+    #[arg(long, value_name = "POSITION")]
+    expect_position: u64,
+    /// Why, for those who read the log later
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+/// Runs `projection errors`.
+pub async fn errors(session: &Session, args: &ErrorsArgs) -> Result<(), CliError> {
+    let mut client = session.node.projections().await?;
+    let mut request = ListErrorsRequest {
+        projection: args.name.clone(),
+        version: args.version,
+        page_size: None,
+        page_token: None,
+    };
+    let mut out = Out::standard();
+    let mut count = 0;
+    loop {
+        let page = client.list_errors(request.clone()).await?.into_inner();
+        count += page.errors.len();
+        match session.output {
+            Format::Json => {
+                page.errors.iter().try_for_each(|error| out.line(&to_line(&render::event_error(error))))?;
+            }
+            Format::Table if args.full => {
+                page.errors.iter().try_for_each(|error| print_full(&mut out, error))?;
+            }
+            Format::Table if !page.errors.is_empty() => print_table(&mut out, &page.errors)?,
+            Format::Table => {}
+        }
+        request.page_token = page.next_page_token;
+        if request.page_token.is_none() {
+            break;
+        }
+    }
+    if count == 0 && session.output == Format::Table {
+        out.line("no errors")?;
+    }
+    out.flush()
+}
+
+/// Runs `projection retry`.
+pub async fn retry(session: &Session, args: &RetryArgs) -> Result<(), CliError> {
+    let mut client = session.node.projections().await?;
+    let request =
+        RetryRequest { projection: args.name.clone(), version: args.version, reason: args.reason.clone() };
+    let response = client.retry(request).await?.into_inner();
+    let version = response.version.unwrap_or_default();
+    let outcome = match response.position {
+        Some(position) => format!("decided at position {position}: parked events are applied late"),
+        None => "tried again".to_owned(),
+    };
+    print_outcome(session.output, &outcome, version)
+}
+
+/// Runs `projection skip`.
+pub async fn skip(session: &Session, args: &SkipArgs) -> Result<(), CliError> {
+    let mut client = session.node.projections().await?;
+    let request = SkipRequest {
+        projection: args.name.clone(),
+        version: args.version,
+        expect_position: args.expect_position,
+        reason: args.reason.clone(),
+    };
+    let response = client.skip(request).await?.into_inner();
+    let version = response.version.unwrap_or_default();
+    let outcome = format!(
+        "decided at position {}: the event at position {} is skipped",
+        response.position, args.expect_position
+    );
+    print_outcome(session.output, &outcome, version)
+}
+
+/// How the version stands behind a decision.
+fn print_outcome(format: Format, outcome: &str, version: ProjectionVersion) -> Result<(), CliError> {
+    if format == Format::Table {
+        let mut out = Out::standard();
+        out.line(outcome)?;
+        out.flush()?;
+    }
+    print(format, &[version], &[], true)
+}
+
+fn print_table(out: &mut Out, errors: &[EventError]) -> Result<(), CliError> {
+    let mut rows = table(&[
+        ("position", Align::Right),
+        ("state", Align::Left),
+        ("stream", Align::Left),
+        ("type", Align::Left),
+        ("error", Align::Left),
+    ]);
+    for error in errors {
+        let event = error.event.as_ref();
+        let why = why(error);
+        let cut = if why.chars().count() > ERROR_CHARS_MAX { " ..." } else { "" };
+        rows.add_row([
+            error.position.to_string(),
+            kind_word(error.kind()).to_owned(),
+            event.map(|event| event.stream.clone()).unwrap_or_default(),
+            event.map(|event| event.r#type.clone()).unwrap_or_default(),
+            why.chars().take(ERROR_CHARS_MAX).chain(cut.chars()).collect(),
+        ]);
+    }
+    out.table(&rows)
+}
+
+fn print_full(out: &mut Out, error: &EventError) -> Result<(), CliError> {
+    out.line(&format!("position {}: {}: {}", error.position, kind_word(error.kind()), why(error)))?;
+    if let Some(event) = &error.event {
+        out.line(&format!("  {}", to_line(&render::event(event))))?;
+    }
+    Ok(())
+}
+
+/// Why an event was not applied, in words.
+fn why(error: &EventError) -> String {
+    let mut words: Vec<String> = error.error.iter().cloned().collect();
+    if let Some(decided_at) = error.decided_at {
+        let reason = error.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        words.push(format!("skipped by the decision at position {decided_at}{reason}"));
+    }
+    if words.is_empty() {
+        words.push("waits behind the first parked event of its stream".to_owned());
+    }
+    words.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_says_why() {
+        let check = |error: EventError, expected: &str| assert_eq!(why(&error), expected);
+        check(EventError::default(), "waits behind the first parked event of its stream");
+        let failed = EventError { error: Some("no number".into()), ..EventError::default() };
+        check(failed.clone(), "no number");
+        check(
+            EventError { decided_at: Some(9), reason: Some("a test".into()), ..failed },
+            "no number; skipped by the decision at position 9 (a test)",
+        );
+    }
+}
