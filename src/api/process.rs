@@ -104,7 +104,13 @@ impl Call {
                 Said::Message(message) => message,
                 Said::Nothing => return Ok(()),
             };
-            if !take(&scope, &session, message).await? {
+            let attached = Some((&session, &handler));
+            let taken = tokio::select! {
+                taken = take(&scope, &session, message) => taken?,
+                // What the runner does not take in may wait for long.
+                refusal = ended(self.service.lifecycle.stop(), &self.over, attached) => return Err(refusal),
+            };
+            if !taken {
                 return Err(stopped(&handler));
             }
         }
@@ -112,12 +118,6 @@ impl Call {
 
     /// The next message.
     async fn said(&mut self, attached: Option<(&Session, &Handler)>) -> Result<Said, Refusal> {
-        let runner_stopped = async {
-            match attached {
-                Some((session, _)) => session.stopped().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             message = self.requests.next() => match message {
                 // A broken connection is an end as good as any other.
@@ -127,9 +127,7 @@ impl Call {
                     Refusal::field("MISSING_FIELD", "content", what)
                 }),
             },
-            () = self.service.lifecycle.stop().cancelled() => Err(subscribe::stopping()),
-            () = self.over.cancelled() => Err(Ended::TakesNothing.into()),
-            () = runner_stopped => Err(attached.map_or_else(subscribe::stopping, |(_, handler)| stopped(handler))),
+            refusal = ended(self.service.lifecycle.stop(), &self.over, attached) => Err(refusal),
         }
     }
 
@@ -144,6 +142,28 @@ impl Call {
                 Err(Refusal::new(Code::Internal, "INTERNAL", format!("attaching did not end: {error}")))
             }
         }
+    }
+}
+
+/// Resolves when the call cannot go on, with the reason.
+async fn ended(
+    stop: &CancellationToken,
+    over: &CancellationToken,
+    attached: Option<(&Session, &Handler)>,
+) -> Refusal {
+    let runner_stopped = async {
+        match attached {
+            Some((session, handler)) => {
+                session.stopped().await;
+                stopped(handler)
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => subscribe::stopping(),
+        () = over.cancelled() => Ended::TakesNothing.into(),
+        refusal = runner_stopped => refusal,
     }
 }
 

@@ -79,7 +79,9 @@ pub struct Outgoing {
 }
 
 /// The committed documents, while a batch reads them.
-struct OpenTables(Vec<ReadOnlyTable<&'static [u8], &'static [u8]>>);
+struct OpenTables(Vec<OpenTable>);
+
+type OpenTable = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 impl std::fmt::Debug for OpenTables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -234,7 +236,7 @@ impl Batch {
     }
 
     /// The committed documents.
-    fn tables(&mut self) -> Result<&[ReadOnlyTable<&'static [u8], &'static [u8]>], KvError> {
+    fn tables(&mut self) -> Result<&[OpenTable], KvError> {
         if self.file.is_none() {
             let snapshot = self.store.snapshot()?;
             let collections = 0..self.store.definition().collections().len();

@@ -152,7 +152,6 @@ impl Emitter {
                             Err(error) => return Err(self.words(&error)),
                         }
                     }
-                    continue;
                 }
                 Err(error) => return Err(self.words(&error)),
             }

@@ -79,6 +79,8 @@ pub(crate) struct Feed {
     /// The log is looked at up to here.
     looked: Position,
     reads: VecDeque<(WorkerId, Read)>,
+    /// Workers that have gone, and may have said something before.
+    gone: Vec<WorkerId>,
     emitter: Emitter,
     /// Times are since then.
     started: Instant,
@@ -108,6 +110,7 @@ impl Feed {
             window_bytes: 0,
             looked: Position::ZERO,
             reads: VecDeque::new(),
+            gone: Vec::new(),
             emitter,
             started: Instant::now(),
         }
@@ -125,7 +128,9 @@ impl Feed {
         self.dispatch.clear();
         self.reads.clear();
         let workers: Vec<_> = self.workers.keys().copied().collect();
-        workers.into_iter().for_each(|worker| self.end(worker, Ended::Rewound));
+        for worker in workers {
+            self.end(worker, Ended::Rewound);
+        }
     }
 
     /// Applies to the batch what is answered up to `upto`. Whether there is more to do at once.
@@ -183,7 +188,9 @@ impl Feed {
     /// The version does not go on, for this reason.
     pub(crate) fn stop(&mut self, reason: &str) {
         let workers: Vec<_> = self.workers.keys().copied().collect();
-        workers.into_iter().for_each(|worker| self.end(worker, Ended::Stopped(reason.to_owned())));
+        for worker in workers {
+            self.end(worker, Ended::Stopped(reason.to_owned()));
+        }
     }
 
     fn now(&self) -> Duration {
@@ -192,20 +199,20 @@ impl Feed {
 
     /// Whether there may be more messages.
     fn take_messages(&mut self, applied: Position, head: Position) -> bool {
-        // Those who went said what they had to say before.
-        let gone = self.inbox.gone();
+        self.gone.extend(self.inbox.gone());
         let mut taken = 0;
         while let Some((worker, message)) = self.inbox.next() {
             self.take(worker, message, applied, head);
             taken += 1;
             if taken == HANDLER_STEP_MESSAGES_MAX {
-                break;
+                return true;
             }
         }
-        for worker in gone {
+        // What they had to say has been taken in.
+        for worker in std::mem::take(&mut self.gone) {
             self.lose(worker);
         }
-        taken == HANDLER_STEP_MESSAGES_MAX
+        false
     }
 
     fn take(&mut self, worker: WorkerId, message: Message, applied: Position, head: Position) {

@@ -191,7 +191,8 @@ mod tests {
     proptest! {
         #[test]
         fn steps_do_what_they_do_in_a_projection_file(steps in prop::collection::vec(any_step(), 1..8)) {
-            let yaml: String = steps.iter().map(|(yaml, _)| format!("    - {yaml}\n")).collect();
+            let lines: Vec<String> = steps.iter().map(|(yaml, _)| format!("    - {yaml}\n")).collect();
+            let yaml = lines.concat();
             let text = format!("projection: p\nversion: 1\ncollections: {{ docs: {{}} }}\nevents:\n  t:\n{yaml}");
             let definition = Definition::parse(&text, "p.yaml").unwrap();
             let key_of = |yaml: &str| yaml.split('\'').nth(1).map(|key| Key::text(key).unwrap()).unwrap();
