@@ -50,22 +50,8 @@ pub struct Metrics {
     pub watch_resets: IntCounter,
     /// Sizes of the index and what lookups of ids cost, by what is counted.
     pub index: IntGaugeVec,
-    /// The last applied position, by projection and version.
-    pub projection_position: IntGaugeVec,
-    /// Events between a version and the head, by projection and version.
-    pub projection_lag: IntGaugeVec,
-    /// What the handlers of versions do, by projection, version and what is counted.
-    pub projection_handler: IntGaugeVec,
-    /// 1 while a version stands still before an event that it cannot apply, by projection and version.
-    pub projection_paused: IntGaugeVec,
-    /// Events that a version has parked, by projection and version.
-    pub projection_parked: IntGaugeVec,
-    /// Events that a version ever skipped, by projection and version.
-    pub projection_skipped: IntGaugeVec,
-    /// The last event that a version could not apply, by projection and version.
-    pub projection_last_error: IntGaugeVec,
-    /// 1 for the state that a version is in, by projection, version and state.
-    pub projection_state: IntGaugeVec,
+    /// What versions of projections do.
+    pub projections: ProjectionMetrics,
 }
 
 impl Metrics {
@@ -77,7 +63,6 @@ impl Metrics {
                 .buckets(
                     prometheus::exponential_buckets(0.000_05, 2.0, 16).expect("the bounds are positive"),
                 );
-        let version = ["projection", "version"];
         let append_requests =
             add(&registry, counters("append_requests_total", "Append requests", &["outcome"]));
         Self {
@@ -112,50 +97,7 @@ impl Metrics {
                 counter("watch_resets_total", "How often a watcher had to begin anew"),
             ),
             index: add(&registry, gauges("index", "Sizes of the index, and lookups of ids", &["count"])),
-            projection_position: add(
-                &registry,
-                gauges("projection_position", "Last applied position", &version),
-            ),
-            projection_lag: add(
-                &registry,
-                gauges("projection_lag_events", "Events behind the head", &version),
-            ),
-            projection_handler: add(
-                &registry,
-                gauges(
-                    "projection_handler",
-                    "Workers of handlers, and what became of their events",
-                    &["projection", "version", "count"],
-                ),
-            ),
-            projection_paused: add(
-                &registry,
-                gauges("projection_paused", "1 while a version stands at an event", &version),
-            ),
-            projection_parked: add(
-                &registry,
-                gauges("projection_parked_events", "Events that are parked", &version),
-            ),
-            projection_skipped: add(
-                &registry,
-                gauges("projection_skipped_events", "Events that were ever skipped", &version),
-            ),
-            projection_last_error: add(
-                &registry,
-                gauges(
-                    "projection_last_error_position",
-                    "The last event that could not be applied, 0: none",
-                    &version,
-                ),
-            ),
-            projection_state: add(
-                &registry,
-                gauges(
-                    "projection_state",
-                    "1 for the state a version is in",
-                    &["projection", "version", "state"],
-                ),
-            ),
+            projections: ProjectionMetrics::new(&registry),
             registry,
         }
     }
@@ -171,6 +113,70 @@ impl Metrics {
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page).expect("a vector takes all bytes");
         String::from_utf8_lossy(&page).into_owned()
+    }
+}
+
+/// What versions of projections do, each by projection and version.
+#[derive(Debug)]
+pub struct ProjectionMetrics {
+    /// The last applied position, by projection and version.
+    pub position: IntGaugeVec,
+    /// Events between a version and the head, by projection and version.
+    pub lag: IntGaugeVec,
+    /// What the handlers of versions do, by projection, version and what is counted.
+    pub handler: IntGaugeVec,
+    /// 1 while a version stands still before an event that it cannot apply, by projection and version.
+    pub paused: IntGaugeVec,
+    /// Events that a version has parked, by projection and version.
+    pub parked: IntGaugeVec,
+    /// Events that a version ever skipped, by projection and version.
+    pub skipped: IntGaugeVec,
+    /// The last event that a version could not apply, by projection and version.
+    pub last_error: IntGaugeVec,
+    /// 1 for the state that a version is in, by projection, version and state.
+    pub state: IntGaugeVec,
+}
+
+impl ProjectionMetrics {
+    fn new(registry: &Registry) -> Self {
+        let version = ["projection", "version"];
+        Self {
+            position: add(registry, gauges("projection_position", "Last applied position", &version)),
+            lag: add(registry, gauges("projection_lag_events", "Events behind the head", &version)),
+            handler: add(
+                registry,
+                gauges(
+                    "projection_handler",
+                    "Workers of handlers, and what became of their events",
+                    &["projection", "version", "count"],
+                ),
+            ),
+            paused: add(
+                registry,
+                gauges("projection_paused", "1 while a version stands at an event", &version),
+            ),
+            parked: add(registry, gauges("projection_parked_events", "Events that are parked", &version)),
+            skipped: add(
+                registry,
+                gauges("projection_skipped_events", "Events that were ever skipped", &version),
+            ),
+            last_error: add(
+                registry,
+                gauges(
+                    "projection_last_error_position",
+                    "The last event that could not be applied, 0: none",
+                    &version,
+                ),
+            ),
+            state: add(
+                registry,
+                gauges(
+                    "projection_state",
+                    "1 for the state a version is in",
+                    &["projection", "version", "state"],
+                ),
+            ),
+        }
     }
 }
 

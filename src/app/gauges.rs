@@ -17,24 +17,28 @@ pub(super) fn refresher(
         metrics.head_position.set(events.head().get().get() as i64);
         metrics.append_queue_bytes.set(appender.queued_bytes() as i64);
         set_index(&metrics, &events.index().status());
-        metrics.projection_state.reset();
+        metrics.projections.state.reset();
         for status in projections.list() {
             let version = status.version.to_string();
             let labels = [status.projection.as_str(), version.as_str()];
-            metrics.projection_position.with_label_values(&labels).set(status.position.get() as i64);
-            metrics.projection_lag.with_label_values(&labels).set(status.lag() as i64);
+            metrics.projections.position.with_label_values(&labels).set(status.position.get() as i64);
+            metrics.projections.lag.with_label_values(&labels).set(status.lag() as i64);
             let counts = &status.counts;
-            metrics.projection_paused.with_label_values(&labels).set(i64::from(status.pause.is_some()));
-            metrics.projection_parked.with_label_values(&labels).set(counts.parked_events as i64);
-            metrics.projection_skipped.with_label_values(&labels).set(counts.skipped as i64);
-            metrics.projection_last_error.with_label_values(&labels).set(status.last_error().get() as i64);
-            metrics.projection_state.with_label_values(&[labels[0], labels[1], status.state.as_str()]).set(1);
+            metrics.projections.paused.with_label_values(&labels).set(i64::from(status.pause.is_some()));
+            metrics.projections.parked.with_label_values(&labels).set(counts.parked_events as i64);
+            metrics.projections.skipped.with_label_values(&labels).set(counts.skipped as i64);
+            metrics.projections.last_error.with_label_values(&labels).set(status.last_error().get() as i64);
+            metrics
+                .projections
+                .state
+                .with_label_values(&[labels[0], labels[1], status.state.as_str()])
+                .set(1);
         }
         for handler in projections.handlers() {
             let version = handler.version.to_string();
             for (name, count) in handler.counts() {
                 let labels = [handler.projection.as_str(), version.as_str(), name];
-                metrics.projection_handler.with_label_values(&labels).set(count as i64);
+                metrics.projections.handler.with_label_values(&labels).set(count as i64);
             }
         }
     })

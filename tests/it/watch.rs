@@ -96,7 +96,7 @@ impl Watcher {
                 for change in batch.changes {
                     match change.change.unwrap() {
                         Change::Put(put) => self.put(put),
-                        Change::Deleted(gone) => drop(self.documents.remove(&text(&gone.key))),
+                        Change::Deleted(gone) => drop(self.documents.remove(&text(gone.key.as_ref()))),
                     }
                 }
                 self.position = batch.position.unwrap_or(self.position);
@@ -107,7 +107,7 @@ impl Watcher {
 
     fn put(&mut self, document: v1::Document) {
         let value = String::from_utf8(document.value.to_vec()).unwrap();
-        self.documents.insert(text(&document.key), value);
+        self.documents.insert(text(document.key.as_ref()), value);
     }
 
     /// Takes messages until it has come to a position.
@@ -132,8 +132,8 @@ impl Watcher {
     }
 }
 
-fn text(key: &Option<v1::Key>) -> String {
-    match key.as_ref().unwrap().parts[0].part.as_ref().unwrap() {
+fn text(key: Option<&v1::Key>) -> String {
+    match key.unwrap().parts[0].part.as_ref().unwrap() {
         Part::Text(text) => text.clone(),
         other => panic!("{other:?}"),
     }

@@ -276,6 +276,7 @@ fn story(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
     if comparison.is_equal() { Ok(()) } else { Err(format!("{comparison:?}")) }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a simulation takes its size from the environment")]
 fn asked(name: &str, default: u64) -> u64 {
     let text = std::env::var(name);
     text.map_or(default, |text| text.parse().expect("TEST_SEED and TEST_SEEDS are numbers"))
