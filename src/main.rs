@@ -8,8 +8,8 @@ use outrigger::{
     telemetry,
 };
 
-/// Events are decoded on one thread and freed on another, which the system's allocator takes ill: builds of projections
-/// take twice as long with it.
+/// Events are decoded on one thread and freed on another, which the system's allocator takes ill: a third of the time that
+/// builds of projections took went into it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -209,8 +209,7 @@ impl Runner {
         let caught_up = batch.cursor() >= upto;
         let first_build = caught_up && !self.status.progress().built;
         if first_build && !failed && self.store.is_large()? {
-            self.commit(batch, false, Persistence::Durable)?;
-            self.store.compact()?;
+            self.compact(batch)?;
         }
         if failed || first_build || self.is_due_by_size(batch) {
             let turn = Arc::clone(&self.turn);
@@ -303,18 +302,42 @@ impl Runner {
         Ok(())
     }
 
+    /// Compacts the file that a first build leaves. What it writes before is shown by the next commit: whoever waits for
+    /// the head finds the file open.
+    fn compact(&mut self, batch: &mut Batch) -> Result<(), KvError> {
+        self.write(batch, false, Persistence::Durable)?;
+        let shown = self.status.progress().as_of;
+        self.status.closed("its file is being compacted after its first build");
+        self.store.compact()?;
+        self.status.opened(shown, false);
+        Ok(())
+    }
+
     fn commit(
         &mut self,
         batch: &mut Batch,
         caught_up: bool,
         persistence: Persistence,
     ) -> Result<(), KvError> {
+        let events = batch.events();
+        let State { cursor, built, .. } = self.write(batch, caught_up, persistence)?;
+        self.status.advanced(cursor, built, events);
+        Ok(())
+    }
+
+    /// Commits without showing it.
+    fn write(
+        &mut self,
+        batch: &mut Batch,
+        caught_up: bool,
+        persistence: Persistence,
+    ) -> Result<State, KvError> {
         let (events, bytes) = (batch.events(), batch.bytes());
         let epoch = match batch.cursor() {
             Position::ZERO => 0,
             cursor => self.reader.epoch_at(cursor),
         };
-        let State { cursor, built, .. } = batch.commit(epoch, caught_up, persistence)?;
+        let state = batch.commit(epoch, caught_up, persistence)?;
         self.undurable = match persistence {
             Persistence::Durable => Undurable::default(),
             Persistence::Buffered => Undurable {
@@ -324,8 +347,7 @@ impl Runner {
             },
         };
         self.retry = RETRY_MIN;
-        self.status.advanced(cursor, built, events);
-        Ok(())
+        Ok(state)
     }
 
     fn is_due_by_size(&self, batch: &Batch) -> bool {
