@@ -5,13 +5,33 @@
 //! encoded. Does not know where the bytes come from.
 
 use prost::{
-    DecodeError, Message,
-    bytes::{Buf, BufMut},
-    encoding::{self, DecodeContext, WireType},
+    Message,
+    bytes::BufMut,
+    encoding::{self, WireType},
 };
 
 use super::proto::v1::{self, subscribe_response};
 use crate::events::wire::WireEvents;
+
+/// The half of `prost::Message` that a message which is only ever encoded does not need.
+macro_rules! only_encoded {
+    () => {
+        fn merge_field(
+            &mut self,
+            tag: u32,
+            wire_type: prost::encoding::WireType,
+            buf: &mut impl prost::bytes::Buf,
+            ctx: prost::encoding::DecodeContext,
+        ) -> Result<(), prost::DecodeError> {
+            prost::encoding::skip_field(wire_type, tag, buf, ctx)
+        }
+
+        fn clear(&mut self) {
+            *self = Self::default();
+        }
+    };
+}
+pub(super) use only_encoded;
 
 /// A batch of events: `v1::ReadResponse`.
 #[derive(Debug, Clone, Default)]
@@ -42,23 +62,11 @@ impl Message for ReadResponse {
         }
     }
 
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        encoding::skip_field(wire_type, tag, buf, ctx)
-    }
+    only_encoded!();
 
     fn encoded_len(&self) -> usize {
         let head = if self.head == 0 { 0 } else { encoding::uint64::encoded_len(HEAD, &self.head) };
         self.events.bytes.len() + head
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 
@@ -87,15 +95,7 @@ impl Message for SubscribeResponse {
         }
     }
 
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        encoding::skip_field(wire_type, tag, buf, ctx)
-    }
+    only_encoded!();
 
     fn encoded_len(&self) -> usize {
         match self {
@@ -105,10 +105,6 @@ impl Message for SubscribeResponse {
             }
             Self::Other(other) => other.encoded_len(),
         }
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 

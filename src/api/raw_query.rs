@@ -3,13 +3,9 @@
 //! On the wire they are `v1::GetResponse` and `v1::ListResponse`, and clients have these; here the documents are the bytes
 //! that `projection::query` made of stored ones. They are only ever encoded. Does not know where the bytes come from.
 
-use prost::{
-    DecodeError, Message,
-    bytes::{Buf, BufMut},
-    encoding::{self, DecodeContext, WireType},
-};
+use prost::{Message, bytes::BufMut, encoding};
 
-use super::proto::v1;
+use super::{proto::v1, raw::only_encoded};
 
 /// One document: `v1::GetResponse`.
 #[derive(Debug, Clone, Default)]
@@ -37,22 +33,10 @@ impl Message for GetResponse {
         encoding::message::encode(CONTEXT, &self.context, buf);
     }
 
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        encoding::skip_field(wire_type, tag, buf, ctx)
-    }
+    only_encoded!();
 
     fn encoded_len(&self) -> usize {
         self.document.len() + encoding::message::encoded_len(CONTEXT, &self.context)
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 
@@ -62,22 +46,10 @@ impl Message for ListResponse {
         self.rest.encode_raw(buf);
     }
 
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        encoding::skip_field(wire_type, tag, buf, ctx)
-    }
+    only_encoded!();
 
     fn encoded_len(&self) -> usize {
         self.documents.len() + self.rest.encoded_len()
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 

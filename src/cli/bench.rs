@@ -3,7 +3,7 @@
 //! A process of its own that talks gRPC to a served node, as any client does. Nothing counts before it is acknowledged,
 //! every id is new, every answer is checked, errors are counted and make the run fail. Reading order: `workload` (what
 //! is sent), `run` (who sends it how long), `append`, `stream`, `read`, `query`, `subscribe`, `project`, `baseline`; `answer` checks,
-//! `report` prints, `wire`, `random`, `zipf` and `histogram` are tools.
+//! `report` prints, `process` starts this program again, `wire`, `random`, `zipf` and `histogram` are tools.
 
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub mod append;
 pub mod baseline;
 pub mod echo;
 pub mod histogram;
+mod process;
 pub mod project;
 pub mod query;
 pub mod random;

@@ -272,7 +272,7 @@ impl Outgoing {
         self.ledger.write(&write)?;
         write_state(&write, &state, &tables.definition)?;
         self.store.commit(write)?;
-        concerned.wake();
+        self.store.wake(concerned);
         Ok(state)
     }
 }

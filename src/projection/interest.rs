@@ -13,7 +13,14 @@ use crate::limits::WATCH_MATCHES_MAX;
 
 /// The seats of one version.
 #[derive(Debug, Default)]
-pub(super) struct Seats(Mutex<Vec<Weak<Place>>>);
+pub(super) struct Seats(Mutex<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    places: Vec<Weak<Place>>,
+    /// How many seats there ever were.
+    count: u64,
+}
 
 /// The seat of one watcher; it is given up when it is dropped.
 #[derive(Debug)]
@@ -21,6 +28,8 @@ pub(super) struct Seat(Arc<Place>);
 
 #[derive(Debug)]
 struct Place {
+    /// Its number among all seats there ever were, from 1.
+    number: u64,
     range: Range,
     woken: Notify,
 }
@@ -45,16 +54,21 @@ impl Range {
 }
 
 /// Those who are to be woken once a commit is visible.
-#[derive(Debug, Default)]
-pub(super) struct Concerned(Vec<Arc<Place>>);
+#[derive(Debug)]
+pub(super) struct Concerned {
+    places: Vec<Arc<Place>>,
+    /// Seats with a higher number came later: nobody looked at what concerns them.
+    count: u64,
+}
 
 impl Seats {
     /// A seat for whoever wants to know of changes in this range.
     pub(super) fn seat(&self, range: Range) -> Seat {
-        let place = Arc::new(Place { range, woken: Notify::new() });
         let mut seats = self.lock();
-        seats.retain(|seat| seat.strong_count() > 0);
-        seats.push(Arc::downgrade(&place));
+        seats.count += 1;
+        let place = Arc::new(Place { number: seats.count, range, woken: Notify::new() });
+        seats.places.retain(|seat| seat.strong_count() > 0);
+        seats.places.push(Arc::downgrade(&place));
         Seat(place)
     }
 
@@ -65,28 +79,35 @@ impl Seats {
         count: usize,
     ) -> Concerned {
         let seats = self.lock();
-        let all = count.saturating_mul(seats.len()) > WATCH_MATCHES_MAX;
+        let all = count.saturating_mul(seats.places.len()) > WATCH_MATCHES_MAX;
         let is_concerned = |place: &Arc<Place>| {
             all || changes.clone().any(|(collection, key)| place.range.holds(collection, key.as_bytes()))
         };
-        Concerned(seats.iter().filter_map(Weak::upgrade).filter(is_concerned).collect())
+        let places = seats.places.iter().filter_map(Weak::upgrade).filter(is_concerned).collect();
+        Concerned { places, count: seats.count }
+    }
+
+    /// Wakes them, and whoever has taken a seat since: it may have seen less than what is visible now.
+    pub(super) fn wake(&self, concerned: Concerned) {
+        for place in concerned.places {
+            place.woken.notify_one();
+        }
+        self.wake_behind(concerned.count);
     }
 
     /// Wakes everybody.
     pub(super) fn wake_all(&self) {
-        Concerned(self.lock().iter().filter_map(Weak::upgrade).collect()).wake();
+        self.wake_behind(0);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Place>>> {
+    fn wake_behind(&self, number: u64) {
+        let seats = self.lock();
+        let places = seats.places.iter().filter_map(Weak::upgrade);
+        places.filter(|place| place.number > number).for_each(|place| place.woken.notify_one());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Concerned {
-    pub(super) fn wake(self) {
-        for place in self.0 {
-            place.woken.notify_one();
-        }
     }
 }
 
@@ -108,7 +129,7 @@ mod tests {
     }
 
     fn change(seats: &Seats, collection: usize, keys: &[Key]) {
-        seats.concerned(keys.iter().map(|key| (collection, key)), keys.len()).wake();
+        seats.wake(seats.concerned(keys.iter().map(|key| (collection, key)), keys.len()));
     }
 
     #[test]
@@ -136,7 +157,19 @@ mod tests {
         assert_eq!(woken(), [true; 3]);
         drop(rest);
         let again = seats.seat(range(0, "z", None));
-        assert_eq!(seats.lock().len(), 3);
+        assert_eq!(seats.lock().places.len(), 3);
         drop(again);
+    }
+
+    #[test]
+    fn whoever_sits_down_while_a_commit_is_on_its_way_is_woken_by_it() {
+        let seats = Seats::default();
+        let range = || Range { collection: 0, start: key("a").encode(), end: None };
+        let before = seats.seat(range());
+        let concerned = seats.concerned([(1, &key("a"))].into_iter(), 1);
+        let meanwhile = seats.seat(range());
+        seats.wake(concerned);
+        assert!(meanwhile.woken().now_or_never().is_some(), "nobody looked at what concerns it");
+        assert!(before.woken().now_or_never().is_none(), "it was not concerned");
     }
 }

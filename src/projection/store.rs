@@ -279,6 +279,11 @@ impl Store {
         self.seats.concerned(changes, count)
     }
 
+    /// Wakes watchers: the commit that concerns them is visible.
+    pub(super) fn wake(&self, concerned: Concerned) {
+        self.seats.wake(concerned);
+    }
+
     /// Commits a change; whoever reads from now on sees it.
     pub(crate) fn commit(&self, write: WriteTransaction) -> Result<(), KvError> {
         let committed = write.commit();

@@ -39,17 +39,19 @@ async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-async fn count(node: &Node, version: Option<u32>, at_least: Option<v1::Token>) -> i64 {
-    let options = Some(v1::ReadOptions { version, at_least, ..Default::default() });
-    let key = Some(text_key("a"));
-    let request = v1::GetRequest {
+/// Asks for the document `a`.
+fn get(version: Option<u32>, at_least: Option<v1::Token>) -> v1::GetRequest {
+    v1::GetRequest {
         projection: "counts".into(),
         collection: "counts".into(),
-        key,
-        options,
-        fields: vec![],
-    };
-    let document = node.query().get(request).await.unwrap().into_inner().document.unwrap();
+        key: Some(text_key("a")),
+        options: Some(v1::ReadOptions { version, at_least, ..Default::default() }),
+        fields: Vec::new(),
+    }
+}
+
+async fn count(node: &Node, version: Option<u32>, at_least: Option<v1::Token>) -> i64 {
+    let document = node.query().get(get(version, at_least)).await.unwrap().into_inner().document.unwrap();
     serde_json::from_slice::<serde_json::Value>(&document.value).unwrap()["n"].as_i64().unwrap()
 }
 
@@ -126,16 +128,7 @@ async fn an_event_that_cannot_be_applied_stops_its_projection_and_nothing_else()
     let error = failed.error.unwrap();
     assert!(error.contains("position 2") && error.contains("many"), "{error}");
     assert_eq!(count(&node, None, None).await, 2, "what it had goes on being served");
-    let options = Some(v1::ReadOptions { at_least: after, ..Default::default() });
-    let key = Some(text_key("a"));
-    let request = v1::GetRequest {
-        projection: "counts".into(),
-        collection: "counts".into(),
-        key,
-        options,
-        fields: vec![],
-    };
-    check_refused(node.query().get(request).await, Code::DeadlineExceeded, "NOT_FRESH_ENOUGH", "");
+    check_refused(node.query().get(get(None, after)).await, Code::DeadlineExceeded, "NOT_FRESH_ENOUGH", "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

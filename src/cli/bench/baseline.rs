@@ -7,9 +7,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +19,7 @@ use tonic::client::Grpc;
 use super::{
     Load, append, echo,
     histogram::Histogram,
+    process,
     random::Random,
     report::Report,
     run::{Outcome, Server, Tally, Worker, run},
@@ -178,19 +178,9 @@ pub(super) struct EchoProcess {
 
 impl EchoProcess {
     pub(super) fn start() -> Result<Self, CliError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            CliError::failed(format!("cannot start a bare server as another process: {error}"))
-        };
-        let program = std::env::current_exe().map_err(|error| failed(&error))?;
-        let mut child = Command::new(program)
-            .args(["bench", "echo-server"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(&error))?;
-        let output = child.stdout.take().ok_or_else(|| failed(&"it has no output"))?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).map_err(|error| failed(&error))?;
+        let (child, line) = process::start("cannot start a bare server as another process", |command| {
+            command.args(["bench", "echo-server"]).stdin(Stdio::piped())
+        })?;
         let server = Server { node: Node::new(line.trim(), None)?, process: Some(child.id()) };
         Ok(Self { child, server })
     }

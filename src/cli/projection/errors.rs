@@ -166,7 +166,7 @@ fn print_table(out: &mut Out, errors: &[EventError]) -> Result<(), CliError> {
     ]);
     for error in errors {
         let event = error.event.as_ref();
-        let why = why(error);
+        let why = shortened(error);
         let cut = if why.chars().count() > ERROR_CHARS_MAX { " ..." } else { "" };
         rows.add_row([
             error.position.to_string(),
@@ -185,6 +185,16 @@ fn print_full(out: &mut Out, error: &EventError) -> Result<(), CliError> {
         out.line(&format!("  {}", to_line(&render::event(event))))?;
     }
     Ok(())
+}
+
+/// The same for a line of the table: what failed and why come first there, since type and stream have columns of their own.
+fn shortened(error: &EventError) -> String {
+    let why = why(error);
+    let part = error.expression.as_ref().and_then(|expression| why.find(&format!("`{expression}`: ")));
+    match (part, error.line) {
+        (Some(at), Some(line)) => format!("line {line}, {}", &why[at..]),
+        _ => why,
+    }
 }
 
 /// Why an event was not applied, in words.
@@ -214,5 +224,15 @@ mod tests {
             EventError { decided_at: Some(9), reason: Some("a test".into()), ..failed },
             "no number; skipped by the decision at position 9 (a test)",
         );
+    }
+
+    #[test]
+    fn the_table_has_room_for_what_failed_and_why() {
+        let expression = Some("data.n / 0".to_owned());
+        let error = "step 1 of t (line 7), key \"k\", value.n, in `data.n / 0`: division by zero".to_owned();
+        let mut failed = EventError { error: Some(error.clone()), ..EventError::default() };
+        assert_eq!(shortened(&failed), error);
+        (failed.expression, failed.line) = (expression, Some(7));
+        assert_eq!(shortened(&failed), "line 7, `data.n / 0`: division by zero");
     }
 }

@@ -1,16 +1,19 @@
 //! The node that `bench project` measures: a process of its own in a directory of its own, which ends with this value.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
 use crate::{
-    cli::{bench::run::Server, client::Node, error::CliError},
+    cli::{
+        bench::{process, run::Server},
+        client::Node,
+        error::CliError,
+    },
     disk::{self, Disk as _, real::RealDisk},
     projection::definition::Definition,
 };
@@ -41,21 +44,17 @@ impl ServedNode {
         let dir = dir.map_err(|error| failed(&error))?;
         let definitions = dir.path().join("definitions");
         RealDisk.create_dir_all(&definitions).map_err(|error| failed(&error))?;
-        let program = std::env::current_exe().map_err(|error| failed(&error))?;
-        let mut child = Command::new(program)
-            .args(["serve", "--node", "bench", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-            .arg("--data-dir")
-            .arg(dir.path().join("data"))
-            .arg("--projection")
-            .arg(definitions)
-            .env("OUTRIGGER_TELEMETRY__LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(&error))?;
-        let output = child.stdout.take().ok_or_else(|| failed(&"it has no output"))?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).map_err(|error| failed(&error))?;
+        let what = format!("cannot start a node in {}", parent.display());
+        let (child, line) = process::start(&what, |command| {
+            command
+                .args(["serve", "--node", "bench", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+                .arg("--data-dir")
+                .arg(dir.path().join("data"))
+                .arg("--projection")
+                .arg(definitions)
+                .env("OUTRIGGER_TELEMETRY__LOG", "warn")
+                .stdin(Stdio::null())
+        })?;
         let addr = line.split_whitespace().skip_while(|word| *word != "grpc").nth(1);
         let addr = addr.ok_or_else(|| failed(&"it ended at once, and said why above"))?;
         let server = Server { node: Node::new(addr, None)?, process: Some(child.id()) };
