@@ -133,7 +133,8 @@ impl Feed {
         }
     }
 
-    /// Applies to the batch what is answered up to `upto`. Whether there is more to do at once.
+    /// Applies to the batch what is answered up to `upto`, and gives out nothing above it. Whether there is more to do at
+    /// once.
     pub(crate) fn fill(
         &mut self,
         batch: &mut Batch,
@@ -143,12 +144,13 @@ impl Feed {
         room: Room,
         pass_by: &PassBy<'_>,
     ) -> Result<bool, FeedError> {
+        self.dispatch.bound(upto);
         let more = self.take_messages(batch.cursor(), upto);
         self.end_silent();
         let mut moves = true;
         while moves {
             moves = self.look_ahead(definition, reader, upto)?;
-            moves |= self.apply(batch, room, pass_by)?;
+            moves |= self.apply(batch, upto, room, pass_by)?;
         }
         self.answer_reads(batch)?;
         self.give(batch.cursor());
@@ -329,16 +331,26 @@ impl Feed {
         Ok(self.looked > before)
     }
 
-    /// Applies what is answered and passes what needs no answer. Whether the batch came further.
-    fn apply(&mut self, batch: &mut Batch, room: Room, pass_by: &PassBy<'_>) -> Result<bool, FeedError> {
+    /// Applies what is answered up to `upto` and passes what needs no answer. Whether the batch came further.
+    fn apply(
+        &mut self,
+        batch: &mut Batch,
+        upto: Position,
+        room: Room,
+        pass_by: &PassBy<'_>,
+    ) -> Result<bool, FeedError> {
         let before = batch.cursor();
         // One event goes in always: what makes the batch full is handed over with it.
         while batch.events() == 0 || !room.is_used(batch) {
             let Some(Looked { event, .. }) = self.window.front() else {
-                batch.pass_to(self.looked);
+                batch.pass_to(self.looked.min(upto));
                 break;
             };
             let position = event.position;
+            if position > upto {
+                batch.pass_to(upto);
+                break;
+            }
             batch.pass_to(Position::new(position.get() - 1));
             if pass_by(batch, position) {
                 self.pass_first();

@@ -11,6 +11,7 @@ use crate::{
         batch::Batch,
         failure::Failure,
         handler::feed::{Feed, FeedError, Room},
+        hold::Bound,
     },
 };
 
@@ -22,16 +23,27 @@ impl Runner {
     }
 
     /// Applies what workers have answered, up to `upto`, and gives them more. What to wait for afterwards.
-    pub(super) fn fill_fed(&mut self, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
+    pub(super) fn fill_fed(
+        &mut self,
+        batch: &mut Batch,
+        upto: Position,
+        bound: Bound,
+    ) -> Result<Step, Trouble> {
         let Some(mut feed) = self.feed.take() else {
             return Ok(Step::CaughtUp(upto, IDLE_WAIT));
         };
-        let filled = self.fill_from(&mut feed, batch, upto);
+        let filled = self.fill_from(&mut feed, batch, upto, bound);
         self.feed = Some(feed);
         filled
     }
 
-    fn fill_from(&self, feed: &mut Feed, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
+    fn fill_from(
+        &self,
+        feed: &mut Feed,
+        batch: &mut Batch,
+        upto: Position,
+        bound: Bound,
+    ) -> Result<Step, Trouble> {
         let bytes_max = self.store.memory().documents_bytes().min(BATCH_BYTES_MAX);
         let room = Room { events_max: BATCH_EVENTS_MAX, bytes_max };
         let pass_by = |batch: &mut Batch, position| self.pass_by(batch, position);
@@ -40,6 +52,8 @@ impl Runner {
         let idle = feed.idle().unwrap_or(IDLE_WAIT);
         match filled {
             Ok(true) => Ok(Step::More),
+            // Workers wake it, and whoever held it; how far the log goes does not matter meanwhile.
+            Ok(false) if bound.is_within(upto) => Ok(Step::Held(idle)),
             Ok(false) => Ok(Step::CaughtUp(upto, idle)),
             Err(FeedError::Event(event, reason)) => {
                 self.set_aside(batch, &event, Failure::new(reason))?;
