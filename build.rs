@@ -11,8 +11,9 @@ use std::{
 use prost::Message as _;
 use tonic_prost_build::FileDescriptorSet;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "outrigger/v1/common.proto",
+    "outrigger/v1/compare.proto",
     "outrigger/v1/event_log.proto",
     "outrigger/v1/query.proto",
     "outrigger/v1/projections.proto",

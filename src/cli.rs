@@ -165,6 +165,9 @@ enum ProjectionCommand {
     /// Build a version a second time and compare it with the running one
     #[command(after_help = projection::verify::EXAMPLES)]
     Verify(projection::verify::VerifyProjectionArgs),
+    /// Compare all documents of two versions, as they are at one position
+    #[command(after_help = projection::compare::EXAMPLES)]
+    Compare(projection::compare::CompareArgs),
     /// Events that a version did not apply: the one it stands at, parked ones, skipped ones
     #[command(after_help = projection::errors::ERRORS_EXAMPLES)]
     Errors(ErrorsArgs),
@@ -287,6 +290,9 @@ impl Invocation {
             Command::Projection(ProjectionCommand::Show(args)) => wait(projection::show(session, &args)),
             Command::Projection(ProjectionCommand::Verify(args)) => {
                 wait(projection::verify::run(session, &args))
+            }
+            Command::Projection(ProjectionCommand::Compare(args)) => {
+                wait(projection::compare::run(session, &args))
             }
             Command::Projection(ProjectionCommand::Errors(args)) => {
                 wait(projection::errors::errors(session, &args))

@@ -5,11 +5,12 @@
 //! applied), `runner`, `hold` and `registry` (how versions follow the log), `handler` (versions whose projector is a service),
 //! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read),
 //! `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
-//! `replay` (a version built a second time), `offline` (a definition tried on a file of events).
+//! `replay` (a version built a second time), `compare` (two versions as they are at one position), `offline` (a definition tried on a file of events).
 
 pub mod activation;
 pub mod batch;
 pub(crate) mod change_table;
+pub mod compare;
 pub mod content_hash;
 pub(crate) mod control;
 pub mod decisions;
@@ -23,6 +24,7 @@ pub(crate) mod interest;
 pub mod key;
 pub mod ledger;
 pub mod memory;
+pub(crate) mod merge;
 pub mod offline;
 pub mod page;
 pub mod query;
@@ -35,6 +37,7 @@ pub mod status;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod turn;
 pub mod verify;
 pub mod watch;
 pub mod watch_directory;

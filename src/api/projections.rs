@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    compare_versions,
     outbox::Responses,
     process,
     proto::v1::{self, projections_server},
@@ -73,6 +74,15 @@ impl projections_server::Projections for ProjectionsService {
         request: Request<v1::VerifyProjectionRequest>,
     ) -> Result<Response<Self::VerifyProjectionStream>, Status> {
         Ok(Response::new(verify_projection::start(self, request.into_inner()).await?))
+    }
+
+    type CompareVersionsStream = Responses<v1::CompareVersionsResponse>;
+
+    async fn compare_versions(
+        &self,
+        request: Request<v1::CompareVersionsRequest>,
+    ) -> Result<Response<Self::CompareVersionsStream>, Status> {
+        Ok(Response::new(compare_versions::start(self, request.into_inner()).await?))
     }
 
     async fn list_errors(

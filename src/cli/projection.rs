@@ -1,5 +1,5 @@
 //! `outrigger projection list`, `show` and `verify`: what is deployed, how far it is, and whether it is what the log says;
-//! in `errors`, what it could not apply.
+//! in `errors`, what it could not apply; in `compare`, what is different between two versions.
 
 use clap::Args;
 
@@ -16,6 +16,7 @@ use crate::api::proto::v1::{
 };
 
 mod bar;
+pub mod compare;
 pub mod errors;
 pub mod verify;
 pub mod wait;

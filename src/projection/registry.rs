@@ -28,14 +28,15 @@ use crate::{
         memory::Budget,
         page::PageToken,
         query::{QueryError, ReadOptions, Reading, freshness},
-        replay::ReplayTurn,
         runner::{DurableTurn, Runner},
         status::Status,
         store::Store,
+        turn::Turn,
     },
 };
 
 mod changes;
+mod compare;
 mod errors;
 mod handlers;
 mod holds;
@@ -156,7 +157,8 @@ pub struct Registry {
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
     turn: DurableTurn,
-    replaying: ReplayTurn,
+    replaying: Turn,
+    comparing: Turn,
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
@@ -213,7 +215,8 @@ impl Registry {
             head: log.events.head().clone(),
             log,
             turn: DurableTurn::default(),
-            replaying: ReplayTurn::default(),
+            replaying: Turn::default(),
+            comparing: Turn::default(),
             memory,
             projections: RwLock::default(),
             problems: Mutex::default(),

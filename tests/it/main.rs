@@ -15,6 +15,7 @@ mod cli_offline;
 mod cli_projection;
 mod cli_projection_errors;
 mod cli_queries;
+mod compare;
 mod conditions;
 mod conformance;
 mod durability;

@@ -21,10 +21,11 @@ use outrigger::{
         content_hash::ContentHash,
         definition::Definition,
         memory::Budget,
-        replay::{Comparison, Replay, ReplayStep, ReplayTurn},
+        replay::{Comparison, Replay, ReplayStep},
         runner::{DurableTurn, Runner},
         status::Status,
         store::Store,
+        turn::Turn,
     },
     sabotage::Sabotage,
 };
@@ -208,7 +209,7 @@ impl Version {
     fn compare(&self, disk: &SimDisk) -> Comparison {
         let second = store(disk, None).with_extension("second");
         let running = (Arc::clone(&self.store), Arc::clone(&self.status));
-        let turn = ReplayTurn::default();
+        let turn = Turn::default();
         let replay = Replay::new(running, second, &turn, |store, status, head| {
             runner(store, status, &self.events, head)
         });
