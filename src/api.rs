@@ -45,6 +45,7 @@ pub(crate) mod raw_append;
 pub(crate) mod raw_query;
 mod read;
 mod resume;
+mod standing;
 mod status;
 mod subscribe;
 mod verify_projection;

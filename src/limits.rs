@@ -320,6 +320,10 @@ pub const DECISION_REASON_BYTES_MAX: usize = 1_024;
 pub const INDEX_TEXT_BYTES_MAX: usize = 512;
 /// Entries that one document may have in one index.
 pub const INDEX_ENTRIES_MAX: usize = 1_000;
+/// Standing versions of one projection.
+pub const STANDING_VERSIONS_MAX: usize = 16;
+/// Bytes of the label of a standing version.
+pub const LABEL_BYTES_MAX: usize = 63;
 /// How often definition files are looked at, whether or not a change was seen.
 pub const DEFINITIONS_RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 /// How long changes of definition files must rest before they are read.

@@ -1,4 +1,5 @@
-//! `meta.redb`: what the node knows and the log does not say. Deployed definitions, and the active versions.
+//! `meta.redb`: what the node knows and the log does not say. Deployed definitions, the active versions, and in `standing`
+//! builds up to a position.
 //!
 //! Invariants: every change is durable when its call returns; a definition once deployed stays, whatever happens to the
 //! file it came from. Losing this file loses nothing that deploying the definitions again does not bring back.
@@ -13,6 +14,8 @@ use crate::{
     kv::{self, KvError, Persistence, SetAside, Syncs},
     limits::META_CACHE_BYTES,
 };
+
+pub mod standing;
 
 /// (projection, version) -> (order of deployment, hash, file, source text).
 const DEPLOYED: TableDefinition<'_, (&str, u32), DeployedRow> = TableDefinition::new("deployed");
@@ -99,6 +102,7 @@ impl Meta {
             None => return Err(KvError::Damaged("it does not say its format".into()).into()),
         }
         meta.active()?;
+        meta.standing()?;
         Ok(meta.deployed()?.len())
     }
 

@@ -9,6 +9,7 @@ use super::{
     outbox::Responses,
     process,
     proto::v1::{self, projections_server},
+    standing,
     status::Refusal,
     verify_projection,
 };
@@ -42,7 +43,8 @@ impl projections_server::Projections for ProjectionsService {
     ) -> Result<Response<v1::ListProjectionsResponse>, Status> {
         let versions = self.projections.list().into_iter().map(version).collect();
         let problems = self.projections.problems().into_iter().map(problem).collect();
-        Ok(Response::new(v1::ListProjectionsResponse { versions, problems }))
+        let standing = self.projections.standing().into_iter().map(standing::standing).collect();
+        Ok(Response::new(v1::ListProjectionsResponse { versions, problems, standing }))
     }
 
     async fn get_projection(
@@ -55,7 +57,9 @@ impl projections_server::Projections for ProjectionsService {
         let problems = self.projections.problems().into_iter();
         let problems = problems.filter(|p| p.projection.as_deref() == Some(&name));
         let problems = problems.map(problem).collect();
-        Ok(Response::new(v1::GetProjectionResponse { versions, problems }))
+        let standing = self.projections.standing().into_iter().filter(|one| one.projection == name);
+        let standing = standing.map(standing::standing).collect();
+        Ok(Response::new(v1::GetProjectionResponse { versions, problems, standing }))
     }
 
     type ProcessStream = process::Responses;
@@ -83,6 +87,20 @@ impl projections_server::Projections for ProjectionsService {
         request: Request<v1::CompareVersionsRequest>,
     ) -> Result<Response<Self::CompareVersionsStream>, Status> {
         Ok(Response::new(compare_versions::start(self, request.into_inner()).await?))
+    }
+
+    async fn build_standing_version(
+        &self,
+        request: Request<v1::BuildStandingVersionRequest>,
+    ) -> Result<Response<v1::BuildStandingVersionResponse>, Status> {
+        Ok(Response::new(standing::build(self, request.into_inner()).await?))
+    }
+
+    async fn remove_standing_version(
+        &self,
+        request: Request<v1::RemoveStandingVersionRequest>,
+    ) -> Result<Response<v1::RemoveStandingVersionResponse>, Status> {
+        Ok(Response::new(standing::remove(self, request.into_inner()).await?))
     }
 
     async fn list_errors(

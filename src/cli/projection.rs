@@ -18,6 +18,7 @@ use crate::api::proto::v1::{
 mod bar;
 pub mod compare;
 pub mod errors;
+pub mod standing;
 pub mod verify;
 pub mod wait;
 
@@ -50,7 +51,8 @@ Examples:
 pub async fn list(session: &Session) -> Result<(), CliError> {
     let mut client = session.node.projections().await?;
     let response = client.list_projections(ListProjectionsRequest {}).await?.into_inner();
-    print(session.output, &response.versions, &response.problems, false)
+    print(session.output, &response.versions, &response.problems, false)?;
+    standing::print(session.output, &response.standing)
 }
 
 /// Runs `projection show NAME`.
@@ -60,6 +62,7 @@ pub async fn show(session: &Session, args: &ShowArgs) -> Result<(), CliError> {
     let request = GetProjectionRequest { projection: args.name.clone() };
     let response = client.get_projection(request).await?.into_inner();
     print(session.output, &response.versions, &response.problems, true)?;
+    standing::print(session.output, &response.standing)?;
     waited
 }
 

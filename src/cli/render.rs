@@ -14,8 +14,10 @@ use super::error::{code_name, reason};
 use super::text::{key_json, raw, time_text, token_text, uuid_text};
 use crate::api::proto::v1;
 
+mod standing;
 mod told;
 
+pub use standing::{removed, standing, standing_word};
 pub use told::told;
 
 #[derive(Debug, Serialize)]

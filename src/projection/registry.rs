@@ -42,11 +42,13 @@ mod handlers;
 mod holds;
 mod info;
 mod second;
+mod standing;
 mod watched;
 
 pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
 pub use handlers::{Handler, HandlerError, HandlerInfo};
 pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
+pub use standing::{StandingError, StandingInfo, Until};
 pub use watched::Watched;
 
 /// How a registry runs.
@@ -159,6 +161,7 @@ pub struct Registry {
     turn: DurableTurn,
     replaying: Turn,
     comparing: Turn,
+    standing: standing::Standings,
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
@@ -206,6 +209,7 @@ impl Registry {
             .map_err(|error| RegistryError::Dir { dir: config.dir.clone(), error })?;
         let deployed = meta.deployed()?;
         let active = meta.active()?;
+        let standing = meta.standing()?;
         let memory = Budget::new(config.memory_bytes);
         let registry = Self {
             disk,
@@ -217,6 +221,7 @@ impl Registry {
             turn: DurableTurn::default(),
             replaying: Turn::default(),
             comparing: Turn::default(),
+            standing: standing::Standings::default(),
             memory,
             projections: RwLock::default(),
             problems: Mutex::default(),
@@ -236,6 +241,7 @@ impl Registry {
                 registry.lock_problems().at_start.push(problem);
             }
         }
+        registry.start_standing(standing);
         Ok(registry)
     }
 
@@ -319,6 +325,7 @@ impl Registry {
         options: &ReadOptions,
         page_token: Option<&str>,
     ) -> Result<Reading, QueryError> {
+        let standing = self.standing_options(projection, options)?;
         let version = self.resolve(projection, options, page_token)?;
         let source = freshness::Source {
             store: &version.store,
@@ -326,7 +333,7 @@ impl Registry {
             reader: self.log.events.log(),
             head: &self.head,
         };
-        freshness::read(&source, options).await
+        freshness::read(&source, standing.as_ref().unwrap_or(options)).await
     }
 
     /// Appends a decision about a projection and gives its position; it is durable then. The caller has to know that
@@ -359,6 +366,7 @@ impl Registry {
             version.status.stopped("the node stops");
             version.store.close();
         }
+        self.stop_standing();
     }
 
     fn resolve(
@@ -367,6 +375,9 @@ impl Registry {
         options: &ReadOptions,
         page_token: Option<&str>,
     ) -> Result<Arc<Version>, QueryError> {
+        if let Some(label) = &options.label {
+            return self.resolve_standing(projection, label, options.version);
+        }
         let projections = self.projections.read().unwrap_or_else(PoisonError::into_inner);
         let Some(found) = projections.get(projection) else {
             return Err(QueryError::UnknownProjection {

@@ -29,6 +29,7 @@ mod projection_errors;
 mod projections;
 mod queries;
 mod read_your_writes;
+mod standing;
 mod startup;
 mod subscribe;
 mod support;

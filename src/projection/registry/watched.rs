@@ -53,9 +53,11 @@ impl Registry {
             Some(resume) if options.version.is_some_and(|version| version != resume.version) => {
                 return Err(QueryError::ResumeTokenMismatch);
             }
-            Some(resume) => self.find(projection, resume.version),
+            Some(resume) if options.label.is_none() => self.find(projection, resume.version),
+            Some(_) => None,
             None => None,
         };
+        self.standing_options(projection, options)?;
         let version = match version {
             Some(version) => version,
             None => self.resolve(projection, options, None)?,
