@@ -17,6 +17,7 @@ pub(crate) mod kit;
 
 mod example;
 mod kills;
+mod quarantine;
 mod sharing;
 
 /// Sums by key, as a service has them.
