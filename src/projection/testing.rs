@@ -159,14 +159,13 @@ impl Node {
         self.disk.create_dir_all(&projections).expect("the directory is there");
         let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)), share());
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
-        let runner = Runner::new(
-            Arc::clone(&store),
-            Arc::clone(&status),
-            &self.events(),
-            DurableTurn::default(),
-            Stop::default(),
-        );
+        let runner = self.version_over(Arc::clone(&store), Arc::clone(&status), Stop::default());
         Driven { store, status, runner }
+    }
+
+    /// A runner of a version, under a stop.
+    pub(crate) fn version_over(&self, store: Arc<Store>, status: Arc<Status>, stop: Stop) -> Runner {
+        Runner::new(store, status, &self.events(), DurableTurn::default(), stop)
     }
 
     pub(crate) fn registry(&self, dev: bool) -> Registry {
@@ -210,7 +209,7 @@ impl Driven {
     pub(crate) fn run(&mut self) -> Step {
         for _ in 0..10_000 {
             let step = self.runner.step();
-            if matches!(step, Step::CaughtUp(..) | Step::Paused(..) | Step::Over) {
+            if matches!(step, Step::CaughtUp(..) | Step::Paused(..) | Step::Held(_) | Step::Over) {
                 return step;
             }
         }

@@ -163,10 +163,11 @@ pub(crate) async fn hash_at_head(node: &Node, projection: &str, number: u32) -> 
     }
 }
 
-async fn wait_for_head(node: &Node, projection: &str, version: u32) {
+/// A wait that ends without the version is repeated as long as the version moves.
+async fn wait_for_head(node: &Node, projection: &str, number: u32) {
     let at_least = node.log().get_head(v1::GetHeadRequest {}).await.unwrap().into_inner().token;
     let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-    let options = v1::ReadOptions { version: Some(version), at_least, timeout, ..Default::default() };
+    let options = v1::ReadOptions { version: Some(number), at_least, timeout, ..Default::default() };
     let collection = if projection == "departures" { "totals" } else { "counts" };
     let request = v1::ListRequest {
         projection: projection.into(),
@@ -174,7 +175,12 @@ async fn wait_for_head(node: &Node, projection: &str, version: u32) {
         options: Some(options),
         ..Default::default()
     };
-    node.query().list(request).await.unwrap();
+    let mut position = 0;
+    while let Err(refused) = node.query().list(request.clone()).await {
+        let now = version(node, projection, number).await.position;
+        assert!(refused.code() == tonic::Code::DeadlineExceeded && now > position, "{refused:?}");
+        position = now;
+    }
 }
 
 async fn count(node: &Node, key: &str) -> Option<String> {
