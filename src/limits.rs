@@ -375,6 +375,8 @@ pub const EMISSION_DEPTH_MAX: i64 = 16;
 pub const TRANSACTION_STEPS_MAX: usize = 10_000;
 /// How often in a row the answer to one event may be stale before the event counts as failed.
 pub const HANDLER_CANCELLATIONS_MAX: u32 = 10;
+/// Bytes of documents that the parked events released by one decision may change before the rest has to wait for another.
+pub const HANDLER_LATE_BYTES_MAX: usize = 64 * MIB;
 /// Events for which runs go out one at a time after two were cancelled, the first time.
 pub const HANDLER_SERIAL_EVENTS_MIN: u64 = 1_000;
 /// The same at most; it doubles each time.

@@ -71,6 +71,8 @@ pub struct Runner {
     paused: Option<Position>,
     /// The try that is under way.
     trying: Option<u64>,
+    /// This step of a version that stands still is a try too.
+    stepping: bool,
     turn: DurableTurn,
     stop: Stop,
     /// Where a service says what events do.
@@ -107,6 +109,12 @@ impl Trouble {
     }
 }
 
+impl From<Box<Pause>> for Trouble {
+    fn from(pause: Box<Pause>) -> Self {
+        Self::Event(pause)
+    }
+}
+
 impl From<KvError> for Trouble {
     fn from(error: KvError) -> Self {
         Self::File(error)
@@ -130,6 +138,7 @@ impl Runner {
             events: events.clone(),
             paused: None,
             trying: None,
+            stepping: false,
             reader: events.log().clone(),
             head: events.head().clone(),
             until: None,
@@ -159,7 +168,7 @@ impl Runner {
         let bound = self.status.holds().bound();
         let worked = self.go_on(&mut batch, bound);
         if !matches!(worked, Err(Trouble::File(_))) {
-            if batch.events() == 0 {
+            if batch.events() == 0 && !self.is_late() {
                 self.status.holds().arrived(bound, batch.cursor());
             }
             self.batch = Some(batch);
@@ -178,6 +187,7 @@ impl Runner {
                 self.turn_away();
                 return Ok(Step::Paused(seen, IDLE_WAIT));
             }
+            self.look_again(batch.cursor());
         }
         self.advance(batch, bound)
     }
@@ -218,13 +228,18 @@ impl Runner {
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
         }
+        if self.is_late() {
+            self.paused = None;
+            self.status.troubled(None);
+            return filled;
+        }
         let failed = filled.is_err();
         let caught_up = batch.cursor() >= end;
         let first_build = caught_up && !self.status.progress().built;
         if first_build && !failed && self.store.is_large()? {
             self.compact(batch)?;
         }
-        if failed || first_build || self.is_due_by_size(batch) {
+        if failed || first_build || self.is_due_by_size(batch) || self.stands_at_decision(batch) {
             let turn = Arc::clone(&self.turn);
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             self.commit(batch, caught_up, Persistence::Durable)?;
@@ -449,6 +464,8 @@ impl Follower for Runner {
         let step = worked.unwrap_or_else(|trouble| self.recover(trouble));
         if let Some(number) = self.trying.take_if(|_| has_tried) {
             self.status.tried(number);
+        } else if std::mem::take(&mut self.stepping) && self.trying.is_none() {
+            self.status.control().end_try();
         }
         step
     }
