@@ -59,6 +59,11 @@ pub(super) async fn remove(
 
 /// One as the API shows it.
 pub(super) fn standing(info: StandingInfo) -> v1::StandingVersion {
+    let state = match (info.built, info.failed) {
+        (true, _) => v1::StandingState::Standing,
+        (false, true) => v1::StandingState::Failed,
+        (false, false) => v1::StandingState::Building,
+    };
     v1::StandingVersion {
         seconds_left: info.seconds_left(),
         projection: info.projection,
@@ -66,7 +71,7 @@ pub(super) fn standing(info: StandingInfo) -> v1::StandingVersion {
         version: info.version,
         until: info.until.get(),
         position: info.position.get(),
-        built: info.built,
+        state: state.into(),
         rate: info.rate,
         content_hash: info.content_hash.map(|hash| hex(&hash.to_bytes())).unwrap_or_default(),
         error: info.error,

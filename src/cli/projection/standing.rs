@@ -8,8 +8,8 @@ use tokio::time::sleep;
 use super::bar::Bar;
 use crate::{
     api::proto::v1::{
-        BuildStandingVersionRequest, GetProjectionRequest, RemoveStandingVersionRequest, StandingVersion,
-        build_standing_version_request::Until, projections_client::ProjectionsClient,
+        BuildStandingVersionRequest, GetProjectionRequest, RemoveStandingVersionRequest, StandingState,
+        StandingVersion, build_standing_version_request::Until, projections_client::ProjectionsClient,
     },
     cli::{
         Session,
@@ -102,9 +102,10 @@ async fn wait(
     mut standing: StandingVersion,
 ) -> Result<StandingVersion, CliError> {
     let mut bar = Bar::new();
-    while !standing.built {
-        if let Some(error) = standing.error.filter(|_| standing.rate == 0.0) {
-            return Err(CliError::failed(error));
+    while standing.state() != StandingState::Standing {
+        if standing.state() == StandingState::Failed {
+            let unknown = format!("the standing version {} failed", standing.label);
+            return Err(CliError::failed(standing.error.unwrap_or(unknown)));
         }
         let left = standing.seconds_left.map(|left| format!(", {} left", duration_text(left)));
         let (name, label, rate) = (&standing.projection, &standing.label, rate_text(standing.rate));

@@ -38,10 +38,11 @@ pub fn standing(standing: &v1::StandingVersion) -> impl Serialize + '_ {
 
 /// How it stands, in one word.
 pub fn standing_word(standing: &v1::StandingVersion) -> &'static str {
-    match (standing.built, &standing.error) {
-        (true, _) => "standing",
-        (false, None) => "building",
-        (false, Some(_)) => "failed",
+    match standing.state() {
+        v1::StandingState::Unspecified => "unknown",
+        v1::StandingState::Building => "building",
+        v1::StandingState::Standing => "standing",
+        v1::StandingState::Failed => "failed",
     }
 }
 
@@ -49,10 +50,10 @@ pub fn standing_word(standing: &v1::StandingVersion) -> &'static str {
 struct Removed<'a> {
     projection: &'a str,
     label: &'a str,
-    removed: bool,
+    state: &'static str,
 }
 
 /// A standing version that is gone.
 pub fn removed<'a>(projection: &'a str, label: &'a str) -> impl Serialize + 'a {
-    Removed { projection, label, removed: true }
+    Removed { projection, label, state: "removed" }
 }

@@ -56,9 +56,16 @@ impl Registry {
         let meeting = at[0].max(at[1]);
         for (number, (version, other)) in [(left, right), (right, left)].into_iter().enumerate() {
             if at[number] < meeting {
+                let behind = meeting.get() - at[number].get();
+                if holds[number].is_overruled(meeting) {
+                    let why = format!(
+                        "it is {behind} events behind and held there: its build is paused, or it is about to become active; \
+                         let it go on, then compare again"
+                    );
+                    return Err(refused(version, other, behind, why));
+                }
                 holds[number].move_to(meeting);
                 let stood = holds[number].stands(COMPARE_MEET_MAX).await;
-                let behind = meeting.get() - at[number].get();
                 stood.map_err(|error| cannot_meet(version, other, behind, &error))?;
             }
         }

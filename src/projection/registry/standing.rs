@@ -60,6 +60,8 @@ pub struct StandingInfo {
     pub position: Position,
     /// It stands there.
     pub built: bool,
+    /// It does not come there by itself.
+    pub failed: bool,
     /// Events applied a second, over the last seconds.
     pub rate: f64,
     /// Over all documents; absent while the file is closed.
@@ -129,7 +131,7 @@ impl Registry {
             }
         };
         tracing::info!(projection, version, label, %until, "a standing version is built");
-        Ok(self.standing_info(&standing))
+        Ok(standing.info())
     }
 
     /// Removes a standing version and its file.
@@ -153,7 +155,7 @@ impl Registry {
     /// All standing versions, by projection and label.
     pub fn standing(&self) -> Vec<StandingInfo> {
         let all: Vec<Standing> = self.read_standings().values().cloned().collect();
-        all.iter().map(|standing| self.standing_info(standing)).collect()
+        all.iter().map(Standing::info).collect()
     }
 
     /// Starts what was built before the start of the node; problems are those of its definitions.
@@ -280,26 +282,6 @@ impl Registry {
         Ok(standing)
     }
 
-    fn standing_info(&self, standing: &Standing) -> StandingInfo {
-        let StandingRow { projection, label, version, until, .. } = &*standing.row;
-        let progress = standing.version.as_ref().map(|version| version.status.progress()).unwrap_or_default();
-        let snapshot = standing.version.as_ref().and_then(|version| version.store.snapshot().ok());
-        let position = snapshot.as_ref().map_or(progress.as_of, |snapshot| snapshot.state().cursor);
-        let not_in_force = standing.version.is_none().then(|| "its definition is not in force".to_owned());
-        let trouble = progress.failure.or(progress.trouble).map(|trouble| trouble.to_string());
-        StandingInfo {
-            projection: projection.clone(),
-            label: label.clone(),
-            version: *version,
-            until: *until,
-            position,
-            built: progress.open && position >= *until,
-            rate: standing.version.as_ref().map_or(0.0, |version| version.status.rate()),
-            content_hash: snapshot.map(|snapshot| snapshot.state().content_hash),
-            error: trouble.or(not_in_force),
-        }
-    }
-
     /// The file of one that has no store.
     fn remove_file(&self, row: &StandingRow) -> Result<(), StandingError> {
         let name = format!("{}-v{}.{}", row.projection, row.version, extension(&row.label));
@@ -323,6 +305,29 @@ impl Registry {
 
     fn write_standings(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<(String, String), Standing>> {
         self.standing.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Standing {
+    fn info(&self) -> StandingInfo {
+        let StandingRow { projection, label, version, until, .. } = &*self.row;
+        let progress = self.version.as_ref().map(|version| version.status.progress()).unwrap_or_default();
+        let snapshot = self.version.as_ref().and_then(|version| version.store.snapshot().ok());
+        let position = snapshot.as_ref().map_or(progress.as_of, |snapshot| snapshot.state().cursor);
+        let not_in_force = self.version.is_none().then(|| "its definition is not in force".to_owned());
+        let trouble = progress.failure.clone().or(progress.trouble).map(|trouble| trouble.to_string());
+        StandingInfo {
+            projection: projection.clone(),
+            label: label.clone(),
+            version: *version,
+            until: *until,
+            position,
+            built: progress.open && position >= *until,
+            failed: progress.failure.is_some() || self.version.is_none(),
+            rate: self.version.as_ref().map_or(0.0, |version| version.status.rate()),
+            content_hash: snapshot.map(|snapshot| snapshot.state().content_hash),
+            error: trouble.or(not_in_force),
+        }
     }
 }
 

@@ -54,8 +54,7 @@ impl Registry {
                 return Err(QueryError::ResumeTokenMismatch);
             }
             Some(resume) if options.label.is_none() => self.find(projection, resume.version),
-            Some(_) => None,
-            None => None,
+            Some(_) | None => None,
         };
         self.standing_options(projection, options)?;
         let version = match version {
