@@ -42,9 +42,8 @@ impl Registry {
         right: &Arc<Version>,
     ) -> Result<(Snapshot, Snapshot), CompareError> {
         // One that is far behind would not come in time: whoever reads the other one need not feel it.
-        let seen = [left, right].map(|version| version.status.progress());
-        if seen.iter().all(|progress| progress.open) {
-            check_near(left, right, seen[0].as_of, seen[1].as_of)?;
+        if let (Ok(left_seen), Ok(right_seen)) = (left.store.snapshot(), right.store.snapshot()) {
+            check_near(left, right, left_seen.state().cursor, right_seen.state().cursor)?;
         }
         let mut holds = [left, right].map(|version| self.hold_version(version, Position::ZERO));
         let mut at = [Position::ZERO; 2];
