@@ -21,7 +21,9 @@ use crate::{
     follower::{Head, Stop, drive},
     kv::KvError,
     meta::{Meta, MetaError},
+    process,
     projection::{
+        builds::Builds,
         decisions::{self, Decision, Decisions},
         definition::{Definition, DefinitionError},
         handler::{feed::Feed, hub::Hub},
@@ -40,6 +42,7 @@ mod errors;
 mod handlers;
 mod holds;
 mod info;
+mod room;
 mod second;
 mod watched;
 
@@ -57,6 +60,10 @@ pub struct RegistryConfig {
     pub dev: bool,
     /// Bytes that all versions share.
     pub memory_bytes: u64,
+    /// How many first builds of long stretches go on at once.
+    pub builds: usize,
+    /// A version is refused where less than this would be left of the disk.
+    pub low_water_bytes: u64,
 }
 
 /// The log that versions follow, and the way to append decisions to it.
@@ -107,6 +114,31 @@ pub enum DeployError {
         /// What is different, in words.
         changes: String,
     },
+    /// The disk would not hold it.
+    #[error(
+        "projection {projection} version {version}: its file may take {needed_bytes} bytes, {free_bytes} are free and \
+        {reserve_bytes} are kept for the log; make room, or retire a version that is not needed, and deploy it again"
+    )]
+    DiskFull {
+        /// The projection.
+        projection: String,
+        /// The version.
+        version: u32,
+        /// What it may take.
+        needed_bytes: u64,
+        /// What is kept for appends.
+        reserve_bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+    },
+    /// How much is free could not be told.
+    #[error("measuring the free space of {}: {error}", dir.display())]
+    Room {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// It could not be recorded.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -156,6 +188,7 @@ pub struct Registry {
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
     turn: DurableTurn,
+    builds: Builds,
     replaying: ReplayTurn,
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
@@ -205,6 +238,7 @@ impl Registry {
         let deployed = meta.deployed()?;
         let active = meta.active()?;
         let memory = Budget::new(config.memory_bytes);
+        let builds = Builds::new(config.builds);
         let registry = Self {
             disk,
             config,
@@ -213,6 +247,7 @@ impl Registry {
             head: log.events.head().clone(),
             log,
             turn: DurableTurn::default(),
+            builds,
             replaying: ReplayTurn::default(),
             memory,
             projections: RwLock::default(),
@@ -261,6 +296,9 @@ impl Registry {
                 });
             }
         };
+        if before.is_none() {
+            self.check_room(&definition)?;
+        }
         self.meta.deploy(&name, version, definition.hash(), file, source)?;
         let mut floor = Position::ZERO;
         if let Some(before) = before {
@@ -412,11 +450,15 @@ impl Registry {
             Arc::clone(&self.turn),
             stop.clone(),
         )
-        .fed(feed);
+        .fed(feed)
+        .taking_turns(&self.builds);
         let (head, stop_of_thread) = (self.head.clone(), stop.clone());
         let thread = thread::Builder::new()
             .name(format!("{name}-v{number}"))
-            .spawn(move || drive(&mut runner, &head, &stop_of_thread))
+            .spawn(move || {
+                process::give_way(process::Work::Following);
+                drive(&mut runner, &head, &stop_of_thread);
+            })
             .map_err(|error| DeployError::Thread { projection: name.clone(), version: number, error })?;
         let version =
             Version { store, status, stop, hub, thread: Mutex::new(Some(thread)), deployed_before_start };
