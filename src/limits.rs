@@ -105,6 +105,10 @@ pub const READ_BATCH_BYTES_MAX: usize = MIB;
 pub const READ_AHEAD_MESSAGES: usize = 2;
 /// How long a message may wait for a reader that takes none, where the configuration says nothing.
 pub const READER_STALL_DEFAULT: Duration = Duration::from_secs(30);
+/// How many versions build at the same time, unless the settings say otherwise.
+pub const BUILDS_DEFAULT: usize = 1;
+/// The same at the most.
+pub const BUILDS_MAX: usize = 64;
 /// Newest events that are kept in memory for subscribers at the head.
 pub const RECENT_EVENTS_MAX: usize = 16_384;
 /// Bytes of the newest events that are kept in memory for subscribers at the head, in the form in which they are stored;

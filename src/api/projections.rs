@@ -164,5 +164,6 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
             .collect(),
         error: status.error,
         active: status.active,
+        queued: status.queued,
     }
 }

@@ -109,6 +109,9 @@ fn print_errors(out: &mut Out, version: &ProjectionVersion, with_event: bool) ->
     if with_event && let Some(event) = version.pause.as_ref().and_then(|pause| pause.event.as_ref()) {
         out.line(&format!("{name}: the event is {}", to_line(&render::event(event))))?;
     }
+    if version.queued {
+        out.line(&format!("{name}: waits for its turn to build; limits.builds says how many build at once"))?;
+    }
     if version.parked_events > 0 {
         out.line(&format!(
             "{name}: parked events: {}, streams: {}; see projection errors {}",

@@ -293,6 +293,7 @@ struct Deployed<'a> {
     skipped_events: u64,
     last_error_position: u64,
     content_hash_late: bool,
+    queued: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -328,6 +329,7 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
         skipped_events: version.skipped_events,
         last_error_position: version.last_error_position,
         content_hash_late: version.content_hash_late,
+        queued: version.queued,
         error: version.error.as_deref(),
         pause: version.pause.as_ref().map(event_error_of),
     }

@@ -21,7 +21,9 @@ use crate::{
     follower::{Head, Stop, drive},
     kv::KvError,
     meta::{Meta, MetaError},
+    process,
     projection::{
+        builds::Builds,
         decisions::{self, Decision, Decisions},
         definition::{Definition, DefinitionError},
         handler::{feed::Feed, hub::Hub},
@@ -41,6 +43,7 @@ mod errors;
 mod handlers;
 mod holds;
 mod info;
+mod room;
 mod second;
 mod standing;
 mod watched;
@@ -60,6 +63,10 @@ pub struct RegistryConfig {
     pub dev: bool,
     /// Bytes that all versions share.
     pub memory_bytes: u64,
+    /// How many first builds of long stretches go on at once.
+    pub builds: usize,
+    /// A version is refused where less than this would be left of the disk.
+    pub low_water_bytes: u64,
 }
 
 /// The log that versions follow, and the way to append decisions to it.
@@ -110,6 +117,31 @@ pub enum DeployError {
         /// What is different, in words.
         changes: String,
     },
+    /// The disk would not hold it.
+    #[error(
+        "projection {projection} version {version}: its file may take {needed_bytes} bytes, {free_bytes} are free and \
+        {reserve_bytes} are kept for the log; make room, or retire a version that is not needed, and deploy it again"
+    )]
+    DiskFull {
+        /// The projection.
+        projection: String,
+        /// The version.
+        version: u32,
+        /// What it may take.
+        needed_bytes: u64,
+        /// What is kept for appends.
+        reserve_bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+    },
+    /// How much is free could not be told.
+    #[error("measuring the free space of {}: {error}", dir.display())]
+    Room {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// It could not be recorded.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -159,6 +191,7 @@ pub struct Registry {
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
     turn: DurableTurn,
+    builds: Builds,
     replaying: Turn,
     comparing: Turn,
     standing: standing::Standings,
@@ -211,6 +244,7 @@ impl Registry {
         let active = meta.active()?;
         let standing = meta.standing()?;
         let memory = Budget::new(config.memory_bytes);
+        let builds = Builds::new(config.builds);
         let registry = Self {
             disk,
             config,
@@ -219,6 +253,7 @@ impl Registry {
             head: log.events.head().clone(),
             log,
             turn: DurableTurn::default(),
+            builds,
             replaying: Turn::default(),
             comparing: Turn::default(),
             standing: standing::Standings::default(),
@@ -270,6 +305,9 @@ impl Registry {
                 });
             }
         };
+        if before.is_none() {
+            self.check_room(&definition)?;
+        }
         self.meta.deploy(&name, version, definition.hash(), file, source)?;
         let mut floor = Position::ZERO;
         if let Some(before) = before {
@@ -426,11 +464,15 @@ impl Registry {
             Arc::clone(&self.turn),
             stop.clone(),
         )
-        .fed(feed);
+        .fed(feed)
+        .taking_turns(&self.builds);
         let (head, stop_of_thread) = (self.head.clone(), stop.clone());
         let thread = thread::Builder::new()
             .name(format!("{name}-v{number}"))
-            .spawn(move || drive(&mut runner, &head, &stop_of_thread))
+            .spawn(move || {
+                process::give_way(process::Work::Following);
+                drive(&mut runner, &head, &stop_of_thread);
+            })
             .map_err(|error| DeployError::Thread { projection: name.clone(), version: number, error })?;
         let version =
             Version { store, status, stop, hub, thread: Mutex::new(Some(thread)), deployed_before_start };

@@ -69,7 +69,10 @@ fn a_pipeline_gates_on_what_is_different() {
     assert_eq!((&sample["kind"], &sample["fields"][0]["path"]), (&"different".into(), &"label".into()));
     let text = cli.out(&with(&["--collection", "flights"]));
     assert!(text.contains("departures version 1 (left) and version 2 (right) at position"), "{text}");
-    assert!(text.contains("  label: \"9E 3286\" -> \"9E3286\"\n") && text.contains("the first 20 of"), "{text}");
+    assert!(
+        text.contains("  label: \"9E 3286\" -> \"9E3286\"\n") && text.contains("the first 20 of"),
+        "{text}"
+    );
     assert!(cli.refused(&with(&["--max-different", "0"])).contains("at most 0 may be"));
     cli.out(&with(&["--max-different", "1000"]));
     let none = cli.json(&with(&["--ignore", "label", "--max-different", "0"]));

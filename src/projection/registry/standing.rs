@@ -18,6 +18,7 @@ use crate::{
     follower::{Stop, drive},
     limits::{LABEL_BYTES_MAX, STANDING_VERSIONS_MAX},
     meta::standing::StandingRow,
+    process,
     projection::{
         content_hash::ContentHash,
         definition::Definition,
@@ -267,12 +268,15 @@ impl Registry {
         } else {
             let (of_store, of_status) = (Arc::clone(&store), Arc::clone(&status));
             let turn = Arc::clone(&self.turn);
-            let mut runner =
-                Runner::new(of_store, of_status, &self.log.events, turn, stop.clone()).until(row.until);
+            let mut runner = Runner::new(of_store, of_status, &self.log.events, turn, stop.clone())
+                .until(row.until)
+                .taking_turns(&self.builds);
             let (head, stop) = (self.head.clone(), stop.clone());
-            let spawned = thread::Builder::new()
-                .name(format!("{}-{}", row.projection, row.label))
-                .spawn(move || drive(&mut runner, &head, &stop));
+            let spawned =
+                thread::Builder::new().name(format!("{}-{}", row.projection, row.label)).spawn(move || {
+                    process::give_way(process::Work::Following);
+                    drive(&mut runner, &head, &stop);
+                });
             thread = Some(spawned.map_err(StandingError::Thread)?);
         }
         let thread = Mutex::new(thread);
