@@ -119,6 +119,11 @@ impl Definition {
         read::read(source, file)
     }
 
+    /// What the text of a projection file says, however it is laid out; `None` if it is no YAML.
+    pub(crate) fn content(source: &str) -> Option<Json> {
+        read::content(source)
+    }
+
     /// The projection's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     event::EventType,
+    json::Json,
     limits::{COLLECTIONS_MAX, INDEXES_MAX, KEY_PARTS_MAX, NAME_BYTES_MAX},
     projection::failure::OnError,
 };
@@ -23,6 +24,10 @@ pub(super) fn read(text: &str, file: &str) -> Result<Definition, DefinitionError
     let definition = source.read().and_then(|tree| read_tree(&mut source, &tree));
     source.finish()?;
     Ok(definition.expect("a definition without problems is complete"))
+}
+
+pub(super) fn content(text: &str) -> Option<Json> {
+    Source::new(text, "").read().map(|tree| tree.value.to_json())
 }
 
 fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {

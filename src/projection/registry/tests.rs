@@ -8,7 +8,7 @@ use crate::{
     event::Token,
     projection::{
         key::Key,
-        query::ListQuery,
+        query::{ListQuery, ReadOptions, Reading},
         status::VersionState,
         testing::{DATA, DEFINITION, Node, definition},
     },
@@ -146,7 +146,7 @@ fn a_changed_definition_is_refused_in_words_and_others_go_on() {
     assert_eq!(registry.show("q").unwrap().len(), 1);
     for (from, to, words) in [
         ("doc.summed:", "doc.counted:", "event type doc.summed is gone, event type doc.counted is new"),
-        ("puts: 1", "puts: 2", "its steps are different"),
+        ("puts: 1", "puts: 2", "events.doc.put[1].value.puts is 2, it was 1"),
     ] {
         registry.apply_sources(&[source("p.yaml", &DEFINITION.replace(from, to))]);
         assert!(registry.problems()[0].error.contains(words), "{:?}", registry.problems());
