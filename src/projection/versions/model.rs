@@ -146,7 +146,7 @@ impl World {
             if self.running.contains_key(&version) {
                 changes.push(Change::Promote { version, from: Some(active) });
                 let spared = rules.have(Rule::SpareTheAnswering) && version == self.answering;
-                let owes = rules.have(Rule::WaitForEmissions) && self.owes(decided, version);
+                let owes = bounds.emits && rules.have(Rule::WaitForEmissions) && self.owes(decided, version);
                 if !spared && !owes {
                     changes.push(Change::Retire { version, definition_hash: [version as u8; 32], active });
                 }
