@@ -298,6 +298,8 @@ pub const SKIPPED_EVENTS_KEPT: usize = 1_000;
 pub const FAILURE_TEXT_BYTES_MAX: usize = 4_096;
 /// How long a retry or skip waits for its version to act on it before it answers how the version stands.
 pub const DECISION_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often a version that definition files want to be active is looked at, while it is built.
+pub const WANT_LOOK: Duration = Duration::from_millis(500);
 /// Events that a version may be behind the head to be promoted, where nothing else is asked.
 pub const PROMOTE_LAG_DEFAULT: u64 = 1_000;
 /// How many events a version may be behind the active one when it begins to take over from it.

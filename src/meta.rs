@@ -24,6 +24,9 @@ const DEPLOYED: TableDefinition<'_, (&str, u32), DeployedRow> = TableDefinition:
 const ACTIVE: TableDefinition<'_, &str, u32> = TableDefinition::new("active");
 /// (projection, version) of builds that are paused.
 const PAUSED: TableDefinition<'_, (&str, u32), ()> = TableDefinition::new("paused");
+/// projection -> the version that definition files want to be active, the hash of its definition, and where the log ended
+/// when they began to.
+const WANTED: TableDefinition<'_, &str, (u32, &'static [u8; 32], u64)> = TableDefinition::new("wanted");
 /// `format` -> the version of this layout.
 const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
 const FORMAT_VERSION: u32 = 1;
@@ -84,6 +87,7 @@ impl Meta {
             write.open_table(DEPLOYED)?;
             write.open_table(ACTIVE)?;
             write.open_table(PAUSED)?;
+            write.open_table(WANTED)?;
             Ok(found.unwrap_or(FORMAT_VERSION))
         })
         .map_err(MetaError::from)
@@ -223,6 +227,33 @@ impl Meta {
                     Ok((projection.to_owned(), version))
                 })
                 .collect()
+        };
+        Ok(read()?)
+    }
+
+    /// Records what definition files want to be active, and since which position.
+    pub fn set_wanted(
+        &self,
+        projection: &str,
+        version: u32,
+        hash: &[u8; 32],
+        since: u64,
+    ) -> Result<(), MetaError> {
+        Ok(self.write(|write| {
+            write.open_table(WANTED)?.insert(projection, (version, hash, since))?;
+            Ok(())
+        })?)
+    }
+
+    /// What definition files wanted to be active when they were last looked at.
+    pub fn wanted(&self, projection: &str) -> Result<Option<(u32, [u8; 32], u64)>, MetaError> {
+        let read = || -> Result<_, KvError> {
+            let table = self.database.begin_read()?.open_table(WANTED)?;
+            let row = table.get(projection)?;
+            Ok(row.map(|row| {
+                let (version, hash, since) = row.value();
+                (version, *hash, since)
+            }))
         };
         Ok(read()?)
     }

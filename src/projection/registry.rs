@@ -41,6 +41,7 @@ use crate::{
 mod changes;
 mod decide;
 mod deploy;
+mod desired;
 mod errors;
 mod flip;
 mod handlers;
@@ -54,11 +55,12 @@ mod versions_error;
 mod watched;
 
 pub use decide::{Promote, Turn};
+use desired::Want;
 pub use deploy::{DeployError, Deployment, Origin};
 pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
 pub use handlers::{Handler, HandlerError, HandlerInfo};
 pub use hold_build::Paused;
-pub use info::{CollectionInfo, DefinitionProblem, Readiness, RetiredInfo, VersionInfo};
+pub use info::{ActiveInfo, CollectionInfo, DefinitionProblem, Readiness, RetiredInfo, VersionInfo};
 pub use versions_error::VersionsError;
 pub use watched::Watched;
 
@@ -124,6 +126,8 @@ pub struct Registry {
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
+    /// What definition files want to be active.
+    wants: Mutex<BTreeMap<String, Want>>,
     /// Held while something is deployed or removed.
     deploying: Mutex<()>,
     /// Told when the log decided something about versions, or another one answers.
@@ -205,6 +209,7 @@ impl Registry {
             memory,
             projections: RwLock::default(),
             problems: Mutex::default(),
+            wants: Mutex::default(),
             deploying: Mutex::default(),
             turns: watch::Sender::new(0),
         };

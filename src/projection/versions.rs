@@ -102,6 +102,11 @@ impl Versions {
         &self.retired
     }
 
+    /// Where another version became active last; 0: never.
+    pub fn last_turn(&self) -> Position {
+        self.turns.last().map_or(Position::ZERO, |(at, _)| *at)
+    }
+
     /// How often another version became active.
     pub const fn turns(&self) -> usize {
         self.turns.len()

@@ -5,7 +5,7 @@
 
 use std::sync::PoisonError;
 
-use super::{DefinitionProblem, Registry, Source, changes};
+use super::{DefinitionProblem, Registry, Source, changes, desired};
 use crate::{
     append::AppendError,
     events::EventsError,
@@ -202,6 +202,10 @@ impl Registry {
             }
         }
         definitions.sort_by(|(a, ..), (b, ..)| (a.name(), a.version()).cmp(&(b.name(), b.version())));
+        // Nobody knows what a file wants that cannot be read.
+        let wants = problems
+            .is_empty()
+            .then(|| desired::wants(definitions.iter().map(|(definition, _, file)| (definition, file.as_str()))));
         for (definition, text, file) in definitions {
             let name = definition.name().to_owned();
             match self.deploy_from(Origin::Standing, definition, text, file) {
@@ -213,6 +217,9 @@ impl Registry {
                     error: error.to_string(),
                 }),
             }
+        }
+        if let Some(Err(error)) = wants.map(|wants| self.want(wants)) {
+            tracing::error!(%error, "what definition files want to be active could not be recorded");
         }
         problems.sort_by(|a, b| a.file.cmp(&b.file));
         let before = std::mem::replace(&mut self.lock_problems().of_sources, problems.clone());

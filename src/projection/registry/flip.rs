@@ -37,8 +37,15 @@ struct Pending {
 }
 
 impl Registry {
-    /// Carries out what is decided, for as long as it is polled.
+    /// Decides what definition files want, and carries out what is decided, for as long as it is polled.
     pub async fn carry_out(self: &Arc<Self>) -> Infallible {
+        tokio::select! {
+            never = self.carry_out_wants() => never,
+            never = self.carry_out_turns() => never,
+        }
+    }
+
+    async fn carry_out_turns(self: &Arc<Self>) -> Infallible {
         let mut turns = self.turns.subscribe();
         loop {
             turns.borrow_and_update();

@@ -53,6 +53,19 @@ pub struct VersionInfo {
     pub taking_over: bool,
 }
 
+/// Which version of a projection is active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveInfo {
+    /// The projection's name.
+    pub projection: String,
+    /// The version that answers.
+    pub answering: u32,
+    /// The version that was decided to.
+    pub active: u32,
+    /// How often another version was decided to be active.
+    pub turns: usize,
+}
+
 /// A version that is not there any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetiredInfo {
@@ -129,6 +142,17 @@ impl Registry {
         all.iter().map(|(role, version)| self.info(*role, version)).collect()
     }
 
+    /// Which versions are active, by projection.
+    pub fn active(&self) -> Vec<ActiveInfo> {
+        let info = |(name, found): (&String, &Projection)| ActiveInfo {
+            projection: name.clone(),
+            answering: found.active,
+            active: found.decided.active().unwrap_or(found.active),
+            turns: found.decided.turns(),
+        };
+        self.lock_projections().iter().map(info).collect()
+    }
+
     /// All retired versions, by projection, then version.
     pub fn retired(&self) -> Vec<RetiredInfo> {
         let (projections, head) = (self.lock_projections(), self.head.get());
@@ -159,8 +183,9 @@ impl Registry {
 
     /// The definitions that are not in force, by file.
     pub fn problems(&self) -> Vec<DefinitionProblem> {
+        let unmet = self.unmet_wants();
         let problems = self.lock_problems();
-        problems.at_start.iter().chain(&problems.of_sources).cloned().collect()
+        problems.at_start.iter().chain(&problems.of_sources).chain(&unmet).cloned().collect()
     }
 
     /// Whether the active version of every projection that was deployed before the start is open and at the head
