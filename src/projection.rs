@@ -2,9 +2,10 @@
 //!
 //! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
 //! are found), `store` and `batch` (how they are kept), `failure` and `ledger` (what becomes of events that cannot be
-//! applied), `runner`, `hold` and `registry` (how versions follow the log), `builds` (whose turn it is to build), `handler` (versions whose projector is a service),
-//! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read),
-//! `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
+//! applied), `runner`, `hold`, `builds` and `registry` (how versions follow the log, and when), `handler` (versions whose projector is a
+//! service),
+//! `decisions`, `versions` and `activation` (what is decided about versions, told by the log), `query` (how documents are
+//! read), `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
 //! `replay` (a version built a second time), `compare` (two versions as they are at one position), `offline` (a definition tried on a file of events).
 
 pub mod activation;
@@ -18,6 +19,7 @@ pub mod decisions;
 pub mod declarative;
 pub mod definition;
 pub mod entries;
+pub mod exclusive;
 pub mod failure;
 pub mod handler;
 pub mod hold;
@@ -38,7 +40,8 @@ pub mod status;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod turn;
+
 pub mod verify;
+pub mod versions;
 pub mod watch;
 pub mod watch_directory;

@@ -272,12 +272,15 @@ pub fn count(response: &v1::CountResponse) -> impl Serialize + '_ {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they are fields of a JSON object")]
 #[derive(Debug, Serialize)]
 struct Deployed<'a> {
     projection: &'a str,
     version: u32,
     state: &'static str,
     active: bool,
+    taking_over: bool,
+    build_paused: bool,
     position: u64,
     head: u64,
     lag: u64,
@@ -315,6 +318,8 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
         version: version.version,
         state: state_word(version.state()),
         active: version.active,
+        taking_over: version.taking_over,
+        build_paused: version.build_paused,
         position: version.position,
         head: version.head,
         lag: version.lag,

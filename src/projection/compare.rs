@@ -19,11 +19,11 @@ use crate::{
     },
     projection::{
         definition::Definition,
+        exclusive::ExclusiveGuard,
         key::Key,
         merge::{Merge, Rows},
         query::QueryError,
         store::{Snapshot, split_document},
-        turn::TurnGuard,
     },
 };
 
@@ -138,7 +138,7 @@ pub struct Comparing {
     compared: u64,
     total: u64,
     began: Instant,
-    _turn: TurnGuard,
+    _turn: ExclusiveGuard,
 }
 
 /// The collections to compare, by name, each once.
@@ -172,7 +172,7 @@ impl Comparing {
         (left, right): (Snapshot, Snapshot),
         mut collections: Vec<String>,
         ignored: Ignored,
-        turn: TurnGuard,
+        turn: ExclusiveGuard,
     ) -> Result<Self, KvError> {
         assert_eq!(left.state().cursor, right.state().cursor, "both stand at one position");
         let mut total = 0;

@@ -15,13 +15,13 @@ use crate::{
     limits::{REPLAY_DIFFERENCES_MAX, REPLAY_STEP_EVENTS},
     projection::{
         content_hash::ContentHash,
+        exclusive::{Exclusive, ExclusiveGuard},
         key::Key,
         merge::{Merge, Rows},
         query::QueryError,
         runner::Runner,
         status::Status,
         store::{Snapshot, Store, split_document},
-        turn::{Turn, TurnGuard},
     },
 };
 
@@ -134,7 +134,7 @@ pub struct Replay {
     runner: Runner,
     /// How far the runner may go.
     head: Head,
-    _turn: TurnGuard,
+    _turn: ExclusiveGuard,
 }
 
 impl Replay {
@@ -143,7 +143,7 @@ impl Replay {
     pub fn new(
         (running, running_status): (Arc<Store>, Arc<Status>),
         second: Store,
-        turn: &Turn,
+        turn: &Exclusive,
         follow: impl FnOnce(Arc<Store>, Arc<Status>, Head) -> Runner,
     ) -> Result<Self, ReplayError> {
         let turn = turn.take().ok_or(ReplayError::Busy)?;

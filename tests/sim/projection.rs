@@ -20,12 +20,12 @@ use outrigger::{
     projection::{
         content_hash::ContentHash,
         definition::Definition,
+        exclusive::Exclusive,
         memory::Budget,
         replay::{Comparison, Replay, ReplayStep},
         runner::{DurableTurn, Runner},
         status::Status,
         store::Store,
-        turn::Turn,
     },
     sabotage::Sabotage,
 };
@@ -209,7 +209,7 @@ impl Version {
     fn compare(&self, disk: &SimDisk) -> Comparison {
         let second = store(disk, None).with_extension("second");
         let running = (Arc::clone(&self.store), Arc::clone(&self.status));
-        let turn = Turn::default();
+        let turn = Exclusive::default();
         let replay = Replay::new(running, second, &turn, |store, status, head| {
             runner(store, status, &self.events, head)
         });

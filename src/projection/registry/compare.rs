@@ -22,8 +22,8 @@ impl Registry {
     /// Begins to compare two versions. One comparison runs at a time.
     pub async fn compare(&self, projection: &str, query: &CompareQuery) -> Result<Comparing, CompareError> {
         let of = |version| ReadOptions { version: Some(version), ..ReadOptions::default() };
-        let left = self.resolve(projection, &of(query.left), None)?;
-        let right = self.resolve(projection, &of(query.right), None)?;
+        let left = self.resolve(projection, &of(query.left), None)?.version;
+        let right = self.resolve(projection, &of(query.right), None)?.version;
         if query.left == query.right {
             let message = format!("expected another version than {0}, found {0}", query.left);
             return Err(QueryError::invalid("right", message).into());
@@ -57,10 +57,11 @@ impl Registry {
             if at[number] < meeting {
                 let behind = meeting.get() - at[number].get();
                 if holds[number].is_overruled(meeting) {
-                    let why = format!(
-                        "it is {behind} events behind and held there: its build is paused, or it is about to become active; \
-                         let it go on, then compare again"
-                    );
+                    let why = if version.is_held() {
+                        paused(version, behind)
+                    } else {
+                        format!("it is {behind} events behind and held there for a moment; compare again")
+                    };
                     return Err(refused(version, other, behind, why));
                 }
                 holds[number].move_to(meeting);
@@ -107,12 +108,22 @@ fn check_near(
     let (name, version) = (definition.name(), definition.version());
     let why = match late.status.progress().failure {
         Some(failure) => format!("it is {behind} events behind and does not move on: {failure}"),
+        None if late.is_held() => paused(late, behind),
         None => format!(
             "it is {behind} events behind, at most {COMPARE_LAG_MAX} are made up for; wait until it has caught up \
              (projection show {name} --wait --version {version}), then compare again"
         ),
     };
     Err(refused(late, early, behind, why))
+}
+
+fn paused(version: &Version, behind: u64) -> String {
+    let definition = version.store.definition();
+    let (name, number) = (definition.name(), definition.version());
+    format!(
+        "it is {behind} events behind and its build is paused; let it go on (projection resume {name} {number}), then \
+         compare again"
+    )
 }
 
 fn cannot_meet(version: &Version, other: &Version, behind: u64, error: &HoldError) -> CompareError {

@@ -90,11 +90,9 @@ impl Registry {
         label: &str,
     ) -> Result<StandingInfo, StandingError> {
         check_label(label)?;
-        let deployed = self.resolve(
-            projection,
-            &ReadOptions { version: Some(version), ..ReadOptions::default() },
-            None,
-        )?;
+        let deployed = self
+            .resolve(projection, &ReadOptions { version: Some(version), ..ReadOptions::default() }, None)?
+            .version;
         if deployed.store.definition().is_service() {
             return Err(StandingError::Service { projection: projection.to_owned(), version });
         }
@@ -280,7 +278,8 @@ impl Registry {
             thread = Some(spawned.map_err(StandingError::Thread)?);
         }
         let thread = Mutex::new(thread);
-        let version = Version { store, status, stop, hub: None, thread, deployed_before_start: false };
+        let held = Mutex::default();
+        let version = Version { store, status, stop, hub: None, thread, held, deployed_before_start: false };
         let standing = Standing { row: Arc::new(row), version: Some(Arc::new(version)) };
         self.put_standing(standing.clone());
         Ok(standing)

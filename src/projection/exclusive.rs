@@ -9,21 +9,21 @@ use std::sync::{
 
 /// Taken by the one that runs.
 #[derive(Debug, Clone, Default)]
-pub struct Turn(Arc<AtomicBool>);
+pub struct Exclusive(Arc<AtomicBool>);
 
 /// Held by the one that runs; it is over when this is dropped.
 #[derive(Debug)]
-pub struct TurnGuard(Turn);
+pub struct ExclusiveGuard(Exclusive);
 
-impl Turn {
+impl Exclusive {
     /// `None` while another one runs.
-    pub fn take(&self) -> Option<TurnGuard> {
+    pub fn take(&self) -> Option<ExclusiveGuard> {
         let taken = self.0.swap(true, Ordering::AcqRel);
-        (!taken).then(|| TurnGuard(self.clone()))
+        (!taken).then(|| ExclusiveGuard(self.clone()))
     }
 }
 
-impl Drop for TurnGuard {
+impl Drop for ExclusiveGuard {
     fn drop(&mut self) {
         self.0.0.store(false, Ordering::Release);
     }
