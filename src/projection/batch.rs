@@ -251,6 +251,12 @@ impl Outgoing {
     /// Writes it to the file, whose documents have this hash. Gives the new state.
     pub fn write(self, hash: ContentHash, persistence: Persistence) -> Result<State, KvError> {
         let mut state = State { content_hash: hash, ..self.state };
+        let apart = self.store.is_sabotaged(Sabotage::LedgerApart);
+        if apart {
+            let write = self.store.begin_write(persistence)?;
+            self.ledger.write(&write)?;
+            self.store.commit(write)?;
+        }
         let write = self.store.begin_write(persistence)?;
         let tables = self.store.tables();
         let changes = self.changes.iter().enumerate();
@@ -269,7 +275,9 @@ impl Outgoing {
             let mut hashing = flush::Hashing { hash: &mut state.content_hash, stale: stale_hash };
             flush::write_documents(&write, tables, self.changes, &mut hashing)?;
         }
-        self.ledger.write(&write)?;
+        if !apart {
+            self.ledger.write(&write)?;
+        }
         write_state(&write, &state, &tables.definition)?;
         self.store.commit(write)?;
         self.store.wake(concerned);
