@@ -53,6 +53,8 @@ pub enum Sabotage {
     CursorAhead,
     /// What a projection sets aside is committed before the documents and the cursor that go with it.
     LedgerApart,
+    /// Of several documents that a commit changes, one is not told to watchers.
+    ChangeUntold,
     /// A document that is replaced stays in the content hash.
     StaleHash,
 }
