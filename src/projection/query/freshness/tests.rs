@@ -81,29 +81,23 @@ async fn no_read_misses_that_its_file_is_open_again() {
     version.runner.finish();
     let (node, version) = (Arc::new(node), Arc::new(version));
     for _ in 0..300 {
-        let readers: Vec<_> = (0..4)
-            .map(|_| {
-                let (node, version) = (Arc::clone(&node), Arc::clone(&version));
-                tokio::spawn(async move {
-                    // What is not woken fails when its time is up.
-                    let options =
-                        ReadOptions { timeout: Some(Duration::from_secs(30)), ..ReadOptions::default() };
-                    for _ in 0..20 {
-                        read(&source(&node, &version), &options)
-                            .await
-                            .map(drop)
-                            .map_err(|e| e.to_string())?;
-                    }
-                    Ok::<(), String>(())
-                })
-            })
-            .collect();
+        let mut readers = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let (node, version) = (Arc::clone(&node), Arc::clone(&version));
+            readers.spawn(async move {
+                // What is not woken fails when its time is up.
+                let options =
+                    ReadOptions { timeout: Some(Duration::from_secs(30)), ..ReadOptions::default() };
+                for _ in 0..20 {
+                    read(&source(&node, &version), &options).await.map(drop).map_err(|e| e.to_string())?;
+                }
+                Ok::<(), String>(())
+            });
+        }
         version.status.closed("a test");
         version.store.close();
         tokio::task::yield_now().await;
         open(&node, &version);
-        for reader in readers {
-            assert_eq!(reader.await.unwrap(), Ok(()));
-        }
+        assert!(readers.join_all().await.into_iter().all(|read| read == Ok(())));
     }
 }
