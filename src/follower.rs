@@ -50,6 +50,8 @@ pub enum Step {
     Paused(Position, Duration),
     /// Something outside it failed: step again after this time.
     Retry(Duration),
+    /// It may not go on, wherever the head is: step again when it is nudged, or when the time is up.
+    Held(Duration),
     /// It cannot go on; no further step.
     Over,
 }
@@ -61,6 +63,7 @@ impl Step {
         match self {
             Self::CaughtUp(position, longer) => Self::CaughtUp(position, longer.min(wait)),
             Self::Retry(longer) => Self::Retry(longer.min(wait)),
+            Self::Held(longer) => Self::Held(longer.min(wait)),
             step => step,
         }
     }
@@ -90,7 +93,7 @@ pub fn drive(follower: &mut dyn Follower, head: &Head, stop: &Stop) {
         let (position, timeout) = match follower.step() {
             Step::More => continue,
             Step::CaughtUp(position, timeout) | Step::Paused(position, timeout) => (position, timeout),
-            Step::Retry(timeout) => (Position::new(u64::MAX), timeout),
+            Step::Retry(timeout) | Step::Held(timeout) => (Position::new(u64::MAX), timeout),
             Step::Over => break,
         };
         if head.wait_above_unless(position, timeout, stop) == Waited::Closed {

@@ -2,7 +2,7 @@
 //!
 //! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
 //! are found), `store` and `batch` (how they are kept), `failure` and `ledger` (what becomes of events that cannot be
-//! applied), `runner` and `registry` (how versions follow the log), `handler` (versions whose projector is a service),
+//! applied), `runner`, `hold` and `registry` (how versions follow the log), `handler` (versions whose projector is a service),
 //! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read),
 //! `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
 //! `replay` (a version built a second time), `offline` (a definition tried on a file of events).
@@ -18,6 +18,7 @@ pub mod definition;
 pub mod entries;
 pub mod failure;
 pub mod handler;
+pub mod hold;
 pub(crate) mod interest;
 pub mod key;
 pub mod ledger;

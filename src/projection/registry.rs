@@ -38,6 +38,7 @@ use crate::{
 mod changes;
 mod errors;
 mod handlers;
+mod holds;
 mod info;
 mod second;
 mod watched;

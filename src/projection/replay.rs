@@ -214,7 +214,7 @@ impl Replay {
                     let trouble = self.second_status.progress().trouble;
                     return Err(ReplayError::Trouble(trouble.as_deref().unwrap_or("unknown").to_owned()));
                 }
-                Step::Over | Step::Paused(..) => {
+                Step::Over | Step::Paused(..) | Step::Held(_) => {
                     let failure = self.second_status.progress().failure;
                     return Err(ReplayError::Stopped(failure.as_deref().unwrap_or("unknown").to_owned()));
                 }

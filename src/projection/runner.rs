@@ -29,12 +29,14 @@ use crate::{
         decisions::Decisions,
         failure::Pause,
         handler::feed::Feed,
+        hold::Bound,
         state::State,
         status::Status,
         store::{LogFacts, Store},
     },
 };
 
+mod bounds;
 mod fed;
 mod pipeline;
 mod settle;
@@ -60,6 +62,8 @@ pub struct Runner {
     status: Arc<Status>,
     reader: LogReader,
     head: Head,
+    /// Where it ends for good, however far the log goes.
+    until: Option<Position>,
     events: Events,
     /// About its projection, as far as it has seen the log, and at least up to the head at which it was opened.
     decisions: Decisions,
@@ -137,6 +141,7 @@ impl Runner {
             stepping: false,
             reader: events.log().clone(),
             head: events.head().clone(),
+            until: None,
             turn,
             stop,
             feed: None,
@@ -160,16 +165,23 @@ impl Runner {
             Some(batch) => batch,
             None => self.open()?,
         };
-        let worked = self.go_on(&mut batch);
+        let bound = self.status.holds().bound();
+        let worked = self.go_on(&mut batch, bound);
         if !matches!(worked, Err(Trouble::File(_))) {
+            if batch.events() == 0 && !self.is_late() {
+                self.status.holds().arrived(bound, batch.cursor());
+            }
             self.batch = Some(batch);
         }
         worked
     }
 
     /// Advances, unless it stands still and nothing has changed that.
-    fn go_on(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
+    fn go_on(&mut self, batch: &mut Batch, bound: Bound) -> Result<Step, Trouble> {
         if let Some(paused_at) = self.paused.filter(|paused_at| batch.cursor() < *paused_at) {
+            if bound.is_reached(batch.cursor()) {
+                return Ok(Step::Held(IDLE_WAIT));
+            }
             let seen = self.head.get();
             if !self.resume(batch, paused_at)? {
                 self.turn_away();
@@ -177,7 +189,7 @@ impl Runner {
             }
             self.look_again(batch.cursor());
         }
-        self.advance(batch)
+        self.advance(batch, bound)
     }
 
     fn open(&mut self) -> Result<Batch, Trouble> {
@@ -202,15 +214,16 @@ impl Runner {
     }
 
     /// One batch, its commit, and a durable commit where one is due.
-    fn advance(&mut self, batch: &mut Batch) -> Result<Step, Trouble> {
-        let upto = self.head.get();
+    fn advance(&mut self, batch: &mut Batch, bound: Bound) -> Result<Step, Trouble> {
+        let end = self.end();
+        let upto = bound.limit(batch.cursor(), end);
         if self.feed.is_none() && self.is_far_behind(batch, upto) {
             return self.advance_far(batch, upto);
         }
         let filled = if self.feed.is_some() {
-            self.fill_fed(batch, upto)
+            self.fill_fed(batch, upto, bound)
         } else {
-            self.fill(batch, upto).map(|()| self.next_step(batch, IDLE_WAIT))
+            self.fill(batch, upto).map(|()| self.next_step(batch, bound, IDLE_WAIT))
         };
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
@@ -221,7 +234,7 @@ impl Runner {
             return filled;
         }
         let failed = filled.is_err();
-        let caught_up = batch.cursor() >= upto;
+        let caught_up = batch.cursor() >= end;
         let first_build = caught_up && !self.status.progress().built;
         if first_build && !failed && self.store.is_large()? {
             self.compact(batch)?;
@@ -289,10 +302,6 @@ impl Runner {
         Ok(Step::More)
     }
 
-    fn next_step(&self, batch: &Batch, wait: Duration) -> Step {
-        if self.head.get() > batch.cursor() { Step::More } else { Step::CaughtUp(batch.cursor(), wait) }
-    }
-
     /// Applies events up to `upto`, or until the batch is full or the stop is requested.
     fn fill(&mut self, batch: &mut Batch, upto: Position) -> Result<(), Trouble> {
         let batch_bytes_max = self.store.memory().documents_bytes().min(BATCH_BYTES_MAX);
@@ -311,6 +320,9 @@ impl Runner {
                 return Err(Trouble::missing(after, upto));
             }
             for (position, payload) in records {
+                if self.status.holds().forbid(position) {
+                    return Ok(());
+                }
                 self.take_record(batch, position, payload)?;
             }
         }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::{
     event::Position,
     limits::LIVE_LAG_MAX,
-    projection::{control::Control, failure::Pause},
+    projection::{control::Control, failure::Pause, hold::Holds},
 };
 
 /// How a version stands.
@@ -103,6 +103,7 @@ impl Progress {
 pub struct Status {
     progress: watch::Sender<Progress>,
     control: Control,
+    holds: Holds,
     rate: Mutex<Rate>,
 }
 
@@ -113,6 +114,7 @@ impl Status {
         Self {
             progress: watch::Sender::new(progress),
             control: Control::default(),
+            holds: Holds::default(),
             rate: Mutex::new(Rate::default()),
         }
     }
@@ -135,6 +137,11 @@ impl Status {
     /// What people ask of the version.
     pub(crate) const fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// How far others let the version go.
+    pub(crate) const fn holds(&self) -> &Holds {
+        &self.holds
     }
 
     /// Events applied a second, over the last seconds.

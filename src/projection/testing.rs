@@ -166,14 +166,13 @@ impl Node {
         let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)), share())
             .sabotaged(sabotage);
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
-        let runner = Runner::new(
-            Arc::clone(&store),
-            Arc::clone(&status),
-            &self.events(),
-            DurableTurn::default(),
-            Stop::default(),
-        );
+        let runner = self.version_over(Arc::clone(&store), Arc::clone(&status), Stop::default());
         Driven { store, status, runner }
+    }
+
+    /// A runner of a version, under a stop.
+    pub(crate) fn version_over(&self, store: Arc<Store>, status: Arc<Status>, stop: Stop) -> Runner {
+        Runner::new(store, status, &self.events(), DurableTurn::default(), stop)
     }
 
     pub(crate) fn registry(&self, dev: bool) -> Registry {
@@ -217,7 +216,7 @@ impl Driven {
     pub(crate) fn run(&mut self) -> Step {
         for _ in 0..10_000 {
             let step = self.runner.step();
-            if matches!(step, Step::CaughtUp(..) | Step::Paused(..) | Step::Over) {
+            if matches!(step, Step::CaughtUp(..) | Step::Paused(..) | Step::Held(_) | Step::Over) {
                 return step;
             }
         }

@@ -196,7 +196,7 @@ impl Version {
             match self.runner.step() {
                 Step::CaughtUp(..) => return true,
                 Step::More | Step::Retry(_) => {}
-                Step::Over | Step::Paused(..) => return false,
+                Step::Over | Step::Paused(..) | Step::Held(_) => return false,
             }
         }
         false

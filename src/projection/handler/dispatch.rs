@@ -36,6 +36,8 @@ pub struct Dispatch<A> {
     slots: VecDeque<Slot<A>>,
     /// No slot before this one waits.
     waiting_from: usize,
+    /// Nothing above goes out.
+    bound: Position,
     runs: BTreeMap<RunId, Run>,
     workers: BTreeMap<WorkerId, Worker>,
     next_run: RunId,
@@ -127,6 +129,7 @@ impl<A> Default for Dispatch<A> {
         Self {
             slots: VecDeque::new(),
             waiting_from: 0,
+            bound: Position::new(u64::MAX),
             runs: BTreeMap::new(),
             workers: BTreeMap::new(),
             next_run: 1,
@@ -250,6 +253,11 @@ impl<A> Dispatch<A> {
         self.slots.is_empty()
     }
 
+    /// Events above this position do not go out from now on; what is out already stays there.
+    pub fn bound(&mut self, upto: Position) {
+        self.bound = upto;
+    }
+
     /// Gives out what can be given out now.
     pub fn give(&mut self, now: Duration) -> Vec<Given> {
         let mut given = Vec::new();
@@ -275,17 +283,18 @@ impl<A> Dispatch<A> {
 
     /// The next run: for whom, from which slot on, how many.
     fn next_run(&mut self) -> Option<(WorkerId, usize, usize)> {
+        let bound = self.bound;
         let waits = |slot: &Slot<A>| matches!(slot.state, SlotState::Waiting);
         let begin = self.waiting_from + self.slots.range(self.waiting_from..).position(waits)?;
         self.waiting_from = begin;
         let is_held_back = self.pace.is_serial() || self.answer_bytes > HANDLER_ANSWERS_BYTES_MAX;
-        if is_held_back && begin > 0 {
+        if is_held_back && begin > 0 || self.slots[begin].position > bound {
             return None;
         }
         let mut bytes = 0;
         let fits = |slot: &&Slot<A>| {
             bytes += slot.bytes;
-            waits(slot) && (bytes <= HANDLER_RUN_BYTES_MAX || bytes == slot.bytes)
+            waits(slot) && slot.position <= bound && (bytes <= HANDLER_RUN_BYTES_MAX || bytes == slot.bytes)
         };
         let stretch = self.slots.range(begin..).take(HANDLER_RUN_EVENTS_MAX).take_while(fits).count();
         let takes = |worker: &Worker| {

@@ -164,8 +164,9 @@ impl Feed {
         }
     }
 
-    /// Applies to the batch what is answered. Whether there is more to do at once.
+    /// Applies to the batch what is answered, and gives out nothing above the end. Whether there is more to do at once.
     pub(crate) fn fill(&mut self, batch: &mut Batch, ground: &Ground<'_>) -> Result<bool, FeedError> {
+        self.dispatch.bound(ground.upto);
         let more = self.take_messages(batch.cursor(), ground.upto);
         self.end_silent();
         let mut moves = true;
@@ -224,15 +225,19 @@ impl Feed {
         self.started.elapsed()
     }
 
-    /// Applies what is answered and passes what needs no answer. Whether the batch came further.
+    /// Applies what is answered up to the end and passes what needs no answer. Whether the batch came further.
     fn apply(&mut self, batch: &mut Batch, ground: &Ground<'_>) -> Result<bool, FeedError> {
         let before = batch.cursor();
         // One event goes in always: what makes the batch full is handed over with it.
         while batch.events() == 0 || !ground.room.is_used(batch) {
             let Some(Looked { event, is_parked, .. }) = self.window.front() else {
-                batch.pass_to(self.looked);
+                batch.pass_to(self.looked.min(ground.upto));
                 break;
             };
+            if event.position > ground.upto {
+                batch.pass_to(ground.upto);
+                break;
+            }
             batch.pass_to(Position::new(event.position.get() - 1));
             if (ground.pass_by)(batch, event)? {
                 self.pass_first();

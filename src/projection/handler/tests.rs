@@ -22,6 +22,7 @@ use crate::{
         content_hash::ContentHash,
         decisions::{self, Decision},
         definition::Definition,
+        hold::Hold,
         key::Key,
         runner::{DurableTurn, Runner},
         status::Status,
@@ -71,7 +72,7 @@ struct Version {
 }
 
 fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
 impl Life {
@@ -385,4 +386,52 @@ fn a_chain_of_emissions_ends_and_carries_its_beginning_along() {
     );
     assert_eq!(last.event.metadata.unwrap(), expected.as_str());
     life.end(vec![version]);
+}
+
+#[test]
+fn a_held_version_gives_out_and_applies_nothing_above_the_bound() {
+    fn none(_: u32, _: u64, _: &RecordedEvent) -> Vec<&'static str> {
+        Vec::new()
+    }
+    let disk = ground();
+    let life = Life::open(&disk, 1).unwrap();
+    let mut version = life.version(1, "t");
+    let (head, status) = (life.events.head().clone(), Arc::clone(&version.status));
+    let hold = |at| Hold::place(Arc::clone(&status), head.clone(), Stop::default(), Position::new(at));
+    let stands = |hold: &Hold| block(hold.stands(std::time::Duration::ZERO)).map(Position::get).ok();
+    let upto_two = hold(2);
+    let mut told = Vec::new();
+    let mut step = version.runner.step();
+    while let Ok(message) = version.told.try_recv() {
+        if let ToWorker::Run { run, events, .. } = message {
+            told.extend(events.into_iter().map(|event| (run, event)));
+        }
+    }
+    let positions = |told: &[(u64, RecordedEvent)]| -> Vec<u64> {
+        told.iter().map(|(_, event)| event.position.get()).collect()
+    };
+    assert_eq!(positions(&told), [1, 2], "of three that the worker takes");
+    assert!(matches!(step, Step::Held(_)) && stands(&upto_two).is_none(), "it waits for the answers");
+    // Another one comes while two events are out: the second one's answer is not applied.
+    let upto_one = hold(1);
+    let answers = told.into_iter().map(|(run, event)| WorkerAnswer {
+        run,
+        position: event.position,
+        answer: Answer::Transaction(version.transaction(&life, &event, none)),
+        bytes: 1,
+    });
+    assert!(block(version.session.send(Message::Answers(answers.collect()))));
+    for (held, position) in [(upto_one, 1), (upto_two, 2), (hold(7), 7), (hold(11), 11)] {
+        for _ in 0..20 {
+            step = version.runner.step();
+            version.work(&life, none);
+            assert!(version.status.progress().as_of.get() <= position);
+        }
+        assert!(matches!(step, Step::Held(_)));
+        assert_eq!(stands(&held), Some(position));
+    }
+    let mut versions = vec![version, life.version(2, "t")];
+    assert!(life.run(&disk, &mut versions, none));
+    assert_eq!(versions[0].content_hash(), versions[1].content_hash());
+    life.end(versions);
 }

@@ -13,6 +13,7 @@ use crate::{
         decisions::{self, Decision},
         failure::{Failure, Pause},
         handler::feed::{Feed, FeedError, Ground, Room},
+        hold::Bound,
     },
 };
 
@@ -24,7 +25,12 @@ impl Runner {
     }
 
     /// Applies what workers have answered, up to `upto`, and gives them more. What to wait for afterwards.
-    pub(super) fn fill_fed(&mut self, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
+    pub(super) fn fill_fed(
+        &mut self,
+        batch: &mut Batch,
+        upto: Position,
+        bound: Bound,
+    ) -> Result<Step, Trouble> {
         if self.status.look(|progress| progress.pause.is_some()) {
             // What it stands at may be applied in this step: nobody decides about it meanwhile.
             if !self.status.control().begin_step() {
@@ -36,12 +42,18 @@ impl Runner {
         let Some(mut feed) = self.feed.take() else {
             return Ok(Step::CaughtUp(upto, IDLE_WAIT));
         };
-        let filled = self.fill_from(&mut feed, batch, upto);
+        let filled = self.fill_from(&mut feed, batch, upto, bound);
         self.feed = Some(feed);
         filled
     }
 
-    fn fill_from(&mut self, feed: &mut Feed, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
+    fn fill_from(
+        &mut self,
+        feed: &mut Feed,
+        batch: &mut Batch,
+        upto: Position,
+        bound: Bound,
+    ) -> Result<Step, Trouble> {
         let filled = {
             let bytes_max = self.store.memory().documents_bytes().min(BATCH_BYTES_MAX);
             let stream = decisions::stream_of(self.store.definition().name());
@@ -58,11 +70,13 @@ impl Runner {
         feed.settle().map_err(Trouble::Log)?;
         let idle = feed.idle().unwrap_or(IDLE_WAIT);
         match filled {
-            Ok(_) if feed.decision_behind(batch.cursor()).is_some() => {
+            Ok(_) if feed.decision_behind(batch.cursor()).is_some_and(|next| next.position <= upto) => {
                 self.come_to_fed(feed, batch)?;
                 Ok(Step::More)
             }
             Ok(true) => Ok(Step::More),
+            // Workers wake it, and whoever held it; how far the log goes does not matter meanwhile.
+            Ok(false) if bound.is_within(upto) => Ok(Step::Held(idle)),
             Ok(false) => Ok(Step::CaughtUp(upto, idle)),
             Err(FeedError::Event(event, reason)) => {
                 self.set_aside(batch, &event, Failure::new(reason))?;

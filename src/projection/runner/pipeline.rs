@@ -59,7 +59,7 @@ pub(super) struct Pipeline<'r> {
 type Chunk = (Vec<Prepared>, Result<(), Trouble>);
 
 impl Pipeline<'_> {
-    /// Applies events up to `upto`, or until the stop is requested; writes all full batches.
+    /// Applies events up to `upto`, or until the stop is requested or a hold forbids more; writes all full batches.
     pub(super) fn run(
         &self,
         batch: &mut Batch,
@@ -123,6 +123,9 @@ impl Pipeline<'_> {
     ) -> Result<(), Trouble> {
         for (events, end) in prepared {
             for event in events {
+                if self.status.holds().forbid(event.event.position) {
+                    return Ok(());
+                }
                 apply(batch, event)?;
                 if self.is_full(batch) {
                     writer.write(batch, self.reader.epoch_at(batch.cursor()))?;

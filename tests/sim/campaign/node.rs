@@ -140,7 +140,7 @@ impl Node {
         for _ in 0..CATCH_UP_STEPS_MAX {
             match self.runner.step() {
                 Step::CaughtUp(position, _) if position >= self.reader.head() => return Ok(()),
-                Step::Over | Step::Retry(_) | Step::Paused(..) => break,
+                Step::Over | Step::Retry(_) | Step::Paused(..) | Step::Held(_) => break,
                 Step::More | Step::CaughtUp(..) => {}
             }
         }
