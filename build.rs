@@ -11,11 +11,12 @@ use std::{
 use prost::Message as _;
 use tonic_prost_build::FileDescriptorSet;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "outrigger/v1/common.proto",
     "outrigger/v1/event_log.proto",
     "outrigger/v1/query.proto",
     "outrigger/v1/projections.proto",
+    "outrigger/v1/versions.proto",
     "outrigger/v1/admin.proto",
     "outrigger/storage/v1/stored.proto",
 ];

@@ -14,6 +14,7 @@ use std::{
 };
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
@@ -163,6 +164,7 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     api::serve(grpc, context);
     serve_http(http, pages);
     lifecycle.tasks().spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
+    lifecycle.tasks().spawn(carry_out(lifecycle.stop().clone(), Arc::clone(&projections)));
     tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, head = %head.get(), "serving");
     Ok(Running {
         grpc_addr,
@@ -259,6 +261,8 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         dir: dir.join("projections"),
         dev: config.dev,
         memory_bytes: config.limits.memory_bytes / 2,
+        builds: config.limits.builds,
+        low_water_bytes: config.log.low_water_bytes,
     };
     let (appender, intake) = Appender::new((config.limits.memory_bytes / 8) as usize);
     let events = Events::new(log.reader, index, head);
@@ -325,6 +329,14 @@ fn serve_http(listener: TcpListener, pages: http::Pages) {
             lifecycle.fail(format!("the listener of probes and metrics failed: {error}"));
         }
     });
+}
+
+/// Lets versions become active as the log decides, until the node stops.
+async fn carry_out(stop: CancellationToken, projections: Arc<Registry>) {
+    tokio::select! {
+        never = projections.carry_out() => match never {},
+        () = stop.cancelled() => {}
+    }
 }
 
 /// Ready once every required projection is at the head that was recovered at start. Until then the reason tells what is

@@ -174,6 +174,8 @@ enum ProjectionCommand {
     /// Decide that a version passes an event by, for good
     #[command(after_help = projection::errors::SKIP_EXAMPLES)]
     Skip(SkipArgs),
+    #[command(flatten)]
+    Versions(projection::versions::VersionCommand),
     /// Check a definition, offline
     #[command(
         after_help = "Examples:\n  outrigger projection check examples/airport/projections/departures-v1.yaml"
@@ -296,6 +298,9 @@ impl Invocation {
             }
             Command::Projection(ProjectionCommand::Skip(args)) => {
                 wait(projection::errors::skip(session, &args))
+            }
+            Command::Projection(ProjectionCommand::Versions(command)) => {
+                wait(projection::versions::run(session, command))
             }
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),

@@ -152,6 +152,16 @@ pub fn open_or_replace(
     }
 }
 
+/// Removes a file that is not open, if it is there.
+pub fn remove(disk: &dyn Disk, path: &Path) -> Result<(), KvError> {
+    match disk.remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?)
+}
+
 /// Renames a closed file to the first free `<name>.damaged-<n>`; where all are taken, the last one gives way.
 pub fn set_aside(disk: &dyn Disk, path: &Path, reason: String) -> Result<SetAside, KvError> {
     let named = |number: usize| {

@@ -105,6 +105,10 @@ pub const READ_BATCH_BYTES_MAX: usize = MIB;
 pub const READ_AHEAD_MESSAGES: usize = 2;
 /// How long a message may wait for a reader that takes none, where the configuration says nothing.
 pub const READER_STALL_DEFAULT: Duration = Duration::from_secs(30);
+/// How many versions build at the same time, unless the settings say otherwise.
+pub const BUILDS_DEFAULT: usize = 1;
+/// The same at the most.
+pub const BUILDS_MAX: usize = 64;
 /// Newest events that are kept in memory for subscribers at the head.
 pub const RECENT_EVENTS_MAX: usize = 16_384;
 /// Bytes of the newest events that are kept in memory for subscribers at the head, in the form in which they are stored;
@@ -236,6 +240,8 @@ pub const LETS_MAX: usize = 32;
 pub const NAME_BYTES_MAX: usize = 63;
 /// Bytes of a projection definition.
 pub const DEFINITION_BYTES_MAX: usize = MIB;
+/// Bytes of a file's name that comes with a definition.
+pub const FILE_NAME_BYTES_MAX: usize = 4_096;
 /// How long a query waits for its token where it names no timeout.
 pub const AT_LEAST_WAIT_DEFAULT: Duration = Duration::from_secs(5);
 /// How long a query may wait for its token.
@@ -296,6 +302,18 @@ pub const SKIPPED_EVENTS_KEPT: usize = 1_000;
 pub const FAILURE_TEXT_BYTES_MAX: usize = 4_096;
 /// How long a retry or skip waits for its version to act on it before it answers how the version stands.
 pub const DECISION_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often a version that definition files want to be active is looked at, while it is built.
+pub const WANT_LOOK: Duration = Duration::from_millis(500);
+/// Events that a version may be behind the head to be promoted, where nothing else is asked.
+pub const PROMOTE_LAG_DEFAULT: u64 = 1_000;
+/// How many events a version may be behind the active one when it begins to take over from it.
+pub const FLIP_NEAR_EVENTS: u64 = 1_000;
+/// How long it tries to be as far as the active one while both go on.
+pub const FLIP_TRY_MAX: Duration = Duration::from_millis(100);
+/// How long the active one is held up at most to let it come as far; twice that with the time it takes to stand.
+pub const FLIP_HOLD_MAX: Duration = Duration::from_millis(200);
+/// How long the active one goes on before it is held up once more.
+pub const FLIP_REST: Duration = Duration::from_secs(1);
 /// Decisions about a projection that one look at the index finds.
 pub const DECISIONS_PAGE_EVENTS: usize = 256;
 /// Bytes of the reason that a person gives for a decision.

@@ -1,10 +1,14 @@
-//! `meta.redb`: what the node knows and the log does not say. Deployed definitions, and the active versions.
+//! `meta.redb`: what the node knows and the log does not say. Deployed definitions, and the versions that answer.
 //!
-//! Invariants: every change is durable when its call returns; a definition once deployed stays, whatever happens to the
-//! file it came from. Losing this file loses nothing that deploying the definitions again does not bring back.
+//! Invariants: every change is durable when its call returns; a definition once deployed stays until its version is retired,
+//! whatever happens to the file it came from. Losing this file loses nothing that deploying the definitions again does not bring back.
 //! Deliberately does not know: what a definition means, where projections keep their documents.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
@@ -18,6 +22,11 @@ use crate::{
 const DEPLOYED: TableDefinition<'_, (&str, u32), DeployedRow> = TableDefinition::new("deployed");
 /// projection -> active version.
 const ACTIVE: TableDefinition<'_, &str, u32> = TableDefinition::new("active");
+/// (projection, version) of builds that are paused.
+const PAUSED: TableDefinition<'_, (&str, u32), ()> = TableDefinition::new("paused");
+/// projection -> the version that definition files want to be active, the hash of its definition, and where the log ended
+/// when they began to.
+const WANTED: TableDefinition<'_, &str, (u32, &'static [u8; 32], u64)> = TableDefinition::new("wanted");
 /// `format` -> the version of this layout.
 const FORMAT: TableDefinition<'_, &str, u32> = TableDefinition::new("format");
 const FORMAT_VERSION: u32 = 1;
@@ -77,6 +86,8 @@ impl Meta {
             }
             write.open_table(DEPLOYED)?;
             write.open_table(ACTIVE)?;
+            write.open_table(PAUSED)?;
+            write.open_table(WANTED)?;
             Ok(found.unwrap_or(FORMAT_VERSION))
         })
         .map_err(MetaError::from)
@@ -169,6 +180,89 @@ impl Meta {
             if active.get(projection)?.is_none() {
                 active.insert(projection, version)?;
             }
+            Ok(())
+        })?)
+    }
+
+    /// The text of one deployed definition; empty if there is none.
+    pub fn deployed_source(&self, projection: &str, version: u32) -> Result<String, MetaError> {
+        let read = || -> Result<String, KvError> {
+            let table = self.database.begin_read()?.open_table(DEPLOYED)?;
+            let row = table.get((projection, version))?;
+            Ok(row.map(|row| row.value().3.to_owned()).unwrap_or_default())
+        };
+        Ok(read()?)
+    }
+
+    /// Records the active version of a projection.
+    pub fn set_active(&self, projection: &str, version: u32) -> Result<(), MetaError> {
+        Ok(self.write(|write| {
+            write.open_table(ACTIVE)?.insert(projection, version)?;
+            Ok(())
+        })?)
+    }
+
+    /// Records whether the build of a version is paused.
+    pub fn set_paused(&self, projection: &str, version: u32, paused: bool) -> Result<(), MetaError> {
+        Ok(self.write(|write| {
+            let mut table = write.open_table(PAUSED)?;
+            if paused {
+                table.insert((projection, version), ())?;
+            } else {
+                table.remove((projection, version))?;
+            }
+            Ok(())
+        })?)
+    }
+
+    /// All versions whose builds are paused.
+    pub fn paused(&self) -> Result<BTreeSet<(String, u32)>, MetaError> {
+        let read = || -> Result<BTreeSet<(String, u32)>, KvError> {
+            let table = self.database.begin_read()?.open_table(PAUSED)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (key, _) = row?;
+                    let (projection, version) = key.value();
+                    Ok((projection.to_owned(), version))
+                })
+                .collect()
+        };
+        Ok(read()?)
+    }
+
+    /// Records what definition files want to be active, and since which position.
+    pub fn set_wanted(
+        &self,
+        projection: &str,
+        version: u32,
+        hash: &[u8; 32],
+        since: u64,
+    ) -> Result<(), MetaError> {
+        Ok(self.write(|write| {
+            write.open_table(WANTED)?.insert(projection, (version, hash, since))?;
+            Ok(())
+        })?)
+    }
+
+    /// What definition files wanted to be active when they were last looked at.
+    pub fn wanted(&self, projection: &str) -> Result<Option<(u32, [u8; 32], u64)>, MetaError> {
+        let read = || -> Result<_, KvError> {
+            let table = self.database.begin_read()?.open_table(WANTED)?;
+            let row = table.get(projection)?;
+            Ok(row.map(|row| {
+                let (version, hash, since) = row.value();
+                (version, *hash, since)
+            }))
+        };
+        Ok(read()?)
+    }
+
+    /// Forgets a version. That it was the active one is not forgotten.
+    pub fn remove(&self, projection: &str, version: u32) -> Result<(), MetaError> {
+        Ok(self.write(|write| {
+            write.open_table(DEPLOYED)?.remove((projection, version))?;
+            write.open_table(PAUSED)?.remove((projection, version))?;
             Ok(())
         })?)
     }

@@ -135,6 +135,12 @@ pub struct ProjectionMetrics {
     pub last_error: IntGaugeVec,
     /// 1 for the state that a version is in, by projection, version and state.
     pub state: IntGaugeVec,
+    /// The version that answers, by projection.
+    pub active: IntGaugeVec,
+    /// 1 while a version that was decided to be active does not answer yet, by projection.
+    pub taking_over: IntGaugeVec,
+    /// How often another version was decided to be active, by projection.
+    pub turns: IntGaugeVec,
 }
 
 impl ProjectionMetrics {
@@ -175,6 +181,22 @@ impl ProjectionMetrics {
                     "1 for the state a version is in",
                     &["projection", "version", "state"],
                 ),
+            ),
+            active: add(
+                registry,
+                gauges("projection_active_version", "The version that answers", &["projection"]),
+            ),
+            taking_over: add(
+                registry,
+                gauges(
+                    "projection_taking_over",
+                    "1 while the version that is to be active does not answer yet",
+                    &["projection"],
+                ),
+            ),
+            turns: add(
+                registry,
+                gauges("projection_turns", "Promotes and rollbacks that were decided", &["projection"]),
             ),
         }
     }

@@ -2,13 +2,15 @@
 //!
 //! Reading order: `definition` and `declarative` (what a version does with an event), `key` and `entries` (how documents
 //! are found), `store` and `batch` (how they are kept), `failure` and `ledger` (what becomes of events that cannot be
-//! applied), `runner`, `hold` and `registry` (how versions follow the log), `handler` (versions whose projector is a service),
-//! `decisions` and `activation` (what is decided about versions, told by the log), `query` (how documents are read),
-//! `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
+//! applied), `runner`, `hold`, `builds` and `registry` (how versions follow the log, and when), `handler` (versions whose projector is a
+//! service),
+//! `decisions`, `versions` and `activation` (what is decided about versions, told by the log), `query` (how documents are
+//! read), `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
 //! `replay` (a version built a second time), `offline` (a definition tried on a file of events).
 
 pub mod activation;
 pub mod batch;
+pub mod builds;
 pub(crate) mod change_table;
 pub mod content_hash;
 pub(crate) mod control;
@@ -36,5 +38,6 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod verify;
+pub mod versions;
 pub mod watch;
 pub mod watch_directory;

@@ -17,7 +17,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::{
     convert::process::{self as convert, Scope},
-    projections::ProjectionsService,
+    projections::{ProjectionsService, versions::deploy_refusal},
     proto::v1::{self, process_request::Content, process_response},
     status::Refusal,
     subscribe,
@@ -25,7 +25,7 @@ use super::{
 use crate::projection::{
     definition::Definition,
     handler::hub::{Ended, Message, Session, ToWorker},
-    registry::{DeployError, Handler, HandlerError},
+    registry::{Handler, HandlerError},
 };
 
 /// What a worker is told, and how the call ends.
@@ -272,14 +272,7 @@ impl From<HandlerError> for Refusal {
             HandlerError::OtherDefinition { .. } => {
                 Self::field("INVALID_DEFINITION", "attach.definition", message)
             }
-            HandlerError::Deploy(DeployError::Definition(_)) => {
-                Self::field("INVALID_DEFINITION", "attach.definition", message.replace('\n', "; "))
-            }
-            HandlerError::Deploy(DeployError::Changed { .. }) => {
-                Self::new(Code::FailedPrecondition, "DEFINITION_CHANGED", message)
-            }
-            HandlerError::Deploy(_) => Self::new(Code::Unavailable, "PROJECTION_UNAVAILABLE", message)
-                .retry_after(Duration::from_secs(1)),
+            HandlerError::Deploy(error) => deploy_refusal(error, "attach.definition"),
         }
     }
 }

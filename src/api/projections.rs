@@ -1,4 +1,4 @@
-//! The service `Projections`: what is deployed, how far it is, and what it could not apply.
+//! The service `Projections`: what is deployed, how far it is, what it could not apply, and which version is active.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,12 +16,13 @@ use crate::{
     lifecycle::Lifecycle,
     projection::{
         page::hex,
-        registry::{DefinitionProblem, Registry, VersionInfo},
+        registry::{DefinitionProblem, Registry, RetiredInfo, VersionInfo},
         status::VersionState,
     },
 };
 
 mod errors;
+pub(super) mod versions;
 
 /// What the service needs.
 #[derive(Debug, Clone)]
@@ -39,7 +40,9 @@ impl projections_server::Projections for ProjectionsService {
         &self,
         _request: Request<v1::ListProjectionsRequest>,
     ) -> Result<Response<v1::ListProjectionsResponse>, Status> {
-        let versions = self.projections.list().into_iter().map(version).collect();
+        let mut versions: Vec<_> = self.projections.list().into_iter().map(version).collect();
+        versions.extend(self.projections.retired().into_iter().map(retired));
+        versions.sort_by(|a, b| (&a.projection, a.version).cmp(&(&b.projection, b.version)));
         let problems = self.projections.problems().into_iter().map(problem).collect();
         Ok(Response::new(v1::ListProjectionsResponse { versions, problems }))
     }
@@ -50,7 +53,10 @@ impl projections_server::Projections for ProjectionsService {
     ) -> Result<Response<v1::GetProjectionResponse>, Status> {
         let name = request.into_inner().projection;
         let versions = self.projections.show(&name).map_err(Refusal::from)?;
-        let versions = versions.into_iter().map(|version| self.with_pause(version)).collect();
+        let mut versions: Vec<_> = versions.into_iter().map(|version| self.with_pause(version)).collect();
+        let gone = self.projections.retired().into_iter().filter(|gone| gone.projection == name);
+        versions.extend(gone.map(retired));
+        versions.sort_by_key(|version| version.version);
         let problems = self.projections.problems().into_iter();
         let problems = problems.filter(|p| p.projection.as_deref() == Some(&name));
         let problems = problems.map(problem).collect();
@@ -89,10 +95,61 @@ impl projections_server::Projections for ProjectionsService {
     async fn skip(&self, request: Request<v1::SkipRequest>) -> Result<Response<v1::SkipResponse>, Status> {
         Ok(Response::new(self.pass_by(request.into_inner()).await?))
     }
+
+    async fn deploy(
+        &self,
+        request: Request<v1::DeployRequest>,
+    ) -> Result<Response<v1::DeployResponse>, Status> {
+        Ok(Response::new(self.put_in_force(request.into_inner()).await?))
+    }
+
+    async fn promote(
+        &self,
+        request: Request<v1::PromoteRequest>,
+    ) -> Result<Response<v1::PromoteResponse>, Status> {
+        Ok(Response::new(self.make_active(request.into_inner()).await?))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::RollbackResponse>, Status> {
+        Ok(Response::new(self.go_back(request.into_inner()).await?))
+    }
+
+    async fn retire(
+        &self,
+        request: Request<v1::RetireRequest>,
+    ) -> Result<Response<v1::RetireResponse>, Status> {
+        Ok(Response::new(self.remove_version(request.into_inner()).await?))
+    }
+
+    async fn pause(&self, request: Request<v1::PauseRequest>) -> Result<Response<v1::PauseResponse>, Status> {
+        Ok(Response::new(self.hold_build(request.into_inner()).await?))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::ResumeResponse>, Status> {
+        Ok(Response::new(self.release_build(request.into_inner()).await?))
+    }
 }
 
 fn problem(problem: DefinitionProblem) -> v1::DefinitionProblem {
     v1::DefinitionProblem { file: problem.file, error: problem.error }
+}
+
+/// A version that is not there any more.
+fn retired(gone: RetiredInfo) -> v1::ProjectionVersion {
+    v1::ProjectionVersion {
+        projection: gone.projection,
+        version: gone.version,
+        state: v1::VersionState::Retired.into(),
+        head: gone.head.get(),
+        definition_hash: gone.definition_hash,
+        ..v1::ProjectionVersion::default()
+    }
 }
 
 /// A version without the event that it stands at.
@@ -136,5 +193,8 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
             .collect(),
         error: status.error,
         active: status.active,
+        queued: status.queued,
+        build_paused: status.build_paused,
+        taking_over: status.taking_over,
     }
 }

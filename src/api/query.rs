@@ -232,7 +232,9 @@ impl From<QueryError> for Refusal {
             QueryError::Unavailable { .. } | QueryError::File(_) => {
                 Self::new(Code::Unavailable, reason, message).retry_after(Duration::from_millis(200))
             }
-            QueryError::VersionFailed { .. } => Self::new(Code::FailedPrecondition, reason, message),
+            QueryError::VersionFailed { .. } | QueryError::ActiveNotDeployed { .. } => {
+                Self::new(Code::FailedPrecondition, reason, message)
+            }
         }
     }
 }

@@ -24,8 +24,8 @@ use crate::{
     limits::{ADVANCE_POSITIONS, ADVANCE_WAIT, STREAM_TIME_MAX, WATCHERS_MAX},
     metrics::Metrics,
     projection::{
-        query::{QueryError, ReadOptions, Reading},
-        registry::Watched,
+        query::{ListQuery, QueryError, ReadOptions, Reading},
+        registry::{Registry, Watched},
         watch::{Told, Watch},
     },
 };
@@ -50,6 +50,8 @@ pub(super) fn start(
     let stop = service.lifecycle.stop().clone();
     let metrics = Arc::clone(&service.metrics);
     let watching = Watching {
+        projections: Arc::clone(&service.projections),
+        question: Question { projection, options, query },
         watched,
         watch: Some(watch),
         token,
@@ -58,7 +60,7 @@ pub(super) fn start(
         metrics,
         _seat: seat,
     };
-    service.lifecycle.tasks().spawn(watching.run(options, stop));
+    service.lifecycle.tasks().spawn(watching.run(stop));
     Ok(responses)
 }
 
@@ -73,7 +75,16 @@ impl From<QueryError> for End {
     }
 }
 
+/// What is watched.
+struct Question {
+    projection: String,
+    options: ReadOptions,
+    query: ListQuery,
+}
+
 struct Watching {
+    projections: Arc<Registry>,
+    question: Question,
     watched: Watched,
     /// Always there, but while it works on another thread.
     watch: Option<Watch>,
@@ -87,10 +98,10 @@ struct Watching {
 
 impl Watching {
     /// Runs until the client is gone, or too slow, or its version is, or the node stops.
-    async fn run(mut self, options: ReadOptions, stop: tokio_util::sync::CancellationToken) {
+    async fn run(mut self, stop: tokio_util::sync::CancellationToken) {
         self.metrics.watches.inc();
         let end = tokio::select! {
-            end = self.follow(&options) => match end {
+            end = self.follow() => match end {
                 Err(end) => end,
                 Ok(never) => match never {},
             },
@@ -103,16 +114,32 @@ impl Watching {
         }
     }
 
-    /// Goes on for ever; what it returns is why it could not.
-    async fn follow(&mut self, options: &ReadOptions) -> Result<std::convert::Infallible, End> {
-        let first = tokio::select! {
-            first = self.watched.first(options) => first?,
-            () = self.outbox.closed() => return Err(End::ClientGone),
-        };
-        self.tell(first).await?;
+    /// Goes on for ever, from version to version; what it returns is why it could not.
+    async fn follow(&mut self) -> Result<std::convert::Infallible, End> {
+        loop {
+            let (projections, projection) = (Arc::clone(&self.projections), &self.question.projection);
+            let first = tokio::select! {
+                biased;
+                () = projections.watched_elsewhere(projection, &self.watched) => None,
+                first = self.watched.first(&self.question.options) => Some(first?),
+                () = self.outbox.closed() => return Err(End::ClientGone),
+            };
+            if let Some(first) = first {
+                self.tell(first).await?;
+                self.follow_version().await?;
+            }
+            self.go_over()?;
+        }
+    }
+
+    /// Tells changes until another version is active.
+    async fn follow_version(&mut self) -> Result<(), End> {
+        let projections = Arc::clone(&self.projections);
         loop {
             let position = self.watch.as_ref().and_then(Watch::position);
             tokio::select! {
+                biased;
+                () = projections.watched_elsewhere(&self.question.projection, &self.watched) => return Ok(()),
                 reading = self.watched.later(position) => self.tell(reading?).await?,
                 () = self.outbox.closed() => return Err(End::ClientGone),
             }
@@ -121,6 +148,15 @@ impl Watching {
                 self.tell_advance().await?;
             }
         }
+    }
+
+    /// Goes on with the version that is active now, from a snapshot that has all that was told.
+    fn go_over(&mut self) -> Result<(), End> {
+        let told = self.watch.as_ref().and_then(Watch::position).unwrap_or_default();
+        let Question { projection, options, query } = &self.question;
+        let (watched, watch) = self.projections.watch_on(projection, options, query, told)?;
+        (self.watched, self.watch) = (watched, Some(watch));
+        Ok(())
     }
 
     /// Tells what a snapshot has for the watcher.

@@ -34,6 +34,13 @@ pub(super) fn refresher(
                 .with_label_values(&[labels[0], labels[1], status.state.as_str()])
                 .set(1);
         }
+        for active in projections.active() {
+            let labels = [active.projection.as_str()];
+            let takes_over = active.active != active.answering;
+            metrics.projections.active.with_label_values(&labels).set(active.answering.into());
+            metrics.projections.taking_over.with_label_values(&labels).set(takes_over.into());
+            metrics.projections.turns.with_label_values(&labels).set(active.turns as i64);
+        }
         for handler in projections.handlers() {
             let version = handler.version.to_string();
             for (name, count) in handler.counts() {

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use self::{
     append::BenchAppendArgs,
     baseline::BaselineArgs,
+    continuity::ContinuityArgs,
     project::BenchProjectArgs,
     query::BenchQueryArgs,
     read::BenchReadArgs,
@@ -28,6 +29,7 @@ use crate::{
 pub mod answer;
 pub mod append;
 pub mod baseline;
+pub mod continuity;
 pub mod echo;
 pub mod histogram;
 mod process;
@@ -61,6 +63,9 @@ pub enum BenchCommand {
     /// Get documents of a projection, or list them
     #[command(after_help = query::EXAMPLES)]
     Query(BenchQueryArgs),
+    /// Read one document again and again, and hold every answer against what a reader is promised
+    #[command(after_help = continuity::EXAMPLES)]
+    Continuity(ContinuityArgs),
     /// From the call of an append to its subscribers
     #[command(after_help = subscribe::EXAMPLES)]
     Subscribe(BenchSubscribeArgs),
@@ -137,6 +142,7 @@ pub async fn run(session: &Session, command: &BenchCommand) -> Result<(), CliErr
         BenchCommand::Append(args) => append::bench(session, args).await,
         BenchCommand::Read(args) => read::bench(session, args).await,
         BenchCommand::Query(args) => query::bench(session, args).await,
+        BenchCommand::Continuity(args) => continuity::bench(session, args).await,
         BenchCommand::Subscribe(args) => subscribe::bench(session, args).await,
         BenchCommand::Project(args) => project::bench(session, args).await,
         BenchCommand::EchoServer => echo::serve().await,

@@ -1,5 +1,5 @@
 //! `outrigger projection list`, `show` and `verify`: what is deployed, how far it is, and whether it is what the log says;
-//! in `errors`, what it could not apply.
+//! in `errors`, what it could not apply; in `versions`, how versions come, become active and go.
 
 use clap::Args;
 
@@ -12,12 +12,13 @@ use super::{
     text::{duration_text, grouped, rate_text, to_line},
 };
 use crate::api::proto::v1::{
-    DefinitionProblem, GetProjectionRequest, ListProjectionsRequest, ProjectionVersion,
+    DefinitionProblem, GetProjectionRequest, ListProjectionsRequest, ProjectionVersion, VersionState,
 };
 
 mod bar;
 pub mod errors;
 pub mod verify;
+pub mod versions;
 pub mod wait;
 
 /// What `projection show` takes.
@@ -105,6 +106,9 @@ fn print_errors(out: &mut Out, version: &ProjectionVersion, with_event: bool) ->
     if with_event && let Some(event) = version.pause.as_ref().and_then(|pause| pause.event.as_ref()) {
         out.line(&format!("{name}: the event is {}", to_line(&render::event(event))))?;
     }
+    if version.queued {
+        out.line(&format!("{name}: waits for its turn to build; limits.builds says how many build at once"))?;
+    }
     if version.parked_events > 0 {
         out.line(&format!(
             "{name}: parked events: {}, streams: {}; see projection errors {}",
@@ -137,21 +141,31 @@ fn print_versions(out: &mut Out, versions: &[ProjectionVersion]) -> Result<(), C
         ("content hash", Align::Left),
     ]);
     for version in versions {
-        let state = state_word(version.state());
-        let active = version.active && state != "active";
         rows.add_row([
             version.projection.clone(),
             version.version.to_string(),
-            if active { format!("{state} (active)") } else { state.to_owned() },
+            state_text(version),
             version.position.to_string(),
             version.head.to_string(),
-            lag_text(version.lag),
+            if version.state() == VersionState::Retired { "-".to_owned() } else { lag_text(version.lag) },
             rate_text(version.rate),
             version.seconds_left.map_or_else(|| "-".to_owned(), duration_text),
             version.content_hash.chars().take(16).collect(),
         ]);
     }
     out.table(&rows)
+}
+
+/// The state, and what else there is to know of it.
+fn state_text(version: &ProjectionVersion) -> String {
+    let state = state_word(version.state());
+    let more = [
+        (version.active && state != "active", "active"),
+        (version.taking_over, "taking over"),
+        (version.build_paused, "paused"),
+    ];
+    let more: Vec<&str> = more.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
+    if more.is_empty() { state.to_owned() } else { format!("{state} ({})", more.join(", ")) }
 }
 
 fn lag_text(lag: u64) -> String {
@@ -187,6 +201,16 @@ fn print_collections(out: &mut Out, versions: &[ProjectionVersion]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn states_read_as_words() {
+        let mut version = ProjectionVersion { state: VersionState::Ready.into(), ..Default::default() };
+        assert_eq!(state_text(&version), "ready");
+        version.taking_over = true;
+        assert_eq!(state_text(&version), "ready (taking over)");
+        (version.active, version.build_paused) = (true, true);
+        assert_eq!(state_text(&version), "ready (active, taking over, paused)");
+    }
 
     #[test]
     fn lags_read_as_words() {

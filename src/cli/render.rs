@@ -270,12 +270,15 @@ pub fn count(response: &v1::CountResponse) -> impl Serialize + '_ {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they are fields of a JSON object")]
 #[derive(Debug, Serialize)]
 struct Deployed<'a> {
     projection: &'a str,
     version: u32,
     state: &'static str,
     active: bool,
+    taking_over: bool,
+    build_paused: bool,
     position: u64,
     head: u64,
     lag: u64,
@@ -291,6 +294,7 @@ struct Deployed<'a> {
     skipped_events: u64,
     last_error_position: u64,
     content_hash_late: bool,
+    queued: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -312,6 +316,8 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
         version: version.version,
         state: state_word(version.state()),
         active: version.active,
+        taking_over: version.taking_over,
+        build_paused: version.build_paused,
         position: version.position,
         head: version.head,
         lag: version.lag,
@@ -326,6 +332,7 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
         skipped_events: version.skipped_events,
         last_error_position: version.last_error_position,
         content_hash_late: version.content_hash_late,
+        queued: version.queued,
         error: version.error.as_deref(),
         pause: version.pause.as_ref().map(event_error_of),
     }

@@ -1,132 +1,25 @@
 //! Decisions about a projection: system events in the log, `$projection.*` in the stream `$projection-NAME`.
 //!
-//! The event is the decision; compare-and-set is an expected revision of its stream. Owns the forms of these events, their
-//! fold, and how one is appended. Invariants: the fold depends on the log alone, so every rebuild knows the same decisions;
+//! The event is the decision; compare-and-set is an expected revision of its stream. Owns the fold of these events (`form`
+//! has their forms, `versions` what they say about versions), and how one is appended. Invariants: the fold depends on the log alone, so every rebuild knows the same decisions;
 //! an event is folded once, in order of revision; types that a newer program wrote are passed over. Clients cannot append
 //! such events: names that begin with `$` are refused at the edge. Does not know what versions do about a decision.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use crate::{
     append::{AppendError, Appender, Expectation, Expected, Request},
     clock::Clock,
-    event::{Event, EventId, EventType, Invalid, Position, RecordedEvent, Revision, StreamId},
+    event::{Event, EventId, Invalid, Position, RecordedEvent, Revision, StreamId},
     events::{Events, EventsError},
     index::{Direction, Filter},
-    json::{Json, Object},
     limits::DECISIONS_PAGE_EVENTS,
-    projection::activation::Activations,
+    projection::{activation::Activations, versions::Versions},
 };
 
-const EVENT_SKIPPED: &str = "$projection.event_skipped";
-const RETRIED: &str = "$projection.retried";
-const PROMOTED: &str = "$projection.promoted";
+mod form;
 
-/// One decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// An event that could not be applied is passed by for good.
-    EventSkipped {
-        /// The version that does not apply it. `None`: every version that cannot.
-        version: Option<u32>,
-        /// The event.
-        position: Position,
-        /// Why, in a person's words; may be empty.
-        reason: String,
-    },
-    /// A version applies its parked events, late, when it comes to this decision.
-    Retried {
-        /// The version.
-        version: u32,
-        /// Why, in a person's words; may be empty.
-        reason: String,
-    },
-    /// A version becomes active: it was another one up to this decision's own position.
-    Promoted {
-        /// The version.
-        version: u32,
-        /// Why, in a person's words; may be empty.
-        reason: String,
-    },
-}
-
-impl Decision {
-    /// What an event says; `None` if it is no decision that this program knows.
-    pub fn read(event: &Event) -> Result<Option<Self>, Invalid> {
-        let event_type = event.event_type.as_str();
-        if !matches!(event_type, EVENT_SKIPPED | RETRIED | PROMOTED) {
-            return Ok(None);
-        }
-        let Json::Object(data) = Json::parse(&event.data)? else {
-            return Err(Invalid(format!("the data of {event_type}: expected an object")));
-        };
-        let reason = match data.get("reason") {
-            Some(Json::Text(reason)) => reason.to_string(),
-            _ => String::new(),
-        };
-        let version =
-            number(&data, event_type, "version", u64::from(u32::MAX))?.map(|version| version as u32);
-        let required = |field: &str| Invalid(format!("the data of {event_type}: expected {field}"));
-        Ok(Some(match event_type {
-            EVENT_SKIPPED => {
-                let position = number(&data, event_type, "position", u64::MAX)?;
-                let position = Position::new(position.ok_or_else(|| required("position"))?);
-                Self::EventSkipped { version, position, reason }
-            }
-            RETRIED => Self::Retried { version: version.ok_or_else(|| required("version"))?, reason },
-            _ => Self::Promoted { version: version.ok_or_else(|| required("version"))?, reason },
-        }))
-    }
-
-    /// The event that says so.
-    pub fn to_event(&self, projection: &str, id: EventId) -> Event {
-        let mut data = Object::new();
-        let (event_type, version, reason) = match self {
-            Self::EventSkipped { version, position, reason } => {
-                data.insert("position", Json::Int(position.get() as i64));
-                (EVENT_SKIPPED, *version, reason)
-            }
-            Self::Retried { version, reason } => (RETRIED, Some(*version), reason),
-            Self::Promoted { version, reason } => (PROMOTED, Some(*version), reason),
-        };
-        if let Some(version) = version {
-            data.insert("version", Json::Int(i64::from(version)));
-        }
-        if !reason.is_empty() {
-            data.insert("reason", Json::Text(reason.as_str().into()));
-        }
-        Event {
-            id,
-            event_type: EventType::parse_any(event_type).expect("the types of decisions are valid"),
-            stream: stream_of(projection),
-            tags: Vec::new(),
-            data: Bytes::from(Json::Object(data).to_string()),
-            metadata: None,
-            time_unix_nanos: None,
-        }
-    }
-}
-
-fn number(data: &Object, event_type: &str, field: &str, max: u64) -> Result<Option<u64>, Invalid> {
-    match data.get(field) {
-        None => Ok(None),
-        Some(Json::Int(found)) => match u64::try_from(*found).ok().filter(|found| *found <= max) {
-            Some(found) => Ok(Some(found)),
-            None => Err(Invalid(format!("the data of {event_type}: {field} is out of range: {found}"))),
-        },
-        Some(found) => {
-            Err(Invalid(format!("the data of {event_type}: expected a number as {field}, found {found}")))
-        }
-    }
-}
-
-/// The stream that holds the decisions about a projection.
-pub fn stream_of(projection: &str) -> StreamId {
-    StreamId::parse_any(&format!("$projection-{projection}"))
-        .expect("names of projections are short and plain")
-}
+pub use form::{Decision, stream_of};
 
 /// All decisions about one projection up to some position of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +32,7 @@ pub struct Decisions {
     /// The log was looked through up to here.
     upto: Position,
     skips: BTreeMap<(Position, Option<u32>), Skip>,
-    promotions: Vec<(Position, u32)>,
+    versions: Versions,
 }
 
 /// A decision to skip an event.
@@ -160,7 +53,7 @@ impl Decisions {
             last: Position::ZERO,
             upto: Position::ZERO,
             skips: BTreeMap::new(),
-            promotions: Vec::new(),
+            versions: Versions::default(),
         }
     }
 
@@ -204,7 +97,7 @@ impl Decisions {
                 let skip = Skip { decided_at: event.position, reason };
                 self.skips.entry((position, version)).or_insert(skip);
             }
-            Some(Decision::Promoted { version, .. }) => self.promotions.push((event.position, version)),
+            Some(Decision::Versions { change, .. }) => self.versions.fold(event.position, &change),
             Some(Decision::Retried { .. }) | None => {}
         }
         self.revision = event.revision;
@@ -237,9 +130,15 @@ impl Decisions {
         self.skip_of(version, position).or_else(|| self.skips.get(&(position, None)))
     }
 
-    /// The active versions along the log, as far as it was looked through; `first` became active without an event.
+    /// Which versions there are to be, and which of them active, as far as the log was looked through.
+    pub const fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// The active versions along the log, as far as it was looked through; `first` became active without an event, where
+    /// the log does not say which did.
     pub fn activations(&self, first: u32) -> Activations {
-        Activations::new(first, self.promotions.iter().copied())
+        self.versions.activations(first)
     }
 }
 

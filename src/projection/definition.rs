@@ -28,6 +28,9 @@ use crate::{
     projection::failure::OnError,
 };
 
+/// The key that says when a version becomes active.
+const AUTO_PROMOTE: &str = "auto_promote";
+
 /// One projection version.
 #[derive(Debug)]
 pub struct Definition {
@@ -38,6 +41,7 @@ pub struct Definition {
     collections: Vec<Collection>,
     events: HashMap<Box<str>, Steps, RandomState>,
     service: bool,
+    auto_promote: bool,
 }
 
 /// A collection of documents.
@@ -119,6 +123,11 @@ impl Definition {
         read::read(source, file)
     }
 
+    /// What the text of a projection file says, however it is laid out; `None` if it is no YAML.
+    pub(crate) fn content(source: &str) -> Option<Json> {
+        read::content(source)
+    }
+
     /// The projection's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -129,7 +138,8 @@ impl Definition {
         self.version
     }
 
-    /// SHA-256 over what the file says (not how it is laid out) and the version of the expression language.
+    /// SHA-256 over what the file says (not how it is laid out; without `auto_promote`) and the version of the expression
+    /// language.
     pub const fn hash(&self) -> &[u8; 32] {
         &self.hash
     }
@@ -147,6 +157,12 @@ impl Definition {
     /// A service says what events do, not the file.
     pub const fn is_service(&self) -> bool {
         self.service
+    }
+
+    /// It is to be active as soon as it is ready, where it is the highest version among the definition files. Not part of the
+    /// hash: the documents do not depend on it.
+    pub const fn promotes_when_ready(&self) -> bool {
+        self.auto_promote
     }
 
     /// Whether events of this type change documents.
@@ -182,8 +198,11 @@ impl Definition {
     }
 }
 
-/// The hash of what a file says.
-fn hash(content: Json) -> [u8; 32] {
+/// The hash of what a file says about documents.
+fn hash(mut content: Json) -> [u8; 32] {
+    if let Json::Object(content) = &mut content {
+        content.remove(AUTO_PROMOTE);
+    }
     let mut hashed = Object::new();
     hashed.insert("definition", content);
     hashed.insert("language", Json::Int(i64::from(LANGUAGE_VERSION)));

@@ -1,51 +1,70 @@
 //! The projections of a node: which versions there are, which is active, and a running follower for each.
 //!
-//! Invariants: what is deployed stays deployed, over restarts and vanished files; a (projection, version) has one
-//! definition for ever, except under `dev`; the first version of a projection is its active one (of several that come
-//! at once, the lowest); a definition that is refused is a problem of its file and of nothing else.
+//! Invariants: what is deployed stays deployed until it is retired, over restarts and vanished files; the first version of
+//! a projection is its active one (of several that come at once, the lowest) until the log decides otherwise; a definition
+//! that is refused is a problem of its file and of nothing else. How definitions become versions is in `deploy`, what is
+//! decided about them in `decide` and `retire`, who answers in `flip` and `reads`.
 //! Deliberately does not know where definition files are, or gRPC.
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     thread,
 };
+
+use tokio::sync::watch;
 
 use crate::{
     append::{AppendError, Appender, Expected},
     clock::Clock,
     disk::Disk,
-    event::Position,
+    event::{Position, Revision},
     events::{Events, EventsError},
     follower::{Head, Stop, drive},
-    kv::KvError,
-    meta::{Meta, MetaError},
+    meta::{Deployed, Meta, MetaError},
+    process,
     projection::{
+        builds::Builds,
         decisions::{self, Decision, Decisions},
-        definition::{Definition, DefinitionError},
+        definition::Definition,
         handler::{feed::Feed, hub::Hub},
+        hold::Hold,
         memory::Budget,
-        page::PageToken,
-        query::{QueryError, ReadOptions, Reading, freshness},
+        query::QueryError,
         replay::ReplayTurn,
         runner::{DurableTurn, Runner},
-        status::Status,
+        status::{Role, Status},
         store::Store,
+        versions::Versions,
     },
 };
 
 mod changes;
+mod decide;
+mod deploy;
+mod desired;
 mod errors;
+mod flip;
 mod handlers;
+mod hold_build;
 mod holds;
 mod info;
+mod reads;
+mod retire;
+mod room;
 mod second;
+mod versions_error;
 mod watched;
 
+pub use decide::{Promote, Turn};
+pub use deploy::{DeployError, Deployment, Origin};
+use desired::Want;
 pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
 pub use handlers::{Handler, HandlerError, HandlerInfo};
-pub use info::{CollectionInfo, DefinitionProblem, Readiness, VersionInfo};
+pub use hold_build::Paused;
+pub use info::{ActiveInfo, CollectionInfo, DefinitionProblem, Readiness, RetiredInfo, VersionInfo};
+pub use versions_error::VersionsError;
 pub use watched::Watched;
 
 /// How a registry runs.
@@ -57,6 +76,10 @@ pub struct RegistryConfig {
     pub dev: bool,
     /// Bytes that all versions share.
     pub memory_bytes: u64,
+    /// How many first builds of long stretches go on at once.
+    pub builds: usize,
+    /// A version is refused where less than this would be left of the disk.
+    pub low_water_bytes: u64,
 }
 
 /// The log that versions follow, and the way to append decisions to it.
@@ -86,56 +109,6 @@ pub enum RegistryError {
     },
 }
 
-/// Why a definition is not in force.
-#[derive(Debug, thiserror::Error)]
-pub enum DeployError {
-    /// It says something that a definition cannot say.
-    #[error(transparent)]
-    Definition(#[from] DefinitionError),
-    /// This version is deployed with another definition.
-    #[error(
-        "{file}: projection {projection} version {version} is deployed with another definition: {changes}; \
-        give the file a new version number, or serve with --dev to build it anew in place"
-    )]
-    Changed {
-        /// The file.
-        file: String,
-        /// The projection.
-        projection: String,
-        /// The version.
-        version: u32,
-        /// What is different, in words.
-        changes: String,
-    },
-    /// It could not be recorded.
-    #[error(transparent)]
-    Meta(#[from] MetaError),
-    /// The file of the version before could not be removed.
-    #[error(transparent)]
-    File(#[from] KvError),
-    /// The system did not give a thread to follow the log.
-    #[error("projection {projection} version {version}: {error}")]
-    Thread {
-        /// The projection.
-        projection: String,
-        /// The version.
-        version: u32,
-        /// What the system said.
-        error: std::io::Error,
-    },
-}
-
-/// What a deployment did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deployment {
-    /// The version is new.
-    New,
-    /// The version was there with this definition.
-    Unchanged,
-    /// The version was there with another definition and is built anew.
-    Rebuilt,
-}
-
 /// The text of a definition, or why it could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -156,19 +129,44 @@ pub struct Registry {
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
     turn: DurableTurn,
+    builds: Builds,
     replaying: ReplayTurn,
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
-    /// Held while something is deployed.
+    /// What definition files want to be active.
+    wants: Mutex<BTreeMap<String, Want>>,
+    /// Held while something is deployed or removed.
     deploying: Mutex<()>,
+    /// Told when the log decided something about versions, or another one answers.
+    turns: watch::Sender<u64>,
 }
 
 /// The versions of one projection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Projection {
+    /// Answers the queries that name no version.
     active: u32,
+    /// What `meta.redb` has as the active version.
+    recorded: u32,
+    /// Counts how often another version became active here.
+    flips: u64,
+    /// What the log says about versions, up to this revision of its decisions.
+    decided: Versions,
+    decided_at: Revision,
     versions: BTreeMap<u32, Arc<Version>>,
+}
+
+/// What a projection begins with, or has.
+#[derive(Debug)]
+struct Entry {
+    active: u32,
+    decided: Versions,
+    decided_at: Revision,
+    /// Below this a version that is new here must not answer.
+    floor: Position,
+    /// It has no version yet.
+    is_new: bool,
 }
 
 /// What is wrong with definitions.
@@ -189,6 +187,8 @@ struct Version {
     /// Where the workers of a service's version meet its runner.
     hub: Option<Arc<Hub>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
+    /// While its build is paused.
+    held: Mutex<Option<Arc<Hold>>>,
     deployed_before_start: bool,
 }
 
@@ -205,6 +205,7 @@ impl Registry {
         let deployed = meta.deployed()?;
         let active = meta.active()?;
         let memory = Budget::new(config.memory_bytes);
+        let builds = Builds::new(config.builds);
         let registry = Self {
             disk,
             config,
@@ -213,18 +214,18 @@ impl Registry {
             head: log.events.head().clone(),
             log,
             turn: DurableTurn::default(),
+            builds,
             replaying: ReplayTurn::default(),
             memory,
             projections: RwLock::default(),
             problems: Mutex::default(),
+            wants: Mutex::default(),
             deploying: Mutex::default(),
+            turns: watch::Sender::new(0),
         };
         for deployed in deployed {
-            let active = active.get(&deployed.projection).copied().unwrap_or(deployed.version);
-            let opened = Definition::parse(&deployed.source, &deployed.file)
-                .map_err(DeployError::from)
-                .and_then(|definition| registry.start(definition, active, registry.head_at_start, true));
-            if let Err(error) = opened {
+            let active = active.get(&deployed.projection).copied();
+            if let Err(error) = registry.open_deployed(&deployed, active) {
                 let problem = DefinitionProblem {
                     file: deployed.file,
                     projection: Some(deployed.projection),
@@ -236,94 +237,18 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Deploys a definition. Repeating it changes nothing.
-    pub fn deploy(
-        &self,
-        definition: Definition,
-        source: &str,
-        file: &str,
-    ) -> Result<Deployment, DeployError> {
-        let _deploying = self.deploying.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, version) = (definition.name().to_owned(), definition.version());
-        let before = self.find(&name, version);
-        let deployment = match &before {
-            None => Deployment::New,
-            Some(before) if before.store.definition().hash() == definition.hash() => {
-                return Ok(Deployment::Unchanged);
-            }
-            Some(_) if self.config.dev => Deployment::Rebuilt,
-            Some(before) => {
-                return Err(DeployError::Changed {
-                    file: file.to_owned(),
-                    projection: name,
-                    version,
-                    changes: changes::in_words(before.store.definition(), &definition),
-                });
-            }
-        };
-        self.meta.deploy(&name, version, definition.hash(), file, source)?;
-        let mut floor = Position::ZERO;
-        if let Some(before) = before {
-            self.stop_version(&before);
-            let progress = before.status.progress();
-            floor = progress.floor.max(progress.as_of);
-            before.status.stopped("its definition has changed, it is built anew");
-            before.store.remove()?;
+    /// Starts a version that was deployed before; one that was retired meanwhile is removed at last.
+    fn open_deployed(&self, deployed: &Deployed, active: Option<u32>) -> Result<(), DeployError> {
+        let mut entry = self.entry(&deployed.projection, deployed.version)?;
+        let stands = |active: &u32| entry.is_new && entry.decided.retired(*active).is_none();
+        if let Some(active) = active.filter(stands) {
+            entry.active = active;
         }
-        self.start(definition, version, floor, false)?;
-        tracing::info!(projection = %name, version, file, ?deployment, "deployed");
-        Ok(deployment)
-    }
-
-    /// Deploys all sources, the lowest version of a projection first. Their problems replace those of the last call.
-    pub fn apply_sources(&self, sources: &[Source]) {
-        let mut problems = Vec::new();
-        let mut definitions = Vec::new();
-        for Source { file, text } in sources {
-            let parsed = text.as_ref().map_err(Clone::clone).and_then(|text| {
-                let definition = Definition::parse(text, file).map_err(|error| error.to_string())?;
-                Ok((definition, text, file))
-            });
-            match parsed {
-                Ok(parsed) => definitions.push(parsed),
-                Err(error) => {
-                    problems.push(DefinitionProblem { file: file.clone(), projection: None, error });
-                }
-            }
+        if entry.decided.retired(deployed.version).is_some() {
+            return self.remove_left_over(&deployed.projection, deployed.version);
         }
-        definitions.sort_by(|(a, ..), (b, ..)| (a.name(), a.version()).cmp(&(b.name(), b.version())));
-        for (definition, text, file) in definitions {
-            let name = definition.name().to_owned();
-            if let Err(error) = self.deploy(definition, text, file) {
-                problems.push(DefinitionProblem {
-                    file: file.clone(),
-                    projection: Some(name),
-                    error: error.to_string(),
-                });
-            }
-        }
-        problems.sort_by(|a, b| a.file.cmp(&b.file));
-        let before = std::mem::replace(&mut self.lock_problems().of_sources, problems.clone());
-        for problem in problems.iter().filter(|problem| !before.contains(problem)) {
-            tracing::warn!(file = %problem.file, error = %problem.error, "a definition is not in force");
-        }
-    }
-
-    /// A snapshot of the version that answers, as fresh as the options ask. A page token keeps the version of its page.
-    pub async fn read(
-        &self,
-        projection: &str,
-        options: &ReadOptions,
-        page_token: Option<&str>,
-    ) -> Result<Reading, QueryError> {
-        let version = self.resolve(projection, options, page_token)?;
-        let source = freshness::Source {
-            store: &version.store,
-            status: &version.status,
-            reader: self.log.events.log(),
-            head: &self.head,
-        };
-        freshness::read(&source, options).await
+        let definition = Definition::parse(&deployed.source, &deployed.file)?;
+        self.start(definition, entry, self.head_at_start, true)
     }
 
     /// Appends a decision about a projection and gives its position; it is durable then. The caller has to know that
@@ -336,6 +261,21 @@ impl Registry {
     ) -> Result<Position, AppendError> {
         let RegistryLog { appender, clock, .. } = &self.log;
         decisions::append(appender, &**clock, projection, decision, expected).await
+    }
+
+    /// What a projection has, or begins with if its first version is `first`. Reads the log.
+    fn entry(&self, projection: &str, first: u32) -> Result<Entry, EventsError> {
+        if let Some(found) = self.lock_projections().get(projection) {
+            let (decided, decided_at) = (found.decided.clone(), found.decided_at);
+            let (active, floor) = (found.active, Position::ZERO);
+            return Ok(Entry { active, decided, decided_at, floor, is_new: false });
+        }
+        let decisions = self.decisions(projection)?;
+        let decided = decisions.versions().clone();
+        // What was decided before was answered before: `meta.redb` was lost, and nobody knows how far that went.
+        let floor = decided.active().map_or(Position::ZERO, |_| self.head_at_start);
+        let (active, decided_at) = (decided.active().unwrap_or(first), decisions.revision());
+        Ok(Entry { active, decided, decided_at, floor, is_new: true })
     }
 
     /// All decisions about a projection up to the visible head. Reads the log.
@@ -358,39 +298,11 @@ impl Registry {
         }
     }
 
-    fn resolve(
-        &self,
-        projection: &str,
-        options: &ReadOptions,
-        page_token: Option<&str>,
-    ) -> Result<Arc<Version>, QueryError> {
-        let projections = self.projections.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(found) = projections.get(projection) else {
-            return Err(QueryError::UnknownProjection {
-                projection: projection.to_owned(),
-                known: projections.keys().cloned().collect(),
-            });
-        };
-        let Some(text) = page_token else {
-            let version = options.version.unwrap_or(found.active);
-            return found.version(projection, version);
-        };
-        let token = PageToken::decode(text).ok_or(QueryError::PageTokenInvalid)?;
-        let asked_otherwise = options.version.is_some_and(|version| version != token.version);
-        if asked_otherwise || token.projection != crc32c::crc32c(projection.as_bytes()) {
-            return Err(QueryError::PageTokenMismatch);
-        }
-        found.version(projection, token.version).map_err(|_| QueryError::PageExpired {
-            projection: projection.to_owned(),
-            version: token.version,
-        })
-    }
-
     /// Puts a version in place, closed, and starts its follower, which opens it.
     fn start(
         &self,
         definition: Definition,
-        active: u32,
+        entry: Entry,
         floor: Position,
         deployed_before_start: bool,
     ) -> Result<(), DeployError> {
@@ -399,12 +311,17 @@ impl Registry {
         let (hub, feed) = definition
             .is_service()
             .then(|| Hub::new(self.head.clone(), stop.clone()))
-            .map(|(hub, inbox)| (hub, Feed::new(inbox, self.emitter(&definition, active))))
+            .map(|(hub, inbox)| (hub, Feed::new(inbox, self.emitter(&definition, entry.active))))
             .unzip();
         let (disk, memory) = (Arc::clone(&self.disk), self.memory.take());
         let store = Store::new(disk, &self.config.dir, Arc::new(definition), memory);
         let store = Arc::new(store.writing_behind());
         let status = Arc::new(Status::new(floor, deployed_before_start));
+        let is_paused = number != entry.active && self.meta.paused()?.contains(&(name.clone(), number));
+        let held = is_paused.then(|| {
+            let (status, head) = (Arc::clone(&status), self.head.clone());
+            Arc::new(Hold::place(status, head, stop.clone(), Position::ZERO))
+        });
         let mut runner = Runner::new(
             Arc::clone(&store),
             Arc::clone(&status),
@@ -412,17 +329,20 @@ impl Registry {
             Arc::clone(&self.turn),
             stop.clone(),
         )
-        .fed(feed);
+        .fed(feed)
+        .taking_turns(&self.builds);
         let (head, stop_of_thread) = (self.head.clone(), stop.clone());
         let thread = thread::Builder::new()
             .name(format!("{name}-v{number}"))
-            .spawn(move || drive(&mut runner, &head, &stop_of_thread))
+            .spawn(move || {
+                process::give_way(process::Work::Following);
+                drive(&mut runner, &head, &stop_of_thread);
+            })
             .map_err(|error| DeployError::Thread { projection: name.clone(), version: number, error })?;
-        let version =
-            Version { store, status, stop, hub, thread: Mutex::new(Some(thread)), deployed_before_start };
+        let (thread, held) = (Mutex::new(Some(thread)), Mutex::new(held));
+        let version = Version { store, status, stop, hub, thread, held, deployed_before_start };
         let mut projections = self.projections.write().unwrap_or_else(PoisonError::into_inner);
-        let projection =
-            projections.entry(name).or_insert_with(|| Projection { active, versions: BTreeMap::new() });
+        let projection = projections.entry(name).or_insert_with(|| Projection::new(entry));
         projection.versions.insert(number, Arc::new(version));
         Ok(())
     }
@@ -438,18 +358,21 @@ impl Registry {
     }
 
     fn find(&self, projection: &str, version: u32) -> Option<Arc<Version>> {
-        let projections = self.projections.read().unwrap_or_else(PoisonError::into_inner);
-        projections.get(projection)?.versions.get(&version).cloned()
+        self.lock_projections().get(projection)?.versions.get(&version).cloned()
     }
 
-    /// All versions, by projection and number, each with whether it is active.
-    fn all(&self) -> Vec<(bool, Arc<Version>)> {
-        let projections = self.projections.read().unwrap_or_else(PoisonError::into_inner);
+    /// All versions, by projection and number, each with what it is among the others.
+    fn all(&self) -> Vec<(Role, Arc<Version>)> {
+        let projections = self.lock_projections();
         let each = projections.values().flat_map(|projection| {
             let versions = projection.versions.iter();
-            versions.map(|(number, version)| (*number == projection.active, Arc::clone(version)))
+            versions.map(|(number, version)| (projection.role(*number), Arc::clone(version)))
         });
         each.collect()
+    }
+
+    fn lock_projections(&self) -> RwLockReadGuard<'_, BTreeMap<String, Projection>> {
+        self.projections.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_problems(&self) -> MutexGuard<'_, Problems> {
@@ -463,13 +386,37 @@ impl Drop for Registry {
     }
 }
 
+impl Version {
+    fn number(&self) -> u32 {
+        self.store.definition().version()
+    }
+}
+
 impl Projection {
+    fn new(entry: Entry) -> Self {
+        let Entry { active, decided, decided_at, .. } = entry;
+        Self { active, recorded: active, flips: 0, decided, decided_at, versions: BTreeMap::new() }
+    }
+
     fn version(&self, projection: &str, number: u32) -> Result<Arc<Version>, QueryError> {
         self.versions.get(&number).cloned().ok_or_else(|| QueryError::UnknownVersion {
             projection: projection.to_owned(),
             version: number,
             known: self.versions.keys().copied().collect(),
         })
+    }
+
+    /// What a version is among the others.
+    fn role(&self, version: u32) -> Role {
+        if self.active == version {
+            Role::Active
+        } else if self.decided.active() == Some(version) {
+            Role::Next
+        } else if self.decided.was_active(version) {
+            Role::Standby
+        } else {
+            Role::Other
+        }
     }
 }
 

@@ -58,6 +58,26 @@ impl fmt::Display for VersionState {
     }
 }
 
+/// What a version is among the versions of its projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Answers the queries that name no version.
+    Active,
+    /// Was active before and goes on applying.
+    Standby,
+    /// It was decided to be active, and another one is still.
+    Next,
+    /// Was never active.
+    Other,
+}
+
+impl Role {
+    /// Whether it answers the queries that name no version.
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Active)
+    }
+}
+
 /// What a runner has published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -77,23 +97,27 @@ pub struct Progress {
     pub tries: u64,
     /// Its follower has ended: nothing changes here any more.
     pub stopped: bool,
+    /// It waits for its turn to build.
+    pub queued: bool,
     /// What it is trying again at the moment, and why.
     pub trouble: Option<Arc<str>>,
 }
 
 impl Progress {
     /// How it stands, the log's head being `head`.
-    pub fn state(&self, head: Position, active: bool) -> VersionState {
+    pub fn state(&self, head: Position, role: Role) -> VersionState {
         if self.failure.is_some() {
             VersionState::Failed
         } else if !self.built {
             VersionState::Building
         } else if !self.open || head.get().saturating_sub(self.as_of.get()) > LIVE_LAG_MAX {
             VersionState::CatchingUp
-        } else if active {
-            VersionState::Active
         } else {
-            VersionState::Ready
+            match role {
+                Role::Active => VersionState::Active,
+                Role::Standby => VersionState::Standby,
+                Role::Next | Role::Other => VersionState::Ready,
+            }
         }
     }
 }
@@ -217,6 +241,11 @@ impl Status {
         });
     }
 
+    /// Whether it waits for its turn to build.
+    pub(crate) fn queued(&self, queued: bool) {
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.queued, queued) != queued);
+    }
+
     /// The follower has ended and the file is closed, for this reason.
     pub(crate) fn stopped(&self, reason: &str) {
         self.closed(reason);
@@ -278,12 +307,13 @@ mod tests {
             built,
             ..Progress::default()
         };
-        assert_eq!(at(4_999, false).state(head, true), VersionState::Building);
-        assert_eq!(at(3_999, true).state(head, true), VersionState::CatchingUp);
-        assert_eq!(at(4_000, true).state(head, true), VersionState::Active);
-        assert_eq!(at(5_000, true).state(head, false), VersionState::Ready);
+        assert_eq!(at(4_999, false).state(head, Role::Active), VersionState::Building);
+        assert_eq!(at(3_999, true).state(head, Role::Standby), VersionState::CatchingUp);
+        assert_eq!(at(4_000, true).state(head, Role::Active), VersionState::Active);
+        assert_eq!(at(5_000, true).state(head, Role::Other), VersionState::Ready);
+        assert_eq!(at(5_000, true).state(head, Role::Standby), VersionState::Standby);
         let failed = Progress { failure: Some("why".into()), ..at(5_000, true) };
-        assert_eq!(failed.state(head, true), VersionState::Failed);
+        assert_eq!(failed.state(head, Role::Active), VersionState::Failed);
     }
 
     #[test]

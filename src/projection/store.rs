@@ -115,7 +115,7 @@ impl Tables {
 impl Store {
     /// The file of a version in `dir`, closed.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path, definition: Arc<Definition>, memory: Share) -> Self {
-        let path = dir.join(format!("{}-v{}.redb", definition.name(), definition.version()));
+        let path = path_of(dir, definition.name(), definition.version());
         let tables = Arc::new(Tables::new(definition));
         Self {
             disk,
@@ -235,12 +235,7 @@ impl Store {
     /// Closes the file and removes it; the next `open` begins a new one.
     pub fn remove(&self) -> Result<(), KvError> {
         self.close();
-        match self.disk.remove_file(&self.path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))?)
+        kv::remove(&*self.disk, &self.path)
     }
 
     /// What is committed now.
@@ -328,6 +323,11 @@ impl Store {
         write.commit()?;
         Ok(state)
     }
+}
+
+/// Where the file of a version in `dir` is.
+pub(super) fn path_of(dir: &Path, projection: &str, version: u32) -> PathBuf {
+    dir.join(format!("{projection}-v{version}.redb"))
 }
 
 /// Whether documents have seen the events of this log, and none but these.

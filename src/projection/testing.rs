@@ -176,8 +176,19 @@ impl Node {
     }
 
     pub(crate) fn registry(&self, dev: bool) -> Registry {
+        self.registry_leaving(dev, 0)
+    }
+
+    /// A registry that leaves so much of the disk free.
+    pub(crate) fn registry_leaving(&self, dev: bool, low_water_bytes: u64) -> Registry {
         let meta = Meta::open(&self.disk, &self.data.join("meta.redb")).expect("meta.redb opens");
-        let config = RegistryConfig { dir: self.projections(), dev, memory_bytes: 1 << 28 };
+        let config = RegistryConfig {
+            dir: self.projections(),
+            dev,
+            memory_bytes: 1 << 28,
+            builds: 1,
+            low_water_bytes,
+        };
         // Nobody takes from this queue: decisions are appended by `decide`.
         let (appender, _) = Appender::new(0);
         let log = RegistryLog { events: self.events(), appender, clock: Arc::new(SimClock::new(9)) };

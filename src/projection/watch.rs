@@ -76,6 +76,8 @@ pub enum ResetReason {
     Rebuilt,
     /// The version is gone; another one answers.
     VersionGone,
+    /// Another version is active now.
+    VersionChanged,
     /// The log lost what the watcher had seen.
     StaleEpoch,
 }
@@ -87,6 +89,7 @@ impl ResetReason {
             Self::ChangesTrimmed => "CHANGES_TRIMMED",
             Self::Rebuilt => "REBUILT",
             Self::VersionGone => "VERSION_GONE",
+            Self::VersionChanged => "VERSION_CHANGED",
             Self::StaleEpoch => "STALE_EPOCH",
         }
     }
@@ -230,6 +233,11 @@ impl Watch {
         };
         self.group = Some(Group { reading, reach, content });
         Ok(())
+    }
+
+    /// Before it was told anything: it begins with a reset for this reason.
+    pub(crate) fn begin_because(&mut self, reason: ResetReason) {
+        self.reset = Some(reason);
     }
 
     fn begin_anew(&mut self, reason: ResetReason) -> Content {

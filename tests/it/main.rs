@@ -9,6 +9,7 @@
 mod airport;
 mod bad_input;
 mod bench;
+mod blue_green;
 mod cli;
 mod cli_append;
 mod cli_offline;

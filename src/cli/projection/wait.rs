@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often the node is asked.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// Waits; an error says which version is not there, and why.
 pub(super) async fn wait(
@@ -28,9 +28,10 @@ pub(super) async fn wait(
     loop {
         let request = GetProjectionRequest { projection: args.name.clone() };
         let mut versions = client.get_projection(request).await?.into_inner().versions;
-        if let Some(version) = args.version {
-            versions.retain(|found| found.version == version);
-        }
+        versions.retain(|found| {
+            found.state() != VersionState::Retired
+                && args.version.is_none_or(|version| found.version == version)
+        });
         let head = || versions.iter().map(|version| version.head).max().unwrap_or(0);
         let target = *target.get_or_insert_with(head);
         match next(&versions, target) {

@@ -2,12 +2,17 @@
 
 use std::{path::Path, sync::Arc};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     disk::sim::SimDisk,
-    projection::testing::{DATA, Node},
+    event::EventType,
+    projection::{
+        testing::{DATA, Node},
+        versions::Change,
+    },
 };
 
 fn id(number: u128) -> EventId {
@@ -32,8 +37,12 @@ fn skip(version: Option<u32>, position: u64) -> Decision {
     }
 }
 
+fn changed(change: Change) -> Decision {
+    Decision::Versions { change, reason: String::new() }
+}
+
 fn promoted(version: u32) -> Decision {
-    Decision::Promoted { version, reason: String::new() }
+    changed(Change::Promote { version, from: None })
 }
 
 #[test]
@@ -55,6 +64,21 @@ fn the_events_have_the_form_they_always_had() {
     let retried = Decision::Retried { version: 3, reason: String::new() };
     check(&retried, "$projection.retried", r#"{"version":3}"#);
     check(&promoted(4), "$projection.promoted", r#"{"version":4}"#);
+    let from = changed(Change::Promote { version: 4, from: Some(3) });
+    check(&from, "$projection.promoted", r#"{"from":3,"version":4}"#);
+    let back = Decision::Versions {
+        change: Change::RollBack { version: 3, from: 4 },
+        reason: "because of 7".into(),
+    };
+    check(&back, "$projection.rolled_back", &format!(r#"{{"from":4,{because},"version":3}}"#));
+    let retired = changed(Change::Retire { version: 3, definition_hash: [171; 32], active: 4 });
+    let hash = "ab".repeat(32);
+    check(
+        &retired,
+        "$projection.retired",
+        &format!(r#"{{"active":4,"definition_hash":"{hash}","version":3}}"#),
+    );
+    check(&changed(Change::Restore { version: 3 }), "$projection.restored", r#"{"version":3}"#);
 }
 
 #[test]
@@ -97,7 +121,7 @@ fn decisions_are_found_through_the_index_among_other_events() {
         for decision in &decisions {
             let at = node.decide("p", decision);
             node.decide("other", decision);
-            if let Decision::Promoted { version, .. } = decision {
+            if let Decision::Versions { change: Change::Promote { version, .. }, .. } = decision {
                 promotions.push((at, *version));
             }
         }
@@ -118,7 +142,9 @@ fn decisions_are_found_through_the_index_among_other_events() {
 #[test]
 fn clients_cannot_append_decisions() {
     assert!(StreamId::parse(stream_of("p").as_str()).is_err());
-    for event_type in [EVENT_SKIPPED, RETRIED, PROMOTED] {
+    for event_type in
+        [form::EVENT_SKIPPED, form::RETRIED, form::PROMOTED, form::ROLLED_BACK, form::RETIRED, form::RESTORED]
+    {
         assert!(EventType::parse(event_type).is_err());
     }
 }

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::{
-    Collection, Definition, DefinitionError, FieldPath, IndexDefinition, hash,
+    AUTO_PROMOTE, Collection, Definition, DefinitionError, FieldPath, IndexDefinition, hash,
     read_step::read_steps,
     source::{Content, Fields, Source, Yaml},
     step::Steps,
 };
 use crate::{
     event::EventType,
+    json::Json,
     limits::{COLLECTIONS_MAX, INDEXES_MAX, KEY_PARTS_MAX, NAME_BYTES_MAX},
     projection::failure::OnError,
 };
@@ -25,8 +26,12 @@ pub(super) fn read(text: &str, file: &str) -> Result<Definition, DefinitionError
     Ok(definition.expect("a definition without problems is complete"))
 }
 
+pub(super) fn content(text: &str) -> Option<Json> {
+    Source::new(text, "").read().map(|tree| tree.value.to_json())
+}
+
 fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
-    let allowed = ["projection", "version", "handler", "on_error", "collections", "events"];
+    let allowed = ["projection", "version", "handler", "on_error", AUTO_PROMOTE, "collections", "events"];
     let fields = Fields::of(source, tree, "a projection file", &allowed)?;
     let name = fields.require(source, "projection", "the projection's name");
     let name = name.and_then(|node| read_name(source, node));
@@ -34,6 +39,7 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
     let version = version.and_then(|node| read_version(source, node));
     let on_error =
         fields.get("on_error").map_or(Some(OnError::default()), |node| read_on_error(source, node));
+    let auto_promote = fields.get(AUTO_PROMOTE).map_or(Some(false), |node| read_auto_promote(source, node));
     let collections =
         fields.require(source, "collections", "names of collections, each with its indexes or {}");
     let collections = collections.and_then(|node| read_collections(source, node));
@@ -56,6 +62,7 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
         collections: collections?,
         events: events?,
         service: is_service,
+        auto_promote: auto_promote?,
     })
 }
 
@@ -105,6 +112,18 @@ fn read_on_error(source: &mut Source<'_>, node: &Yaml) -> Option<OnError> {
         source.refuse(&node.referenced, format!("expected one of {words}, found {}", node.value));
     }
     named
+}
+
+/// Whether the version becomes active when it is ready.
+fn read_auto_promote(source: &mut Source<'_>, node: &Yaml) -> Option<bool> {
+    match &node.value {
+        Content::Text(word) if word == "when_ready" => Some(true),
+        Content::Text(word) if word == "never" => Some(false),
+        found => {
+            source.refuse(&node.referenced, format!("expected when_ready or never, found {found}"));
+            None
+        }
+    }
 }
 
 fn read_collections(source: &mut Source<'_>, node: &Yaml) -> Option<Vec<Collection>> {

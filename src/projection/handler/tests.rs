@@ -28,6 +28,7 @@ use crate::{
         status::Status,
         store::Store,
         testing::{DATA, Node, event, share},
+        versions::Change,
     },
 };
 
@@ -125,7 +126,8 @@ impl Life {
     fn promote(&self, version: u32) {
         let mut known = decisions::Decisions::new("p");
         known.refresh(&self.events, self.events.head().get()).unwrap();
-        let decision = Decision::Promoted { version, reason: String::new() };
+        let decision =
+            Decision::Versions { change: Change::Promote { version, from: None }, reason: String::new() };
         let clock = SimClock::new(self.events.head().get().get());
         self.append(decisions::request(&clock, "p", &decision, decisions::expect(known.revision())));
     }

@@ -25,6 +25,20 @@ pub enum QueryError {
         /// What there is.
         known: Vec<u32>,
     },
+    /// The version that was decided to be active is not here.
+    #[error(
+        "version {version} of projection {projection} is active by decision and is not deployed here; deploy it, or \
+         promote another one; {}",
+        known_names("versions", known)
+    )]
+    ActiveNotDeployed {
+        /// The projection.
+        projection: String,
+        /// The active version.
+        version: u32,
+        /// What there is.
+        known: Vec<u32>,
+    },
     /// The version has no such collection.
     #[error(
         "projection {projection} version {version} has no collection {collection:?}; {}",
@@ -164,6 +178,7 @@ impl QueryError {
         match self {
             Self::UnknownProjection { .. } => "PROJECTION_NOT_FOUND",
             Self::UnknownVersion { .. } => "VERSION_NOT_FOUND",
+            Self::ActiveNotDeployed { .. } => "ACTIVE_NOT_DEPLOYED",
             Self::UnknownCollection { .. } => "COLLECTION_NOT_FOUND",
             Self::UnknownIndex { .. } => "INDEX_NOT_FOUND",
             Self::DocumentNotFound { .. } => "DOCUMENT_NOT_FOUND",

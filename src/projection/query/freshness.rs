@@ -31,9 +31,17 @@ pub(crate) struct Source<'a> {
     pub(crate) head: &'a Head,
 }
 
+/// Until when a read that begins now may wait.
+pub(crate) fn deadline(options: &ReadOptions) -> Result<Instant, QueryError> {
+    Ok(Instant::now() + check_timeout(options.timeout)?)
+}
+
 /// A snapshot that is as fresh as the options ask.
-pub(crate) async fn read(source: &Source<'_>, options: &ReadOptions) -> Result<Reading, QueryError> {
-    let deadline = Instant::now() + check_timeout(options.timeout)?;
+pub(crate) async fn read(
+    source: &Source<'_>,
+    options: &ReadOptions,
+    deadline: Instant,
+) -> Result<Reading, QueryError> {
     if let Some(token) = &options.at_least {
         check_token(source.reader, token)?;
     }

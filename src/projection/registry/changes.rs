@@ -1,9 +1,17 @@
 //! What is different between two definitions of one version, in words.
 
-use crate::projection::definition::{Collection, Definition};
+use crate::{
+    json::Json,
+    projection::definition::{Collection, Definition},
+};
 
-/// What `new` says otherwise than `old`; never empty.
-pub(super) fn in_words(old: &Definition, new: &Definition) -> String {
+/// What is told at most.
+const WORDS_MAX: usize = 12;
+/// Characters of a value that are told.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// What `new` says otherwise than `old`, each with the text of its file; never empty.
+pub(super) fn in_words((old, old_text): (&Definition, &str), (new, new_text): (&Definition, &str)) -> String {
     let mut words = Vec::new();
     for collection in old.collections() {
         match find(new, &collection.name) {
@@ -24,10 +32,62 @@ pub(super) fn in_words(old: &Definition, new: &Definition) -> String {
     if old.on_error() != new.on_error() {
         words.push(format!("on_error is {}, it was {}", new.on_error(), old.on_error()));
     }
+    let events = |text| Definition::content(text).and_then(|content| field(&content, "events").cloned());
+    if let (Some(Json::Object(old)), Some(Json::Object(new))) = (events(old_text), events(new_text)) {
+        for (event_type, steps) in old.iter() {
+            if let Some(changed) = new.get(event_type) {
+                differences(&format!("events.{event_type}"), steps, changed, &mut words);
+            }
+        }
+    }
     if words.is_empty() {
         words.push("its steps are different".to_owned());
     }
+    let more = words.len().saturating_sub(WORDS_MAX);
+    words.truncate(WORDS_MAX);
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
     words.join(", ")
+}
+
+/// Where two values differ, and how.
+fn differences(path: &str, old: &Json, new: &Json, words: &mut Vec<String>) {
+    match (old, new) {
+        (Json::Object(before), Json::Object(after)) => {
+            for (name, value) in before.iter() {
+                match after.get(name) {
+                    Some(other) => differences(&format!("{path}.{name}"), value, other, words),
+                    None => words.push(format!("{path}.{name} is gone")),
+                }
+            }
+            let come = after.iter().filter(|(name, _)| before.get(name).is_none());
+            words.extend(come.map(|(name, value)| format!("{path}.{name} is new: {}", shortened(value))));
+        }
+        (Json::Array(before), Json::Array(after)) if before.len() == after.len() => {
+            for (at, (value, other)) in before.iter().zip(after).enumerate() {
+                differences(&format!("{path}[{at}]"), value, other, words);
+            }
+        }
+        (Json::Array(before), Json::Array(after)) => {
+            words.push(format!("{path} has {} steps, it had {}", after.len(), before.len()));
+        }
+        _ if old != new => words.push(format!("{path} is {}, it was {}", shortened(new), shortened(old))),
+        _ => {}
+    }
+}
+
+fn field<'a>(value: &'a Json, name: &str) -> Option<&'a Json> {
+    match value {
+        Json::Object(object) => object.get(name),
+        _ => None,
+    }
+}
+
+fn shortened(value: &Json) -> String {
+    let text = value.to_string();
+    let cut = if text.chars().count() > VALUE_CHARS_MAX { "..." } else { "" };
+    text.chars().take(VALUE_CHARS_MAX).chain(cut.chars()).collect()
 }
 
 fn find<'a>(definition: &'a Definition, name: &str) -> Option<&'a Collection> {

@@ -22,8 +22,8 @@ use crate::{
         decisions::{self, Decision, Decisions},
         failure::Failure,
         ledger::{Entry, Skipped},
-        query::{QueryError, ReadOptions},
-        status::Progress,
+        query::QueryError,
+        status::{Progress, Role},
     },
 };
 
@@ -153,7 +153,7 @@ impl Registry {
         page_size: usize,
         page_token: Option<&str>,
     ) -> Result<ErrorPage, DecideError> {
-        let (version, active) = self.version(projection, version)?;
+        let (version, role) = self.version(projection, version)?;
         let after = match page_token {
             None => None,
             Some(token) => Some(read_token(token, &version).ok_or(QueryError::PageTokenInvalid)?),
@@ -177,11 +177,11 @@ impl Registry {
             if number == page_size || next.is_some_and(|(_, is_full)| is_full) {
                 let last = next.map_or(after, |(last, _)| last);
                 let next_page_token = Some(format!("{}-{last}", version.number()));
-                return Ok(ErrorPage { version: self.info(active, &version), errors, next_page_token });
+                return Ok(ErrorPage { version: self.info(role, &version), errors, next_page_token });
             }
             next = Some((position, !add(position, Some(entry), None)?));
         }
-        Ok(ErrorPage { version: self.info(active, &version), errors, next_page_token: None })
+        Ok(ErrorPage { version: self.info(role, &version), errors, next_page_token: None })
     }
 
     /// Lets a version try again what it could not apply: the event it stands at, and those that it has parked.
@@ -192,7 +192,7 @@ impl Registry {
         reason: &str,
     ) -> Result<Decided, DecideError> {
         check_reason(reason)?;
-        let (version, active) = self.version(projection, version)?;
+        let (version, role) = self.version(projection, version)?;
         let seen = version.status.subscribe();
         let mut position = None;
         if version.status.progress().pause.is_some() {
@@ -209,7 +209,7 @@ impl Registry {
             let (projection, version) = (projection.to_owned(), version.number());
             return Err(DecideError::NothingToRetry { projection, version });
         }
-        Ok(Decided { position, version: self.info(active, &version) })
+        Ok(Decided { position, version: self.info(role, &version) })
     }
 
     /// Decides that a version passes an event by for good. It must stand at this event, or have it parked as the first of
@@ -222,7 +222,7 @@ impl Registry {
         reason: &str,
     ) -> Result<Decided, DecideError> {
         check_reason(reason)?;
-        let (version, active) = self.version(projection, version)?;
+        let (version, role) = self.version(projection, version)?;
         let conflict = || DecideError::Conflict { projection: projection.to_owned() };
         let deciding = version.status.control().decide().ok_or_else(conflict)?;
         let decisions = self.decisions(projection)?;
@@ -252,7 +252,7 @@ impl Registry {
             progress.as_of >= at || (pause.is_some() && pause != stood_at)
         };
         wait(seen, moved).await;
-        Ok(Decided { position: Some(at), version: self.info(active, &version) })
+        Ok(Decided { position: Some(at), version: self.info(role, &version) })
     }
 
     /// The event that a version stands still before.
@@ -263,7 +263,7 @@ impl Registry {
 
     /// What people should know about versions that stand still or have events parked, a line each.
     pub fn warnings(&self) -> Vec<String> {
-        let warning = |(_, version): (bool, Arc<Version>)| {
+        let warning = |(_, version): (Role, Arc<Version>)| {
             let definition = version.store.definition();
             let (name, number) = (definition.name(), definition.version());
             if let Some(pause) = version.status.progress().pause {
@@ -283,12 +283,11 @@ impl Registry {
         self.all().into_iter().filter_map(warning).collect()
     }
 
-    fn version(&self, projection: &str, version: Option<u32>) -> Result<(Arc<Version>, bool), QueryError> {
-        let options = |version| ReadOptions { version, ..ReadOptions::default() };
-        let active = self.resolve(projection, &options(None), None).map(|active| active.number());
-        let found = self.resolve(projection, &options(version), None)?;
-        let is_active = active.is_ok_and(|active| active == found.number());
-        Ok((found, is_active))
+    fn version(&self, projection: &str, version: Option<u32>) -> Result<(Arc<Version>, Role), QueryError> {
+        let projections = self.lock_projections();
+        let found = super::reads::named(&projections, projection)?;
+        let number = version.unwrap_or(found.active);
+        Ok((found.version(projection, number)?, found.role(number)))
     }
 
     fn event_error(
@@ -311,12 +310,6 @@ impl Registry {
             Some(Entry::Skipped(skipped)) => (EventErrorKind::Skipped, skipped.failure.clone(), skipped),
         };
         Ok(EventError { kind, position, event, failure, decided_at, reason })
-    }
-}
-
-impl Version {
-    fn number(&self) -> u32 {
-        self.store.definition().version()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{DeployError, Registry};
+use super::{DeployError, Origin, Registry};
 use crate::projection::{
     definition::Definition,
     handler::{emit::Emitter, hub::Hub},
@@ -121,15 +121,11 @@ impl Registry {
             if !definition.is_service() {
                 return Err(HandlerError::Declarative { projection: projection.to_owned(), version });
             }
-            self.deploy(definition, text, &file)?;
+            self.deploy_from(Origin::Standing, definition, text, &file)?;
         }
         let found = {
-            let projections = self.projections.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let unknown = || QueryError::UnknownProjection {
-                projection: projection.to_owned(),
-                known: projections.keys().cloned().collect(),
-            };
-            projections.get(projection).ok_or_else(unknown)?.version(projection, version)?
+            let projections = self.lock_projections();
+            super::reads::named(&projections, projection)?.version(projection, version)?
         };
         let Some(hub) = &found.hub else {
             return Err(HandlerError::Declarative { projection: projection.to_owned(), version });
@@ -144,7 +140,7 @@ impl Registry {
 
     /// Emits for a version that is started; `active` is what the projection's active version is where it has none.
     pub(super) fn emitter(&self, definition: &Definition, active: u32) -> Emitter {
-        let projections = self.projections.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let projections = self.lock_projections();
         let first = projections.get(definition.name()).map_or(active, |projection| projection.active);
         Emitter::new(self.log.events.clone(), self.log.appender.clone(), definition, first)
     }

@@ -17,7 +17,7 @@ impl Registry {
     pub fn hold(&self, projection: &str, version: u32, at: Position) -> Result<Hold, QueryError> {
         let options = ReadOptions { version: Some(version), ..ReadOptions::default() };
         let version = self.resolve(projection, &options, None)?;
-        Ok(self.hold_version(&version, at))
+        Ok(self.hold_version(&version.version, at))
     }
 
     pub(super) fn hold_version(&self, version: &Version, at: Position) -> Hold {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Registry, Version};
+use super::{Projection, Registry, Version};
 use crate::{
     event::Position,
     projection::{
@@ -11,7 +11,7 @@ use crate::{
         ledger::Counts,
         page::hex,
         query::QueryError,
-        status::VersionState,
+        status::{Role, VersionState},
         store::Snapshot,
     },
 };
@@ -41,12 +41,44 @@ pub struct VersionInfo {
     pub collections: Vec<CollectionInfo>,
     /// Why it stopped, or what it is trying again.
     pub error: Option<String>,
+    /// It waits for its turn to build.
+    pub queued: bool,
     /// What it does about events that it cannot apply.
     pub on_error: OnError,
     /// Where it stands still, and why.
     pub pause: Option<Arc<Pause>>,
     /// What it has set aside.
     pub counts: Counts,
+    /// Its build is paused by a person.
+    pub build_paused: bool,
+    /// It was decided to be active, and another one still is.
+    pub taking_over: bool,
+}
+
+/// Which version of a projection is active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveInfo {
+    /// The projection's name.
+    pub projection: String,
+    /// The version that answers.
+    pub answering: u32,
+    /// The version that was decided to.
+    pub active: u32,
+    /// How often another version was decided to be active.
+    pub turns: usize,
+}
+
+/// A version that is not there any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetiredInfo {
+    /// The projection's name.
+    pub projection: String,
+    /// The version.
+    pub version: u32,
+    /// SHA-256 of the definition that it had, as hex.
+    pub definition_hash: String,
+    /// The log's last visible position.
+    pub head: Position,
 }
 
 impl VersionInfo {
@@ -109,7 +141,34 @@ impl Registry {
     /// All versions, by projection, then version.
     pub fn list(&self) -> Vec<VersionInfo> {
         let all = self.all();
-        all.iter().map(|(active, version)| self.info(*active, version)).collect()
+        all.iter().map(|(role, version)| self.info(*role, version)).collect()
+    }
+
+    /// Which versions are active, by projection.
+    pub fn active(&self) -> Vec<ActiveInfo> {
+        let info = |(name, found): (&String, &Projection)| ActiveInfo {
+            projection: name.clone(),
+            answering: found.active,
+            active: found.decided.active().unwrap_or(found.active),
+            turns: found.decided.turns(),
+        };
+        self.lock_projections().iter().map(info).collect()
+    }
+
+    /// All retired versions, by projection, then version.
+    pub fn retired(&self) -> Vec<RetiredInfo> {
+        let (projections, head) = (self.lock_projections(), self.head.get());
+        let of_projection = |(name, found): (&String, &Projection)| {
+            let retired = found.decided.all_retired().iter();
+            let info = |(version, hash): (&u32, &[u8; 32])| RetiredInfo {
+                projection: name.clone(),
+                version: *version,
+                definition_hash: hex(hash),
+                head,
+            };
+            retired.map(info).collect::<Vec<_>>()
+        };
+        projections.iter().flat_map(of_projection).collect()
     }
 
     /// The versions of one projection.
@@ -126,17 +185,18 @@ impl Registry {
 
     /// The definitions that are not in force, by file.
     pub fn problems(&self) -> Vec<DefinitionProblem> {
+        let unmet = self.unmet_wants();
         let problems = self.lock_problems();
-        problems.at_start.iter().chain(&problems.of_sources).cloned().collect()
+        problems.at_start.iter().chain(&problems.of_sources).chain(&unmet).cloned().collect()
     }
 
     /// Whether the active version of every projection that was deployed before the start is open and at the head
     /// recovered at start. One that failed does not count: waiting would not help it. One deployed since does not
     /// either: nobody has read it yet.
     pub fn required_ready(&self) -> Readiness {
-        let waits = |(active, version): (bool, Arc<Version>)| {
+        let waits = |(role, version): (Role, Arc<Version>)| {
             let progress = version.status.progress();
-            let required = active && version.deployed_before_start && progress.failure.is_none();
+            let required = role.is_active() && version.deployed_before_start && progress.failure.is_none();
             let ready = progress.open && progress.as_of >= self.head_at_start;
             let definition = version.store.definition();
             (required && !ready).then(|| {
@@ -152,7 +212,7 @@ impl Registry {
         Readiness { waiting_for: self.all().into_iter().filter_map(waits).collect() }
     }
 
-    pub(super) fn info(&self, active: bool, version: &Version) -> VersionInfo {
+    pub(super) fn info(&self, role: Role, version: &Version) -> VersionInfo {
         let definition = version.store.definition();
         let progress = version.status.progress();
         let snapshot = version.store.snapshot().ok();
@@ -163,8 +223,8 @@ impl Registry {
         VersionInfo {
             projection: definition.name().to_owned(),
             version: definition.version(),
-            state: progress.state(head, active),
-            active,
+            state: progress.state(head, role),
+            active: role.is_active(),
             position,
             head,
             rate: version.status.rate(),
@@ -179,9 +239,12 @@ impl Registry {
                 })
                 .collect(),
             error: progress.failure.or(progress.trouble).map(|error| error.to_string()),
+            queued: progress.queued,
             on_error: definition.on_error(),
             pause: progress.pause,
             counts,
+            build_paused: version.is_held(),
+            taking_over: role == Role::Next,
         }
     }
 }

@@ -22,7 +22,7 @@ impl Registry {
     /// Begins to build a version a second time; the active one where none is named. One replay runs at a time.
     pub fn replay(&self, projection: &str, version: Option<u32>) -> Result<Replay, ReplayError> {
         let options = ReadOptions { version, ..ReadOptions::default() };
-        let running = self.resolve(projection, &options, None)?;
+        let running = self.resolve(projection, &options, None)?.version;
         if running.store.definition().is_service() {
             return Err(ReplayError::Service);
         }

@@ -8,7 +8,7 @@ use crate::{
     event::Token,
     projection::{
         key::Key,
-        query::ListQuery,
+        query::{ListQuery, ReadOptions, Reading},
         status::VersionState,
         testing::{DATA, DEFINITION, Node, definition},
     },
@@ -146,7 +146,7 @@ fn a_changed_definition_is_refused_in_words_and_others_go_on() {
     assert_eq!(registry.show("q").unwrap().len(), 1);
     for (from, to, words) in [
         ("doc.summed:", "doc.counted:", "event type doc.summed is gone, event type doc.counted is new"),
-        ("puts: 1", "puts: 2", "its steps are different"),
+        ("puts: 1", "puts: 2", "events.doc.put[1].value.puts is 2, it was 1"),
     ] {
         registry.apply_sources(&[source("p.yaml", &DEFINITION.replace(from, to))]);
         assert!(registry.problems()[0].error.contains(words), "{:?}", registry.problems());
@@ -231,4 +231,25 @@ fn a_page_token_keeps_the_version_of_its_page() {
     let first = ReadOptions { version: Some(1), ..ReadOptions::default() };
     let refused = runtime().block_on(registry.read("p", &first, token)).unwrap_err();
     assert_eq!(refused.reason(), "PAGE_TOKEN_MISMATCH");
+}
+
+#[test]
+fn a_version_that_the_disk_would_not_hold_is_refused_and_one_that_is_there_is_not() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut node = Node::open(Arc::clone(&disk) as Arc<dyn Disk>, Path::new(DATA));
+    node.append(&[put("k", 1)]);
+    let registry = node.registry(false);
+    registry.deploy(definition(DEFINITION), DEFINITION, "p.yaml").unwrap();
+    read(&registry, &at_least(&node, 1)).unwrap();
+    drop(registry);
+    disk.set_free_bytes(Some(1 << 30));
+    let free_bytes = node.disk.free_bytes(Path::new(DATA)).unwrap();
+    let registry = node.registry_leaving(false, free_bytes - 1_000);
+    let refused = registry.deploy(definition(&version(2)), &version(2), "p-v2.yaml").unwrap_err();
+    let DeployError::DiskFull { needed_bytes, .. } = refused else { panic!("{refused}") };
+    assert!(needed_bytes > 1_000, "as the version that is there, and more: {needed_bytes}");
+    assert_eq!(registry.list().len(), 1);
+    let again = registry.deploy(definition(DEFINITION), DEFINITION, "p.yaml").unwrap();
+    assert_eq!(again, Deployment::Unchanged);
+    read(&registry, &at_least(&node, 1)).unwrap();
 }

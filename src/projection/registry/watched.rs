@@ -1,13 +1,14 @@
 //! A version as a watcher follows it: snapshot after snapshot, for as long as the version is there.
 //!
-//! Invariants: a watcher stays on the version it began with; nothing is looked at until the version has been at the head
+//! Invariants: a watcher that names no version goes over to another one when that becomes active, and is not told less than
+//! it was told already; every other one stays on the version it began with; nothing is looked at until the version has been at the head
 //! once, and then at once when something changed that concerns the watcher. Does not know what a watcher is told.
 
 use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::{Registry, Version};
+use super::{Registry, Version, reads::Resolved};
 use crate::{
     event::Position,
     follower::Head,
@@ -19,7 +20,7 @@ use crate::{
         interest::Seat,
         query::{ListQuery, QueryError, ReadOptions, Reading, freshness},
         status::Progress,
-        watch::{ResumeToken, Watch},
+        watch::{ResetReason, ResumeToken, Watch},
     },
 };
 
@@ -27,14 +28,18 @@ use crate::{
 #[derive(Debug)]
 pub struct Watched {
     version: Arc<Version>,
+    /// Of a watcher that names no version: the turn in which this one is active.
+    turn: Option<u64>,
+    /// The watcher was told so much already.
+    told: Position,
     seat: Seat,
     reader: LogReader,
     head: Head,
 }
 
 impl Registry {
-    /// A watcher of what a query selects, and the version that it watches. A resume token keeps its version while that is
-    /// there; then the active one answers, with a reset.
+    /// A watcher of what a query selects, and the version that it watches: the one named, or the active one. Where a resume
+    /// token is of another version, it begins with a reset.
     pub fn watch(
         &self,
         projection: &str,
@@ -46,26 +51,49 @@ impl Registry {
             None => None,
             Some(text) => Some(ResumeToken::decode(text).ok_or(QueryError::ResumeTokenInvalid)?),
         };
-        let version = match &resume {
-            Some(resume) if resume.projection != crc32c::crc32c(projection.as_bytes()) => {
+        if let Some(resume) = &resume {
+            let asked_otherwise = options.version.is_some_and(|version| version != resume.version);
+            if asked_otherwise || resume.projection != crc32c::crc32c(projection.as_bytes()) {
                 return Err(QueryError::ResumeTokenMismatch);
             }
-            Some(resume) if options.version.is_some_and(|version| version != resume.version) => {
-                return Err(QueryError::ResumeTokenMismatch);
-            }
-            Some(resume) => self.find(projection, resume.version),
-            None => None,
-        };
-        let version = match version {
-            Some(version) => version,
-            None => self.resolve(projection, options, None)?,
-        };
-        let watch = Watch::new(version.store.definition(), query, resume.as_ref(), self.log.events.log())?;
+        }
+        let Resolved { version, turn } = self.resolve(projection, options, None)?;
+        let mut watch =
+            Watch::new(version.store.definition(), query, resume.as_ref(), self.log.events.log())?;
+        let other = resume.filter(|resume| resume.version != version.number());
+        let told = other.as_ref().map_or(Position::ZERO, |resume| resume.log.position);
+        if other.is_some_and(|resume| self.find(projection, resume.version).is_some()) {
+            watch.begin_because(ResetReason::VersionChanged);
+        }
+        Ok((self.watched(version, turn, told.min(self.head.get()), &watch), watch))
+    }
+
+    /// The same for a watcher whose version is active no longer, and that was told so much.
+    pub fn watch_on(
+        &self,
+        projection: &str,
+        options: &ReadOptions,
+        query: &ListQuery,
+        told: Position,
+    ) -> Result<(Watched, Watch), QueryError> {
+        let Resolved { version, turn } = self.resolve(projection, options, None)?;
+        let mut watch = Watch::new(version.store.definition(), query, None, self.log.events.log())?;
+        watch.begin_because(ResetReason::VersionChanged);
+        Ok((self.watched(version, turn, told, &watch), watch))
+    }
+
+    /// Resolves when a watcher has to go over to another version.
+    pub async fn watched_elsewhere(&self, projection: &str, watched: &Watched) {
+        match watched.turn {
+            Some(turn) => self.turn_over(projection, turn).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn watched(&self, version: Arc<Version>, turn: Option<u64>, told: Position, watch: &Watch) -> Watched {
         // Before the first look, so that nothing comes between.
         let seat = version.store.seat(watch.range());
-        let watched =
-            Watched { seat, version, reader: self.log.events.log().clone(), head: self.head.clone() };
-        Ok((watched, watch))
+        Watched { seat, version, turn, told, reader: self.log.events.log().clone(), head: self.head.clone() }
     }
 }
 
@@ -73,10 +101,12 @@ impl Watched {
     /// The first snapshot, as fresh as the options ask. Waits for the first build to be done, however long it takes.
     pub async fn first(&self, options: &ReadOptions) -> Result<Reading, QueryError> {
         let mut progress = self.version.status.subscribe();
-        let settled = |progress: &Progress| progress.built || progress.failure.is_some() || progress.stopped;
+        let settled = |progress: &Progress| {
+            progress.built && progress.as_of >= self.told || progress.failure.is_some() || progress.stopped
+        };
         let seen = progress.wait_for(settled).await.map(|progress| progress.clone());
         self.check(seen.unwrap_or_else(|_| self.version.status.progress()))?;
-        freshness::read(&self.source(), options).await
+        freshness::read(&self.source(), options, freshness::deadline(options)?).await
     }
 
     /// A snapshot that may concern the watcher, as soon as there is one; and some while after the version has gone on
