@@ -11,5 +11,6 @@ mod log_disk_full;
 mod log_format;
 mod log_open;
 mod log_repair;
+mod poison;
 mod projection;
 mod sweep;
