@@ -55,8 +55,8 @@ mod versions_error;
 mod watched;
 
 pub use decide::{Promote, Turn};
-use desired::Want;
 pub use deploy::{DeployError, Deployment, Origin};
+use desired::Want;
 pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
 pub use handlers::{Handler, HandlerError, HandlerInfo};
 pub use hold_build::Paused;

@@ -13,3 +13,4 @@ mod log_open;
 mod log_repair;
 mod projection;
 mod sweep;
+mod versions;

@@ -140,6 +140,7 @@ pub async fn bench(session: &Session, args: &ContinuityArgs) -> Result<(), CliEr
     let failed = |error| CliError::failed(format!("signals cannot be heard: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    say(&format!("reads {} of {}/{}", args.key, args.projection, args.collection));
     let mut tick = interval(Duration::from_secs(1) / args.rate);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let began = Instant::now();
@@ -168,13 +169,12 @@ struct Reader {
 
 impl Reader {
     async fn read(&mut self, seen: &mut Seen, version_field: Option<&str>) {
-        let token = if seen.reads % 2 == 0 { None } else { self.token(seen).await };
+        let token = if seen.reads.is_multiple_of(2) { None } else { self.token(seen).await };
         let wanted = token.as_ref().map_or(0, |token| token.position);
         seen.with_token += u64::from(token.is_some());
         seen.reads += 1;
         let options = ReadOptions { at_least: token, ..ReadOptions::default() };
-        let mut request =
-            tonic::Request::new(GetRequest { options: Some(options), ..self.request.clone() });
+        let mut request = tonic::Request::new(GetRequest { options: Some(options), ..self.request.clone() });
         request.set_timeout(self.deadline);
         let began = Instant::now();
         let answer = timeout(self.deadline, self.query.get(request)).await;
@@ -207,8 +207,11 @@ fn print(format: Format, seen: &Seen) -> Result<(), CliError> {
     match format {
         Format::Json => out.line(&to_line(seen))?,
         Format::Table => {
-            let versions: Vec<String> =
-                seen.versions.iter().map(|(version, count)| format!("{version}: {}", grouped(*count))).collect();
+            let versions: Vec<String> = seen
+                .versions
+                .iter()
+                .map(|(version, count)| format!("{version}: {}", grouped(*count)))
+                .collect();
             out.line(&format!(
                 "{} reads in {}, the longest took {:.1} ms; answers by version {}; {} changes of version",
                 grouped(seen.reads),

@@ -203,9 +203,9 @@ impl Registry {
         }
         definitions.sort_by(|(a, ..), (b, ..)| (a.name(), a.version()).cmp(&(b.name(), b.version())));
         // Nobody knows what a file wants that cannot be read.
-        let wants = problems
-            .is_empty()
-            .then(|| desired::wants(definitions.iter().map(|(definition, _, file)| (definition, file.as_str()))));
+        let wants = problems.is_empty().then(|| {
+            desired::wants(definitions.iter().map(|(definition, _, file)| (definition, file.as_str())))
+        });
         for (definition, text, file) in definitions {
             let name = definition.name().to_owned();
             match self.deploy_from(Origin::Standing, definition, text, file) {
@@ -218,6 +218,11 @@ impl Registry {
                 }),
             }
         }
+        let in_force = |want: &Option<desired::Wanted>| {
+            let file = want.as_ref().map(|(.., file)| file);
+            file.is_none_or(|file| problems.iter().all(|problem| problem.file != *file))
+        };
+        let wants = wants.map(|wants| wants.into_iter().filter(|(_, want)| in_force(want)).collect());
         if let Some(Err(error)) = wants.map(|wants| self.want(wants)) {
             tracing::error!(%error, "what definition files want to be active could not be recorded");
         }
