@@ -12,6 +12,7 @@ use tonic_types::StatusExt as _;
 use crate::support::{Node, append, check_refused, config, event, text_key};
 
 mod desired;
+mod emitting;
 mod kills;
 mod restarts;
 mod traffic;
