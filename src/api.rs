@@ -29,9 +29,11 @@ use proto::v1::{admin_server::AdminServer, projections_server::ProjectionsServer
 
 mod admin;
 mod append;
+mod compare_versions;
 mod convert;
 mod event_log;
 mod list_stream;
+mod long_work;
 pub(crate) mod middleware;
 mod outbox;
 mod process;
@@ -43,6 +45,7 @@ pub(crate) mod raw_append;
 pub(crate) mod raw_query;
 mod read;
 mod resume;
+mod standing;
 mod status;
 mod subscribe;
 mod verify_projection;

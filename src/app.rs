@@ -261,6 +261,8 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         dir: dir.join("projections"),
         dev: config.dev,
         memory_bytes: config.limits.memory_bytes / 2,
+        builds: config.limits.builds,
+        low_water_bytes: config.log.low_water_bytes,
     };
     let (appender, intake) = Appender::new((config.limits.memory_bytes / 8) as usize);
     let events = Events::new(log.reader, index, head);

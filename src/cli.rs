@@ -165,6 +165,15 @@ enum ProjectionCommand {
     /// Build a version a second time and compare it with the running one
     #[command(after_help = projection::verify::EXAMPLES)]
     Verify(projection::verify::VerifyProjectionArgs),
+    /// Compare all documents of two versions, as they are at one position
+    #[command(after_help = projection::compare::EXAMPLES)]
+    Compare(projection::compare::CompareArgs),
+    /// Build a version once more, up to a point of the past, to be queried by a label
+    #[command(after_help = projection::standing::BUILD_EXAMPLES)]
+    Build(projection::standing::BuildArgs),
+    /// Remove what `build` made
+    #[command(after_help = projection::standing::REMOVE_EXAMPLES)]
+    Remove(projection::standing::RemoveArgs),
     /// Events that a version did not apply: the one it stands at, parked ones, skipped ones
     #[command(after_help = projection::errors::ERRORS_EXAMPLES)]
     Errors(ErrorsArgs),
@@ -289,6 +298,15 @@ impl Invocation {
             Command::Projection(ProjectionCommand::Show(args)) => wait(projection::show(session, &args)),
             Command::Projection(ProjectionCommand::Verify(args)) => {
                 wait(projection::verify::run(session, &args))
+            }
+            Command::Projection(ProjectionCommand::Compare(args)) => {
+                wait(projection::compare::run(session, &args))
+            }
+            Command::Projection(ProjectionCommand::Build(args)) => {
+                wait(projection::standing::build(session, &args))
+            }
+            Command::Projection(ProjectionCommand::Remove(args)) => {
+                wait(projection::standing::remove(session, &args))
             }
             Command::Projection(ProjectionCommand::Errors(args)) => {
                 wait(projection::errors::errors(session, &args))

@@ -9,8 +9,8 @@ use std::{fmt, io, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 use crate::{
     disk::{self, Disk},
     limits::{
-        CONFIG_BYTES_MAX, LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, READER_STALL_DEFAULT,
-        SCRUB_INTERVAL_DEFAULT,
+        BUILDS_DEFAULT, CONFIG_BYTES_MAX, LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT,
+        READER_STALL_DEFAULT, SCRUB_INTERVAL_DEFAULT,
     },
 };
 
@@ -78,6 +78,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// How long a message may wait for a reader that takes none.
     pub reader_stall: Duration,
+    /// How many versions build at the same time.
+    pub builds: usize,
 }
 
 /// The event log's settings.
@@ -115,7 +117,11 @@ impl Default for Config {
             grpc: Grpc { listen: SocketAddr::from(([127, 0, 0, 1], 7400)), token_file: None },
             http: Http { listen: SocketAddr::from(([0, 0, 0, 0], 7480)) },
             projections: Projections::default(),
-            limits: Limits { memory_bytes: MEMORY_BYTES_DEFAULT, reader_stall: READER_STALL_DEFAULT },
+            limits: Limits {
+                memory_bytes: MEMORY_BYTES_DEFAULT,
+                reader_stall: READER_STALL_DEFAULT,
+                builds: BUILDS_DEFAULT,
+            },
             log: Log { low_water_bytes: LOW_WATER_BYTES_DEFAULT, scrub: Some(SCRUB_INTERVAL_DEFAULT) },
             telemetry: Telemetry { log: "info".into(), log_format: LogFormat::Text },
             dev: false,

@@ -8,6 +8,7 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use crate::{event::Invalid, limits::JSON_DEPTH_MAX};
 
+pub mod difference;
 mod read;
 
 use read::{Build, Check, read};

@@ -105,6 +105,10 @@ pub const READ_BATCH_BYTES_MAX: usize = MIB;
 pub const READ_AHEAD_MESSAGES: usize = 2;
 /// How long a message may wait for a reader that takes none, where the configuration says nothing.
 pub const READER_STALL_DEFAULT: Duration = Duration::from_secs(30);
+/// How many versions build at the same time, unless the settings say otherwise.
+pub const BUILDS_DEFAULT: usize = 1;
+/// The same at the most.
+pub const BUILDS_MAX: usize = 64;
 /// Newest events that are kept in memory for subscribers at the head.
 pub const RECENT_EVENTS_MAX: usize = 16_384;
 /// Bytes of the newest events that are kept in memory for subscribers at the head, in the form in which they are stored;
@@ -277,6 +281,22 @@ pub const BEHIND_PIECES_MAX: usize = 64;
 pub const REPLAY_STEP_EVENTS: u64 = 5_000;
 /// Different documents that a verification shows; all of them are counted.
 pub const REPLAY_DIFFERENCES_MAX: usize = 20;
+/// Events that one of two versions to be compared may lie behind the other, which stands still until it has come.
+pub const COMPARE_LAG_MAX: u64 = 10_000;
+/// How long a version may take to stand still for a comparison, wherever it is.
+pub const COMPARE_STAND_MAX: Duration = Duration::from_secs(10);
+/// How long the version that is ahead stands still until the other one has come.
+pub const COMPARE_MEET_MAX: Duration = Duration::from_secs(5);
+/// How long the snapshots of a comparison are kept.
+pub const COMPARE_TIME_MAX: Duration = Duration::from_secs(600);
+/// Documents that a comparison looks at between two pauses.
+pub const COMPARE_STEP_DOCUMENTS: usize = 5_000;
+/// Documents of each kind that a comparison shows; all of them are counted.
+pub const COMPARE_SAMPLES_MAX: usize = 20;
+/// Places of one such document that it shows.
+pub const COMPARE_FIELDS_MAX: usize = 20;
+/// Bytes of one value, or of the way to it, as it shows them.
+pub const COMPARE_VALUE_BYTES_MAX: usize = 120;
 /// Bytes of a version's file from which on it is compacted when it is built.
 pub const COMPACT_BYTES_MIN: u64 = 16 * MIB as u64;
 /// How long changes of a projection may be visible and not durable. Short, because a durable commit holds up the next
@@ -318,6 +338,10 @@ pub const DECISION_REASON_BYTES_MAX: usize = 1_024;
 pub const INDEX_TEXT_BYTES_MAX: usize = 512;
 /// Entries that one document may have in one index.
 pub const INDEX_ENTRIES_MAX: usize = 1_000;
+/// Standing versions of one projection.
+pub const STANDING_VERSIONS_MAX: usize = 16;
+/// Bytes of the label of a standing version.
+pub const LABEL_BYTES_MAX: usize = 63;
 /// How often definition files are looked at, whether or not a change was seen.
 pub const DEFINITIONS_RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 /// How long changes of definition files must rest before they are read.
@@ -369,6 +393,8 @@ pub const EMISSION_DEPTH_MAX: i64 = 16;
 pub const TRANSACTION_STEPS_MAX: usize = 10_000;
 /// How often in a row the answer to one event may be stale before the event counts as failed.
 pub const HANDLER_CANCELLATIONS_MAX: u32 = 10;
+/// Bytes of documents that the parked events released by one decision may change before the rest has to wait for another.
+pub const HANDLER_LATE_BYTES_MAX: usize = 64 * MIB;
 /// Events for which runs go out one at a time after two were cancelled, the first time.
 pub const HANDLER_SERIAL_EVENTS_MIN: u64 = 1_000;
 /// The same at most; it doubles each time.

@@ -1,4 +1,5 @@
-//! `meta.redb`: what the node knows and the log does not say. Deployed definitions, and the versions that answer.
+//! `meta.redb`: what the node knows and the log does not say. Deployed definitions, the versions that answer, and in `standing`
+//! builds up to a position.
 //!
 //! Invariants: every change is durable when its call returns; a definition once deployed stays until its version is retired,
 //! whatever happens to the file it came from. Losing this file loses nothing that deploying the definitions again does not bring back.
@@ -17,6 +18,8 @@ use crate::{
     kv::{self, KvError, Persistence, SetAside, Syncs},
     limits::META_CACHE_BYTES,
 };
+
+pub mod standing;
 
 /// (projection, version) -> (order of deployment, hash, file, source text).
 const DEPLOYED: TableDefinition<'_, (&str, u32), DeployedRow> = TableDefinition::new("deployed");
@@ -110,6 +113,7 @@ impl Meta {
             None => return Err(KvError::Damaged("it does not say its format".into()).into()),
         }
         meta.active()?;
+        meta.standing()?;
         Ok(meta.deployed()?.len())
     }
 

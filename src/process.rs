@@ -1,4 +1,5 @@
-//! What a process uses of its machine: processor time and memory, as Linux tells it under `/proc`.
+//! What a process uses of its machine: processor time and memory, as Linux tells it under `/proc`; and which of its threads
+//! come first.
 //!
 //! Does not know metrics or calls. Where the system does not tell, there is nothing to say.
 
@@ -18,6 +19,36 @@ pub struct Usage {
     pub cpu: Duration,
     /// Memory that is resident.
     pub resident_bytes: u64,
+}
+
+/// What a thread does that gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// It shows what was appended: soon, but behind the append itself and behind whoever reads.
+    Following,
+    /// It goes through a long stretch of the log.
+    CatchingUp,
+}
+
+impl Work {
+    /// The thread's `nice`: 0 is the usual one, 19 the last.
+    const fn nice(self) -> i32 {
+        match self {
+            Self::Following => 3,
+            Self::CatchingUp => 15,
+        }
+    }
+}
+
+/// Lets other threads go before the one that calls, from now on: without privileges there is no way back. Where priorities
+/// are not those of threads (on other systems than Linux) nothing changes.
+pub fn give_way(work: Work) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, work.nice()) {
+        tracing::debug!(%error, ?work, "the system does not let a thread give way");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = work.nice();
 }
 
 /// What a process uses now: `self`, or its number.

@@ -114,7 +114,10 @@ fn new_event(event: raw_append::NewEvent, index: usize, clock: &dyn Clock) -> Re
         tags: tags(event.tags, || format!("events[{index}].tags"), EVENT_TAGS_MAX)?,
         data: event.data,
         metadata: event.metadata,
-        time_unix_nanos: event.time.map(|time| unix_nanos(time, index)).transpose()?,
+        time_unix_nanos: event
+            .time
+            .map(|time| unix_nanos(time, || format!("events[{index}].time")))
+            .transpose()?,
     })
 }
 
@@ -137,8 +140,8 @@ fn bytes_of(texts: Vec<String>) -> Vec<Bytes> {
     texts.into_iter().map(Bytes::from).collect()
 }
 
-fn unix_nanos(time: Timestamp, index: usize) -> Result<i64, Refusal> {
-    let field = || format!("events[{index}].time");
+/// Nanoseconds since 1970 of a field.
+pub(super) fn unix_nanos(time: Timestamp, field: impl Fn() -> String) -> Result<i64, Refusal> {
     if !(0..NANOS_PER_SECOND).contains(&i64::from(time.nanos)) {
         let what = format!("expected nanos from 0 to 999999999, found {}", time.nanos);
         return Err(Refusal::field("INVALID_TIME", field(), what));

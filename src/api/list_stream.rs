@@ -27,7 +27,7 @@ pub(super) async fn start(
 ) -> Result<Responses<v1::ListStreamResponse>, Refusal> {
     let missing = || Refusal::field("MISSING_FIELD", "request", "expected a list request, found none");
     let mut list = request.request.ok_or_else(missing)?;
-    let (projection, options) = (std::mem::take(&mut list.projection), list.options.take());
+    let (projection, options) = (std::mem::take(&mut list.projection), list.options.clone());
     let query = convert::list(list)?;
     let reading = service.reading(&projection, options, query.page_token.as_deref()).await?;
     let begun = Instant::now();

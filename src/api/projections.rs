@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    compare_versions,
     outbox::Responses,
     process,
     proto::v1::{self, projections_server},
+    standing,
     status::Refusal,
     verify_projection,
 };
@@ -44,7 +46,8 @@ impl projections_server::Projections for ProjectionsService {
         versions.extend(self.projections.retired().into_iter().map(retired));
         versions.sort_by(|a, b| (&a.projection, a.version).cmp(&(&b.projection, b.version)));
         let problems = self.projections.problems().into_iter().map(problem).collect();
-        Ok(Response::new(v1::ListProjectionsResponse { versions, problems }))
+        let standing = self.projections.standing().into_iter().map(standing::standing).collect();
+        Ok(Response::new(v1::ListProjectionsResponse { versions, problems, standing }))
     }
 
     async fn get_projection(
@@ -60,7 +63,9 @@ impl projections_server::Projections for ProjectionsService {
         let problems = self.projections.problems().into_iter();
         let problems = problems.filter(|p| p.projection.as_deref() == Some(&name));
         let problems = problems.map(problem).collect();
-        Ok(Response::new(v1::GetProjectionResponse { versions, problems }))
+        let standing = self.projections.standing().into_iter().filter(|one| one.projection == name);
+        let standing = standing.map(standing::standing).collect();
+        Ok(Response::new(v1::GetProjectionResponse { versions, problems, standing }))
     }
 
     type ProcessStream = process::Responses;
@@ -79,6 +84,29 @@ impl projections_server::Projections for ProjectionsService {
         request: Request<v1::VerifyProjectionRequest>,
     ) -> Result<Response<Self::VerifyProjectionStream>, Status> {
         Ok(Response::new(verify_projection::start(self, request.into_inner()).await?))
+    }
+
+    type CompareVersionsStream = Responses<v1::CompareVersionsResponse>;
+
+    async fn compare_versions(
+        &self,
+        request: Request<v1::CompareVersionsRequest>,
+    ) -> Result<Response<Self::CompareVersionsStream>, Status> {
+        Ok(Response::new(compare_versions::start(self, request.into_inner()).await?))
+    }
+
+    async fn build_standing_version(
+        &self,
+        request: Request<v1::BuildStandingVersionRequest>,
+    ) -> Result<Response<v1::BuildStandingVersionResponse>, Status> {
+        Ok(Response::new(standing::build(self, request.into_inner()).await?))
+    }
+
+    async fn remove_standing_version(
+        &self,
+        request: Request<v1::RemoveStandingVersionRequest>,
+    ) -> Result<Response<v1::RemoveStandingVersionResponse>, Status> {
+        Ok(Response::new(standing::remove(self, request.into_inner()).await?))
     }
 
     async fn list_errors(
@@ -193,6 +221,7 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
             .collect(),
         error: status.error,
         active: status.active,
+        queued: status.queued,
         build_paused: status.build_paused,
         taking_over: status.taking_over,
     }

@@ -81,7 +81,7 @@ impl Query {
     }
 
     async fn page(&self, mut request: v1::ListRequest) -> Result<ListResponse, Refusal> {
-        let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
+        let (projection, options) = (std::mem::take(&mut request.projection), request.options.clone());
         let query = convert::list(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(&reading.context_of(&query.collection)?));
@@ -103,7 +103,7 @@ impl Query {
     }
 
     async fn number(&self, mut request: v1::CountRequest) -> Result<v1::CountResponse, Refusal> {
-        let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
+        let (projection, options) = (std::mem::take(&mut request.projection), request.options.clone());
         let query = convert::count(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(&reading.context_of(&query.collection)?));
@@ -120,7 +120,7 @@ impl Query {
     async fn plan(&self, request: v1::ExplainRequest) -> Result<v1::ExplainResponse, Refusal> {
         let missing = || Refusal::field("MISSING_FIELD", "request", "expected a list request, found none");
         let mut request = request.request.ok_or_else(missing)?;
-        let (projection, options) = (std::mem::take(&mut request.projection), request.options.take());
+        let (projection, options) = (std::mem::take(&mut request.projection), request.options.clone());
         let query = convert::list(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(&reading.context_of(&query.collection)?));
@@ -197,6 +197,10 @@ impl From<QueryError> for Refusal {
         match error {
             QueryError::UnknownProjection { .. } => named(Code::NotFound, "projection"),
             QueryError::UnknownVersion { .. } => named(Code::NotFound, "options.version"),
+            QueryError::UnknownLabel { .. } => named(Code::NotFound, "options.label"),
+            QueryError::BeyondStanding { until, wanted, .. } => {
+                named(Code::OutOfRange, "options.at_least").with("until", until).with("wanted", wanted)
+            }
             QueryError::UnknownCollection { .. } => named(Code::NotFound, "collection"),
             QueryError::UnknownIndex { .. } => named(Code::NotFound, "index.index"),
             QueryError::DocumentNotFound { .. } => Self::new(Code::NotFound, reason, message),

@@ -1,19 +1,15 @@
 //! The call `VerifyProjection`: drives a second build of a version, and tells how far it is and what came out.
 //!
-//! The work is done on a thread that may block; after each piece it rests as long as the piece took, so that it takes at
-//! most half of a core and no turn from anybody. It ends with the client, or with the node. Does not know how builds are
-//! compared.
-
-use std::time::Instant;
+//! Does not know how builds are compared.
 
 use tonic::Code;
 
 use super::{
-    outbox::{Outbox, Responses, outbox},
+    long_work::{self, Piece, blocking},
+    outbox::Responses,
     projections::ProjectionsService,
     proto::v1::{self, verify_projection_response::Content},
     status::Refusal,
-    subscribe::stopping,
 };
 use crate::projection::{
     page::hex,
@@ -31,47 +27,21 @@ pub(super) async fn start(
         return Err(Refusal::field("INVALID_ARGUMENT", "version", "expected a version from 1, found 0"));
     }
     let projections = std::sync::Arc::clone(&service.projections);
-    let begun =
-        tokio::task::spawn_blocking(move || projections.replay(&request.projection, request.version)).await;
-    let replay = begun.map_err(|_| broken())??;
-    let (outbox, responses) = outbox(service.reader_stall);
-    let stop = service.lifecycle.stop().clone();
-    service.lifecycle.tasks().spawn(async move {
-        let refusal = tokio::select! {
-            ended = run(replay, &outbox) => ended.err(),
-            () = outbox.closed() => None,
-            () = stop.cancelled() => Some(stopping()),
-        };
-        if let Some(refusal) = refusal {
-            outbox.fail(refusal.into());
-        }
-    });
-    Ok(responses)
+    let replay = blocking(move || projections.replay(&request.projection, request.version)).await??;
+    Ok(long_work::stream(service, replay, piece))
 }
 
-async fn run(mut replay: Replay, outbox: &Outbox<Message>) -> Result<(), Refusal> {
-    loop {
-        let began = Instant::now();
-        let stepped = tokio::task::spawn_blocking(move || {
-            let step = replay.step();
-            (replay, step)
-        });
-        let (back, step) = stepped.await.map_err(|_| broken())?;
-        replay = back;
-        let version = replay.version();
-        let (content, over) = match step? {
-            ReplayStep::Progress { position, target } => {
-                let (position, target) = (position.get(), target.get());
-                (Content::Progress(v1::VerifyProgress { version, position, target }), false)
-            }
-            ReplayStep::Done(comparison) => (Content::Result(result(version, *comparison)), true),
-        };
-        let sent = outbox.send(Message { content: Some(content) }).await;
-        if over || sent.is_err() {
-            return Ok(());
+fn piece(replay: &mut Replay) -> Piece<Message> {
+    let step = replay.step()?;
+    let version = replay.version();
+    let (content, over) = match step {
+        ReplayStep::Progress { position, target } => {
+            let (position, target) = (position.get(), target.get());
+            (Content::Progress(v1::VerifyProgress { version, position, target }), false)
         }
-        tokio::time::sleep(began.elapsed()).await;
-    }
+        ReplayStep::Done(comparison) => (Content::Result(result(version, *comparison)), true),
+    };
+    Ok((Message { content: Some(content) }, over))
 }
 
 fn result(version: u32, comparison: Comparison) -> v1::VerifyResult {
@@ -94,10 +64,6 @@ fn result(version: u32, comparison: Comparison) -> v1::VerifyResult {
         different_index_entries: comparison.different_entries,
         differences: comparison.differences.into_iter().map(difference).collect(),
     }
-}
-
-fn broken() -> Refusal {
-    Refusal::new(Code::Internal, "INTERNAL", "the verification broke an invariant; the node's log says which")
 }
 
 impl From<ReplayError> for Refusal {

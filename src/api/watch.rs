@@ -43,7 +43,7 @@ pub(super) fn start(
             .retry_after(Duration::from_secs(1))
     })?;
     let (projection, token) = (std::mem::take(&mut request.projection), request.resume_token.take());
-    let options = convert::read_options(request.options.take())?;
+    let options = convert::read_options(request.options.clone())?;
     let query = convert::watch(request)?;
     let (watched, watch) = service.projections.watch(&projection, &options, &query, token.as_deref())?;
     let (outbox, responses) = outbox(service.reader_stall);

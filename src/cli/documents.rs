@@ -29,6 +29,9 @@ pub struct FreshArgs {
     /// A version of the projection [default: the active one]
     #[arg(long, value_name = "N")]
     pub version: Option<u32>,
+    /// The standing version of this label, as of its position
+    #[arg(long)]
+    pub label: Option<String>,
     /// Wait until this position, or the token that append printed, is visible
     #[arg(long, value_name = "POSITION|TOKEN")]
     pub at_least: Option<String>,
@@ -312,7 +315,8 @@ impl Documents {
             Ok(Some(AtLeast::Position(position))) => Some(self.token_at(position).await?),
             Err(error) => return Err(CliError::usage("--at-least", &error)),
         };
-        Ok(ReadOptions { version: fresh.version, at_least, timeout: None, allow_stale: false })
+        let (version, label) = (fresh.version, fresh.label.clone());
+        Ok(ReadOptions { version, label, at_least, timeout: None, allow_stale: false })
     }
 
     /// A token for a position of the log as it is now.

@@ -1,5 +1,6 @@
 //! `outrigger projection list`, `show` and `verify`: what is deployed, how far it is, and whether it is what the log says;
-//! in `errors`, what it could not apply; in `versions`, how versions come, become active and go.
+//! in `errors`, what it could not apply; in `versions`, how versions come, become active and go; in `compare`, what is
+//! different between two of them; in `standing`, what they were.
 
 use clap::Args;
 
@@ -16,7 +17,9 @@ use crate::api::proto::v1::{
 };
 
 mod bar;
+pub mod compare;
 pub mod errors;
+pub mod standing;
 pub mod verify;
 pub mod versions;
 pub mod wait;
@@ -50,7 +53,8 @@ Examples:
 pub async fn list(session: &Session) -> Result<(), CliError> {
     let mut client = session.node.projections().await?;
     let response = client.list_projections(ListProjectionsRequest {}).await?.into_inner();
-    print(session.output, &response.versions, &response.problems, false)
+    print(session.output, &response.versions, &response.problems, false)?;
+    standing::print(session.output, &response.standing)
 }
 
 /// Runs `projection show NAME`.
@@ -60,6 +64,7 @@ pub async fn show(session: &Session, args: &ShowArgs) -> Result<(), CliError> {
     let request = GetProjectionRequest { projection: args.name.clone() };
     let response = client.get_projection(request).await?.into_inner();
     print(session.output, &response.versions, &response.problems, true)?;
+    standing::print(session.output, &response.standing)?;
     waited
 }
 
@@ -105,6 +110,9 @@ fn print_errors(out: &mut Out, version: &ProjectionVersion, with_event: bool) ->
     }
     if with_event && let Some(event) = version.pause.as_ref().and_then(|pause| pause.event.as_ref()) {
         out.line(&format!("{name}: the event is {}", to_line(&render::event(event))))?;
+    }
+    if version.queued {
+        out.line(&format!("{name}: waits for its turn to build; limits.builds says how many build at once"))?;
     }
     if version.parked_events > 0 {
         out.line(&format!(

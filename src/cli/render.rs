@@ -14,8 +14,10 @@ use super::error::{code_name, reason};
 use super::text::{key_json, raw, time_text, token_text, uuid_text};
 use crate::api::proto::v1;
 
+mod standing;
 mod told;
 
+pub use standing::{removed, standing, standing_word};
 pub use told::told;
 
 #[derive(Debug, Serialize)]
@@ -294,6 +296,7 @@ struct Deployed<'a> {
     skipped_events: u64,
     last_error_position: u64,
     content_hash_late: bool,
+    queued: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -331,6 +334,7 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
         skipped_events: version.skipped_events,
         last_error_position: version.last_error_position,
         content_hash_late: version.content_hash_late,
+        queued: version.queued,
         error: version.error.as_deref(),
         pause: version.pause.as_ref().map(event_error_of),
     }

@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use super::{Config, Grpc, Http, Limits, Log, Problem, Projections, Source, Telemetry, value};
 use crate::{
     event::Invalid,
-    limits::{LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, READER_STALL_DEFAULT},
+    limits::{
+        BUILDS_DEFAULT, LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, READER_STALL_DEFAULT,
+    },
 };
 
 /// A setting that a file, the environment and (often) a flag can name.
@@ -34,7 +36,7 @@ const fn key(name: &'static str, flag: Option<&'static str>, about: &'static str
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 13] = [
+pub const KEYS: [Key; 14] = [
     key("node", Some("--node"), "the node's name, a DNS label"),
     key("data_dir", Some("--data-dir"), "where the node keeps what it stores"),
     key("grpc.listen", Some("--grpc"), "address of the gRPC API"),
@@ -43,6 +45,7 @@ pub const KEYS: [Key; 13] = [
     key("projections.dir", None, "directory watched for projection definitions"),
     key("limits.memory", None, "memory for caches, queues and builds"),
     key("limits.reader_stall", None, "how long a reader may take nothing before its call is ended"),
+    key("limits.builds", None, "how many versions build at the same time"),
     key("log.low_water", None, "free disk space below which appends are refused"),
     key("log.scrub", None, "how often sealed segments are checked: off, or an interval"),
     key("telemetry.log", None, "which log lines are written"),
@@ -82,6 +85,7 @@ impl Given {
                     value::bytes_at_least(text, MEMORY_BYTES_MIN)
                 }),
                 reader_stall: checked.or("limits.reader_stall", READER_STALL_DEFAULT, value::duration),
+                builds: checked.or("limits.builds", BUILDS_DEFAULT, value::builds),
             },
             log: Log {
                 low_water_bytes: checked.or("log.low_water", LOW_WATER_BYTES_DEFAULT, value::bytes),
@@ -139,6 +143,7 @@ fn default_text(name: &str) -> Option<String> {
         "http.listen" => config.http.listen.to_string(),
         "limits.memory" => value::bytes_text(config.limits.memory_bytes),
         "limits.reader_stall" => value::duration_text(config.limits.reader_stall),
+        "limits.builds" => config.limits.builds.to_string(),
         "log.low_water" => value::bytes_text(config.log.low_water_bytes),
         "log.scrub" => value::scrub_text(config.log.scrub),
         "telemetry.log" => config.telemetry.log,

@@ -7,7 +7,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 use super::LogFormat;
-use crate::{event::Invalid, limits::SCRUB_INTERVAL_DEFAULT};
+use crate::{
+    event::Invalid,
+    limits::{BUILDS_MAX, SCRUB_INTERVAL_DEFAULT},
+};
 
 const UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
@@ -116,6 +119,12 @@ pub fn scrub(text: &str) -> Result<Option<Duration>, Invalid> {
 /// As `scrub` reads it.
 pub fn scrub_text(interval: Option<Duration>) -> String {
     interval.map_or_else(|| "off".into(), duration_text)
+}
+
+/// How many builds go on at once.
+pub fn builds(text: &str) -> Result<usize, Invalid> {
+    let count = text.parse().ok().filter(|count| (1..=BUILDS_MAX).contains(count));
+    count.ok_or_else(|| Invalid(format!("expected a number from 1 to {BUILDS_MAX}, found {text:?}")))
 }
 
 /// `true` or `false`.

@@ -41,6 +41,14 @@ impl Control {
         Some(state.begun)
     }
 
+    /// For the runner of a service's version that stands still: the answer that takes it on may come at any time, so
+    /// each step is a try of its own. `false`: somebody decides.
+    pub(crate) fn begin_step(&self) -> bool {
+        let mut state = self.lock();
+        state.trying |= !state.deciding;
+        state.trying
+    }
+
     /// For the runner: the try has ended, whatever came of it.
     pub(crate) fn end_try(&self) {
         self.lock().trying = false;
@@ -87,5 +95,10 @@ mod tests {
         control.end_try();
         assert_eq!(control.begin_try(), None);
         assert!(control.decide().is_some());
+        assert!(control.begin_step() && control.decide().is_none(), "a step of a version that stands still");
+        control.end_try();
+        let deciding = control.decide().unwrap();
+        assert!(!control.begin_step(), "somebody decides");
+        drop(deciding);
     }
 }

@@ -177,6 +177,10 @@ impl Definition {
 
     /// The collections that events of this type may change, by place as bits.
     pub(crate) fn touches(&self, event_type: &str) -> u64 {
+        if self.service && self.handles(event_type) {
+            // Nobody knows: all of them.
+            return u64::MAX >> (64 - self.collections.len());
+        }
         let steps = self.events.get(event_type).map_or(&[][..], |steps| &steps.steps);
         steps.iter().fold(0, |bits, step| bits | 1 << step.collection)
     }

@@ -184,6 +184,12 @@ impl Hold {
         self.wake();
     }
 
+    /// Whether another hold keeps the version from coming to a position.
+    pub fn is_overruled(&self, at: Position) -> bool {
+        let placed = self.status.holds().lock();
+        placed.bounds.iter().any(|(number, bound)| *number != self.number && *bound < at)
+    }
+
     /// Where the version stands, once its runner has acknowledged this hold and everything up to the bound is committed
     /// and shown. That is the bound itself, or where the version was if that is further.
     pub async fn stands(&self, wait: Duration) -> Result<Position, HoldError> {

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     event::{Invalid, Position, RecordedEvent},
-    json::{Json, Object},
+    json::{
+        Json, Object,
+        difference::{paired, walk},
+    },
     projection::{
         declarative::{ApplyError, Documents, StoreFailure, apply},
         definition::Definition,
@@ -142,57 +145,16 @@ pub fn diff(actual: &Json, expected: &Json) -> Result<Vec<Difference>, Invalid> 
             }
         };
         for (key, expected, actual) in paired(expected, actual) {
-            let mut at = Place { collection, key, path: Vec::new() };
-            compare(&mut at, expected, actual, &mut differences);
+            walk(expected, actual, &mut |path, expected, actual| {
+                differences.push(Difference {
+                    collection: collection.to_owned(),
+                    key: key.to_owned(),
+                    path: path.join("."),
+                    expected: expected.cloned(),
+                    actual: actual.cloned(),
+                });
+            });
         }
     }
     Ok(differences)
-}
-
-struct Place<'d> {
-    collection: &'d str,
-    key: &'d str,
-    path: Vec<String>,
-}
-
-/// The fields of two objects side by side, in order of their keys.
-fn paired<'d>(
-    expected: &'d Object,
-    actual: &'d Object,
-) -> impl Iterator<Item = (&'d str, Option<&'d Json>, Option<&'d Json>)> {
-    let keys = expected.iter().chain(actual.iter()).map(|(key, _)| key);
-    let keys: std::collections::BTreeSet<&str> = keys.collect();
-    keys.into_iter().map(|key| (key, expected.get(key), actual.get(key)))
-}
-
-fn compare(
-    at: &mut Place<'_>,
-    expected: Option<&Json>,
-    actual: Option<&Json>,
-    differences: &mut Vec<Difference>,
-) {
-    match (expected, actual) {
-        (Some(expected), Some(actual)) if expected.same_value(actual) => {}
-        (Some(Json::Object(expected)), Some(Json::Object(actual))) => {
-            for (field, expected, actual) in paired(expected, actual) {
-                at.path.push(field.to_owned());
-                compare(at, expected, actual, differences);
-                at.path.pop();
-            }
-        }
-        (Some(Json::Array(expected)), Some(Json::Array(actual))) => {
-            for number in 0..expected.len().max(actual.len()) {
-                at.path.push(number.to_string());
-                compare(at, expected.get(number), actual.get(number), differences);
-                at.path.pop();
-            }
-        }
-        (expected, actual) => differences.push(Difference {
-            collection: at.collection.to_owned(),
-            key: at.key.to_owned(),
-            path: at.path.join("."),
-            expected: expected.cloned(),
-            actual: actual.cloned(),
-        }),
-    }
 }

@@ -41,6 +41,8 @@ use wire::WireDocuments;
 pub struct ReadOptions {
     /// Absent: the active one.
     pub version: Option<u32>,
+    /// The standing version of this label answers.
+    pub label: Option<String>,
     /// Wait until this point of the log is visible.
     pub at_least: Option<Token>,
     /// How long to wait; absent: 5 s.
@@ -94,6 +96,8 @@ pub struct ListQuery {
     pub page_token: Option<String>,
     /// Only these fields of the documents; none: whole documents.
     pub fields: Vec<String>,
+    /// The standing version that is asked; its tokens go on nowhere else.
+    pub label: Option<String>,
 }
 
 /// Which documents, in which order.

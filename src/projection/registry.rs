@@ -23,14 +23,16 @@ use crate::{
     events::{Events, EventsError},
     follower::{Head, Stop, drive},
     meta::{Deployed, Meta, MetaError},
+    process,
     projection::{
+        builds::Builds,
         decisions::{self, Decision, Decisions},
         definition::Definition,
+        exclusive::Exclusive,
         handler::{feed::Feed, hub::Hub},
         hold::Hold,
         memory::Budget,
         query::QueryError,
-        replay::ReplayTurn,
         runner::{DurableTurn, Runner},
         status::{Role, Status},
         store::Store,
@@ -39,6 +41,7 @@ use crate::{
 };
 
 mod changes;
+mod compare;
 mod decide;
 mod deploy;
 mod desired;
@@ -50,7 +53,9 @@ mod holds;
 mod info;
 mod reads;
 mod retire;
+mod room;
 mod second;
+mod standing;
 mod versions_error;
 mod watched;
 
@@ -61,6 +66,7 @@ pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
 pub use handlers::{Handler, HandlerError, HandlerInfo};
 pub use hold_build::Paused;
 pub use info::{ActiveInfo, CollectionInfo, DefinitionProblem, Readiness, RetiredInfo, VersionInfo};
+pub use standing::{StandingError, StandingInfo, Until};
 pub use versions_error::VersionsError;
 pub use watched::Watched;
 
@@ -73,6 +79,10 @@ pub struct RegistryConfig {
     pub dev: bool,
     /// Bytes that all versions share.
     pub memory_bytes: u64,
+    /// How many first builds of long stretches go on at once.
+    pub builds: usize,
+    /// A version is refused where less than this would be left of the disk.
+    pub low_water_bytes: u64,
 }
 
 /// The log that versions follow, and the way to append decisions to it.
@@ -122,7 +132,10 @@ pub struct Registry {
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
     turn: DurableTurn,
-    replaying: ReplayTurn,
+    builds: Builds,
+    replaying: Exclusive,
+    comparing: Exclusive,
+    standing: standing::Standings,
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
@@ -196,7 +209,9 @@ impl Registry {
             .map_err(|error| RegistryError::Dir { dir: config.dir.clone(), error })?;
         let deployed = meta.deployed()?;
         let active = meta.active()?;
+        let standing = meta.standing()?;
         let memory = Budget::new(config.memory_bytes);
+        let builds = Builds::new(config.builds);
         let registry = Self {
             disk,
             config,
@@ -205,7 +220,10 @@ impl Registry {
             head: log.events.head().clone(),
             log,
             turn: DurableTurn::default(),
-            replaying: ReplayTurn::default(),
+            builds,
+            replaying: Exclusive::default(),
+            comparing: Exclusive::default(),
+            standing: standing::Standings::default(),
             memory,
             projections: RwLock::default(),
             problems: Mutex::default(),
@@ -224,6 +242,7 @@ impl Registry {
                 registry.lock_problems().at_start.push(problem);
             }
         }
+        registry.start_standing(standing);
         Ok(registry)
     }
 
@@ -286,6 +305,7 @@ impl Registry {
             version.status.stopped("the node stops");
             version.store.close();
         }
+        self.stop_standing();
     }
 
     /// Puts a version in place, closed, and starts its follower, which opens it.
@@ -319,11 +339,15 @@ impl Registry {
             Arc::clone(&self.turn),
             stop.clone(),
         )
-        .fed(feed);
+        .fed(feed)
+        .taking_turns(&self.builds);
         let (head, stop_of_thread) = (self.head.clone(), stop.clone());
         let thread = thread::Builder::new()
             .name(format!("{name}-v{number}"))
-            .spawn(move || drive(&mut runner, &head, &stop_of_thread))
+            .spawn(move || {
+                process::give_way(process::Work::Following);
+                drive(&mut runner, &head, &stop_of_thread);
+            })
             .map_err(|error| DeployError::Thread { projection: name.clone(), version: number, error })?;
         let (thread, held) = (Mutex::new(Some(thread)), Mutex::new(held));
         let version = Version { store, status, stop, hub, thread, held, deployed_before_start };

@@ -4,14 +4,9 @@
 //! one snapshot of the running version; the running version is only read; the second file is gone when the replay is. The
 //! caller decides how fast it goes, by the pauses it makes between steps. Does not know who asks.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{io, path::PathBuf, sync::Arc};
+
+use redb::AccessGuard;
 
 use crate::{
     event::Position,
@@ -20,7 +15,9 @@ use crate::{
     limits::{REPLAY_DIFFERENCES_MAX, REPLAY_STEP_EVENTS},
     projection::{
         content_hash::ContentHash,
+        exclusive::{Exclusive, ExclusiveGuard},
         key::Key,
+        merge::{Merge, Rows},
         query::QueryError,
         runner::Runner,
         status::Status,
@@ -127,29 +124,6 @@ impl Comparison {
     }
 }
 
-/// Lets one replay run at a time.
-#[derive(Debug, Clone, Default)]
-pub struct ReplayTurn(Arc<AtomicBool>);
-
-/// Held by the one that runs.
-#[derive(Debug)]
-struct TurnGuard(ReplayTurn);
-
-impl ReplayTurn {
-    fn take(&self) -> Result<TurnGuard, ReplayError> {
-        if self.0.swap(true, Ordering::AcqRel) {
-            return Err(ReplayError::Busy);
-        }
-        Ok(TurnGuard(self.clone()))
-    }
-}
-
-impl Drop for TurnGuard {
-    fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
-    }
-}
-
 /// A second build.
 #[derive(Debug)]
 pub struct Replay {
@@ -160,7 +134,7 @@ pub struct Replay {
     runner: Runner,
     /// How far the runner may go.
     head: Head,
-    _turn: TurnGuard,
+    _turn: ExclusiveGuard,
 }
 
 impl Replay {
@@ -169,10 +143,10 @@ impl Replay {
     pub fn new(
         (running, running_status): (Arc<Store>, Arc<Status>),
         second: Store,
-        turn: &ReplayTurn,
+        turn: &Exclusive,
         follow: impl FnOnce(Arc<Store>, Arc<Status>, Head) -> Runner,
     ) -> Result<Self, ReplayError> {
-        let turn = turn.take()?;
+        let turn = turn.take().ok_or(ReplayError::Busy)?;
         second.remove()?;
         let (second, head) = (Arc::new(second), Head::new(Position::ZERO));
         let second_status = Arc::new(Status::new(Position::ZERO, false));
@@ -261,18 +235,10 @@ fn compare_documents(
     at: usize,
 ) -> Result<(), KvError> {
     let (running, rebuilt) = (running.documents(at)?, rebuilt.documents(at)?);
-    let (mut left, mut right) = (running.range::<&[u8]>(..)?, rebuilt.range::<&[u8]>(..)?);
-    let (mut one, mut other) = (left.next().transpose()?, right.next().transpose()?);
-    loop {
-        let key = match (&one, &other) {
-            (None, None) => return Ok(()),
-            (Some((key, _)), None) | (None, Some((key, _))) => key.value().to_vec(),
-            (Some((a, _)), Some((b, _))) => a.value().min(b.value()).to_vec(),
-        };
-        let mine = one.take_if(|(found, _)| found.value() == key);
-        let theirs = other.take_if(|(found, _)| found.value() == key);
-        let stored = mine.as_ref().map(|(_, stored)| stored.value());
-        let again = theirs.as_ref().map(|(_, stored)| stored.value());
+    for pair in Merge::new(Rows::of(Some(&running))?, Rows::of(Some(&rebuilt))?) {
+        let (key, mine, theirs) = pair?;
+        let stored = mine.as_ref().map(AccessGuard::value);
+        let again = theirs.as_ref().map(AccessGuard::value);
         comparison.documents += 1;
         if let Some(stored) = stored {
             comparison.documents_hash.add(collection, &key, split_document(stored)?.1);
@@ -283,13 +249,8 @@ fn compare_documents(
                 comparison.differences.push(difference(collection, &key, stored, again)?);
             }
         }
-        if mine.is_some() {
-            one = left.next().transpose()?;
-        }
-        if theirs.is_some() {
-            other = right.next().transpose()?;
-        }
     }
+    Ok(())
 }
 
 fn difference(
@@ -318,28 +279,12 @@ fn different_entries(
     index: usize,
 ) -> Result<u64, KvError> {
     let (running, rebuilt) = (running.index(collection, index)?, rebuilt.index(collection, index)?);
-    let (mut left, mut right) = (running.range::<&[u8]>(..)?, rebuilt.range::<&[u8]>(..)?);
-    let (mut one, mut other) = (left.next().transpose()?, right.next().transpose()?);
     let mut different = 0;
-    loop {
-        let order = match (&one, &other) {
-            (None, None) => return Ok(different),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((a, mine)), Some((b, theirs))) => {
-                let order = a.value().cmp(b.value());
-                different += u64::from(order.is_eq() && mine.value() != theirs.value());
-                order
-            }
-        };
-        different += u64::from(order.is_ne());
-        if order.is_le() {
-            one = left.next().transpose()?;
-        }
-        if order.is_ge() {
-            other = right.next().transpose()?;
-        }
+    for pair in Merge::new(Rows::of(Some(&running))?, Rows::of(Some(&rebuilt))?) {
+        let (_, mine, theirs) = pair?;
+        different += u64::from(mine.map(|entry| entry.value()) != theirs.map(|entry| entry.value()));
     }
+    Ok(different)
 }
 
 #[cfg(test)]

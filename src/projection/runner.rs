@@ -19,13 +19,13 @@ use crate::{
     follower::{Follower, Head, Step, Stop},
     kv::{KvError, Persistence},
     limits::{
-        BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BUILD_BATCH_EVENTS_MAX, DURABLE_INTERVAL_MAX,
-        FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX, FOLLOWER_RETRY_MAX, PIPELINE_CHUNKS_MAX,
-        PIPELINE_EVENTS_MAX, PIPELINE_EVENTS_MIN,
+        BATCH_BYTES_MAX, BATCH_EVENTS_MAX, DURABLE_INTERVAL_MAX, FOLLOW_SCAN_BYTES_MAX,
+        FOLLOW_SCAN_EVENTS_MAX, FOLLOWER_RETRY_MAX,
     },
     log::LogReader,
     projection::{
         batch::Batch,
+        builds::{BuildTurn, Builds},
         decisions::Decisions,
         failure::Pause,
         handler::feed::Feed,
@@ -37,11 +37,10 @@ use crate::{
 };
 
 mod bounds;
+mod far;
 mod fed;
 mod pipeline;
 mod settle;
-
-use pipeline::{Pipeline, Prepared};
 
 /// Held while a file takes a durable commit; shared by all versions.
 pub type DurableTurn = Arc<Mutex<()>>;
@@ -71,7 +70,10 @@ pub struct Runner {
     paused: Option<Position>,
     /// The try that is under way.
     trying: Option<u64>,
+    /// This step of a version that stands still is a try too.
+    stepping: bool,
     turn: DurableTurn,
+    build: BuildTurn,
     stop: Stop,
     /// Where a service says what events do.
     feed: Option<Feed>,
@@ -107,6 +109,12 @@ impl Trouble {
     }
 }
 
+impl From<Box<Pause>> for Trouble {
+    fn from(pause: Box<Pause>) -> Self {
+        Self::Event(pause)
+    }
+}
+
 impl From<KvError> for Trouble {
     fn from(error: KvError) -> Self {
         Self::File(error)
@@ -130,10 +138,12 @@ impl Runner {
             events: events.clone(),
             paused: None,
             trying: None,
+            stepping: false,
             reader: events.log().clone(),
             head: events.head().clone(),
             until: None,
             turn,
+            build: Builds::default().place(),
             stop,
             feed: None,
             batch: None,
@@ -159,7 +169,7 @@ impl Runner {
         let bound = self.status.holds().bound();
         let worked = self.go_on(&mut batch, bound);
         if !matches!(worked, Err(Trouble::File(_))) {
-            if batch.events() == 0 {
+            if batch.events() == 0 && !self.is_late() {
                 self.status.holds().arrived(bound, batch.cursor());
             }
             self.batch = Some(batch);
@@ -178,6 +188,7 @@ impl Runner {
                 self.turn_away();
                 return Ok(Step::Paused(seen, IDLE_WAIT));
             }
+            self.look_again(batch.cursor());
         }
         self.advance(batch, bound)
     }
@@ -218,13 +229,18 @@ impl Runner {
         if let Err(trouble @ (Trouble::File(_) | Trouble::Log(_))) = filled {
             return Err(trouble);
         }
+        if self.is_late() {
+            self.paused = None;
+            self.status.troubled(None);
+            return filled;
+        }
         let failed = filled.is_err();
         let caught_up = batch.cursor() >= end;
         let first_build = caught_up && !self.status.progress().built;
         if first_build && !failed && self.store.is_large()? {
             self.compact(batch)?;
         }
-        if failed || first_build || self.is_due_by_size(batch) {
+        if failed || first_build || self.is_due_by_size(batch) || self.stands_at_decision(batch) {
             let turn = Arc::clone(&self.turn);
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             self.commit(batch, caught_up, Persistence::Durable)?;
@@ -246,45 +262,6 @@ impl Runner {
         let undurable_for = self.undurable.since.map(|since| since.elapsed());
         let wait = undurable_for.map_or(IDLE_WAIT, |age| DURABLE_INTERVAL_MAX.saturating_sub(age));
         Ok(next.within(wait))
-    }
-
-    fn is_far_behind(&self, batch: &Batch, upto: Position) -> bool {
-        let cursor = batch.cursor();
-        cursor >= self.careful_upto && upto.get().saturating_sub(cursor.get()) >= PIPELINE_EVENTS_MIN
-    }
-
-    /// A long stretch, with all full batches written; the next step writes the rest.
-    fn advance_far(&mut self, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
-        let upto = upto.min(batch.cursor().plus(PIPELINE_EVENTS_MAX));
-        self.refresh_decisions()?;
-        let memory = self.store.memory();
-        let built = self.status.progress().built;
-        let pipeline = Pipeline {
-            reader: &self.reader,
-            definition: self.store.definition(),
-            status: &self.status,
-            turn: &self.turn,
-            stop: &self.stop,
-            batch_events_max: if built { BATCH_EVENTS_MAX } else { BUILD_BATCH_EVENTS_MAX },
-            batch_bytes_max: memory.documents_bytes().min(BATCH_BYTES_MAX),
-            chunk_bytes_max: memory.events_bytes() / PIPELINE_CHUNKS_MAX,
-        };
-        let (events, cursor) = (batch.events(), batch.cursor());
-        let worked = pipeline
-            .run(batch, upto, &mut |batch, Prepared { event, data }| self.take(batch, &event, Some(data)));
-        let applied = batch.cursor().get() - cursor.get();
-        if batch.events() < events + applied {
-            // Batches were written, and they were durable.
-            self.undurable = Undurable::default();
-        }
-        match worked {
-            // It is met again, on its own, and what follows from it is decided then.
-            Err(Trouble::Event(_)) => self.careful_upto = batch.cursor().next(),
-            Err(trouble) => return Err(trouble),
-            Ok(()) => {}
-        }
-        self.status.troubled(None);
-        Ok(Step::More)
     }
 
     /// Applies events up to `upto`, or until the batch is full or the stop is requested.
@@ -447,8 +424,13 @@ impl Follower for Runner {
         // A try that met trouble of another kind goes on when that is over.
         let has_tried = matches!(worked, Ok(_) | Err(Trouble::Event(_)));
         let step = worked.unwrap_or_else(|trouble| self.recover(trouble));
+        if step != Step::More {
+            self.build.give_back();
+        }
         if let Some(number) = self.trying.take_if(|_| has_tried) {
             self.status.tried(number);
+        } else if std::mem::take(&mut self.stepping) && self.trying.is_none() {
+            self.status.control().end_try();
         }
         step
     }

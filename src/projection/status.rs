@@ -97,6 +97,8 @@ pub struct Progress {
     pub tries: u64,
     /// Its follower has ended: nothing changes here any more.
     pub stopped: bool,
+    /// It waits for its turn to build.
+    pub queued: bool,
     /// What it is trying again at the moment, and why.
     pub trouble: Option<Arc<str>>,
 }
@@ -237,6 +239,11 @@ impl Status {
             progress.trouble = trouble.map(Into::into);
             changed
         });
+    }
+
+    /// Whether it waits for its turn to build.
+    pub(crate) fn queued(&self, queued: bool) {
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.queued, queued) != queued);
     }
 
     /// The follower has ended and the file is closed, for this reason.

@@ -28,6 +28,7 @@ use crate::{
         status::Status,
         store::Store,
     },
+    sabotage::Sabotage,
 };
 
 /// The memory of a version under test.
@@ -155,9 +156,15 @@ impl Node {
     }
 
     pub(crate) fn version(&self, source: &str) -> Driven {
+        self.sabotaged_version(source, None)
+    }
+
+    /// The same with a bug built in.
+    pub(crate) fn sabotaged_version(&self, source: &str, sabotage: Option<Sabotage>) -> Driven {
         let projections = self.projections();
         self.disk.create_dir_all(&projections).expect("the directory is there");
-        let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)), share());
+        let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)), share())
+            .sabotaged(sabotage);
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
         let runner = self.version_over(Arc::clone(&store), Arc::clone(&status), Stop::default());
         Driven { store, status, runner }
@@ -169,8 +176,19 @@ impl Node {
     }
 
     pub(crate) fn registry(&self, dev: bool) -> Registry {
+        self.registry_leaving(dev, 0)
+    }
+
+    /// A registry that leaves so much of the disk free.
+    pub(crate) fn registry_leaving(&self, dev: bool, low_water_bytes: u64) -> Registry {
         let meta = Meta::open(&self.disk, &self.data.join("meta.redb")).expect("meta.redb opens");
-        let config = RegistryConfig { dir: self.projections(), dev, memory_bytes: 1 << 28 };
+        let config = RegistryConfig {
+            dir: self.projections(),
+            dev,
+            memory_bytes: 1 << 28,
+            builds: 1,
+            low_water_bytes,
+        };
         // Nobody takes from this queue: decisions are appended by `decide`.
         let (appender, _) = Appender::new(0);
         let log = RegistryLog { events: self.events(), appender, clock: Arc::new(SimClock::new(9)) };

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -20,8 +21,12 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn start() -> Self {
+        Self::serving(&airport())
+    }
+
+    pub(crate) fn serving(projections: &[PathBuf]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let process = Process::start(&dir.path().join("data"), &airport());
+        let process = Process::start(&dir.path().join("data"), projections);
         Self { process, dir }
     }
 

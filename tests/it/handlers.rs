@@ -17,6 +17,8 @@ pub(crate) mod kit;
 
 mod example;
 mod kills;
+mod node_kills;
+mod quarantine;
 mod sharing;
 
 /// Sums by key, as a service has them.
@@ -151,18 +153,22 @@ pub(crate) async fn version(node: &Node, projection: &str, version: u32) -> v1::
     versions.into_iter().find(|found| found.version == version).unwrap()
 }
 
-/// Waits until the version shows the whole log, and gives its content hash.
+/// Waits until the version shows the whole log, and gives its content hash. What workers emit meanwhile belongs to it.
 pub(crate) async fn hash_at_head(node: &Node, projection: &str, number: u32) -> String {
-    wait_for_head(node, projection, number).await;
-    let shown = version(node, projection, number).await;
-    assert_eq!(shown.lag, 0);
-    shown.content_hash
+    loop {
+        wait_for_head(node, projection, number).await;
+        let shown = version(node, projection, number).await;
+        if shown.lag == 0 {
+            return shown.content_hash;
+        }
+    }
 }
 
-async fn wait_for_head(node: &Node, projection: &str, version: u32) {
+/// A wait that ends without the version is repeated as long as the version moves.
+async fn wait_for_head(node: &Node, projection: &str, number: u32) {
     let at_least = node.log().get_head(v1::GetHeadRequest {}).await.unwrap().into_inner().token;
     let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-    let options = v1::ReadOptions { version: Some(version), at_least, timeout, ..Default::default() };
+    let options = v1::ReadOptions { version: Some(number), at_least, timeout, ..Default::default() };
     let collection = if projection == "departures" { "totals" } else { "counts" };
     let request = v1::ListRequest {
         projection: projection.into(),
@@ -170,7 +176,12 @@ async fn wait_for_head(node: &Node, projection: &str, version: u32) {
         options: Some(options),
         ..Default::default()
     };
-    node.query().list(request).await.unwrap();
+    let mut position = 0;
+    while let Err(refused) = node.query().list(request.clone()).await {
+        let now = version(node, projection, number).await.position;
+        assert!(refused.code() == tonic::Code::DeadlineExceeded && now > position, "{refused:?}");
+        position = now;
+    }
 }
 
 async fn count(node: &Node, key: &str) -> Option<String> {

@@ -249,9 +249,10 @@ pub(crate) fn attached(
 pub(crate) fn told(message: ToWorker) -> Option<v1::process_response::Content> {
     use v1::process_response::Content;
     Some(match message {
-        ToWorker::Run { run, applied, events } => Content::Run(v1::EventRun {
+        ToWorker::Run { run, applied, late_at, events } => Content::Run(v1::EventRun {
             run,
             applied: applied.get(),
+            late_at: late_at.map(Position::get),
             events: events.into_iter().map(event).collect(),
         }),
         ToWorker::Documents { request, as_of, documents, permit: _ } => {

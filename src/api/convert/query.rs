@@ -30,7 +30,8 @@ pub(crate) fn read_options(options: Option<v1::ReadOptions>) -> Result<ReadOptio
         })
     });
     let timeout = timeout.transpose()?;
-    Ok(ReadOptions { version: options.version, at_least, timeout, allow_stale: options.allow_stale })
+    let v1::ReadOptions { version, label, allow_stale, .. } = options;
+    Ok(ReadOptions { version, label, at_least, timeout, allow_stale })
 }
 
 /// A document's key that must be there.
@@ -54,7 +55,7 @@ pub(crate) fn key(key: Option<v1::Key>, field: &str) -> Result<Key, Refusal> {
     Key::new(parts).map_err(|invalid| Refusal::field("INVALID_KEY", field, invalid))
 }
 
-/// What a List asks for, but for projection and options.
+/// What a List asks for, but for projection and freshness.
 pub(crate) fn list(request: v1::ListRequest) -> Result<ListQuery, Refusal> {
     use v1::list_request::Selection as Wire;
     let selection = selection(request.selection.map(|selection| match selection {
@@ -69,10 +70,11 @@ pub(crate) fn list(request: v1::ListRequest) -> Result<ListQuery, Refusal> {
         page_size: request.page_size,
         page_token: request.page_token,
         fields: request.fields,
+        label: request.options.and_then(|options| options.label),
     })
 }
 
-/// What a Count asks for, but for projection and options.
+/// What a Count asks for, but for projection and freshness.
 pub(crate) fn count(request: v1::CountRequest) -> Result<ListQuery, Refusal> {
     use v1::count_request::Selection as Wire;
     let selection = selection(request.selection.map(|selection| match selection {
@@ -80,10 +82,11 @@ pub(crate) fn count(request: v1::CountRequest) -> Result<ListQuery, Refusal> {
         Wire::Index(range) => Selected::Index(range),
     }))?;
     let (collection, filter, page_token) = (request.collection, request.filter, request.page_token);
-    Ok(ListQuery { collection, selection, filter, page_token, ..ListQuery::default() })
+    let label = request.options.and_then(|options| options.label);
+    Ok(ListQuery { collection, selection, filter, page_token, label, ..ListQuery::default() })
 }
 
-/// What a Watch asks for, but for projection, options and resume token.
+/// What a Watch asks for, but for projection, freshness and resume token.
 pub(crate) fn watch(request: v1::WatchRequest) -> Result<ListQuery, Refusal> {
     use v1::watch_request::Selection as Wire;
     let selection = selection(request.selection.map(|selection| match selection {
@@ -91,7 +94,8 @@ pub(crate) fn watch(request: v1::WatchRequest) -> Result<ListQuery, Refusal> {
         Wire::Index(range) => Selected::Index(range),
     }))?;
     let (collection, filter, fields) = (request.collection, request.filter, request.fields);
-    Ok(ListQuery { collection, selection, filter, fields, ..ListQuery::default() })
+    let label = request.options.and_then(|options| options.label);
+    Ok(ListQuery { collection, selection, filter, fields, label, ..ListQuery::default() })
 }
 
 /// What the requests' selections have in common.

@@ -181,12 +181,14 @@ pub(in crate::api) fn deploy_refusal(error: DeployError, field: &str) -> Refusal
             Refusal::new(Code::FailedPrecondition, "DEFINITION_CHANGED", message)
         }
         DeployError::Retired { .. } => Refusal::new(Code::FailedPrecondition, "VERSION_RETIRED", message),
+        DeployError::DiskFull { .. } => Refusal::new(Code::FailedPrecondition, "DISK_FULL", message),
         DeployError::Append(error) => error.into(),
         DeployError::Events(error) => error.into(),
-        DeployError::Meta(_) | DeployError::File(_) | DeployError::Thread { .. } => {
-            Refusal::new(Code::Unavailable, "PROJECTION_UNAVAILABLE", message)
-                .retry_after(Duration::from_secs(1))
-        }
+        DeployError::Meta(_)
+        | DeployError::File(_)
+        | DeployError::Room { .. }
+        | DeployError::Thread { .. } => Refusal::new(Code::Unavailable, "PROJECTION_UNAVAILABLE", message)
+            .retry_after(Duration::from_secs(1)),
     }
 }
 

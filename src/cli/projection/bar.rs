@@ -30,7 +30,12 @@ impl Bar {
 
     /// It is at `position` of `target`; `text` says what and how fast.
     pub(super) fn update(&mut self, position: u64, target: u64, text: &str) {
-        let text = format!("{text}, {} of {} events", grouped(position), grouped(target));
+        self.update_of(position, target, text, "events");
+    }
+
+    /// The same of something else than events.
+    pub(super) fn update_of(&mut self, position: u64, target: u64, text: &str, what: &str) {
+        let text = format!("{text}, {} of {} {what}", grouped(position), grouped(target));
         match &self.bar {
             Some(bar) => {
                 bar.set_length(target);

@@ -67,14 +67,33 @@ impl Batch {
         steps: Vec<TransactionStep>,
     ) -> Result<(), TransactionError> {
         assert!(position > self.state.cursor, "events are applied in order");
+        self.change_as(position, steps)?;
+        self.pass_to(position);
+        Ok(())
+    }
+
+    /// Applies a transaction as an event that was passed before; its documents count as changed at `at`. On an error the
+    /// batch is as it was.
+    pub(crate) fn apply_transaction_late(
+        &mut self,
+        position: Position,
+        at: Position,
+        steps: Vec<TransactionStep>,
+    ) -> Result<(), TransactionError> {
+        assert!(position <= self.state.cursor, "only what was passed can be late");
+        self.change_as(at, steps)?;
+        self.ledger.note_late();
+        Ok(())
+    }
+
+    fn change_as(&mut self, at: Position, steps: Vec<TransactionStep>) -> Result<(), TransactionError> {
         let changes = changes(steps, self)?;
         for change in &changes {
             check_indexes(&self.store, change).map_err(|error| TransactionError::Fault(error.to_string()))?;
         }
         for Change { collection, key, document } in changes {
-            self.cache.change(collection, key, document, position);
+            self.cache.change(collection, key, document, at);
         }
-        self.pass_to(position);
         Ok(())
     }
 

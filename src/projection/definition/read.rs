@@ -48,10 +48,6 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
     let expected =
         if is_service { "a list of event types" } else { "event types, each with a list of steps" };
     let events = fields.require(source, "events", expected)?;
-    if is_service && on_error == Some(OnError::Quarantine) {
-        let node = fields.get("on_error").map_or(&tree.referenced, |node| &node.referenced);
-        source.refuse(node, "expected pause or skip, since a service handles the events, found quarantine");
-    }
     let events = if is_service {
         Some(read_event_types(source, events))
     } else {

@@ -6,7 +6,7 @@
 //! Does not know what events and answers are.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -393,6 +393,24 @@ impl<A> Dispatch<A> {
         self.waiting_from = self.waiting_from.saturating_sub(1);
         self.stale = 0;
         worker
+    }
+
+    /// These events, in order, need no answer for now, wherever they stand. Whoever has one of them loses all that it holds
+    /// and is told here.
+    pub fn withdraw(&mut self, positions: &[Position]) -> BTreeSet<WorkerId> {
+        let is_withdrawn = |slot: &Slot<A>| positions.binary_search(&slot.position).is_ok();
+        let run_of = |slot: &Slot<A>| match slot.state {
+            SlotState::Waiting => None,
+            SlotState::Out(run) | SlotState::Answered { run, .. } => Some(run),
+        };
+        let runs = self.slots.iter().filter(|slot| is_withdrawn(slot)).filter_map(run_of);
+        let holders: BTreeSet<_> = runs.filter_map(|run| self.runs.get(&run)).map(|run| run.worker).collect();
+        for worker in &holders {
+            self.take_back(*worker);
+        }
+        self.slots.retain(|slot| !is_withdrawn(slot));
+        self.waiting_from = 0;
+        holders
     }
 
     /// The first event's answer rests on documents that are not there any more: all that its worker holds waits again,

@@ -4,7 +4,8 @@
 //! one append, before anything that shows the cause as applied; their ids follow from the log, the projection, the cause
 //! and their order alone; what the log has of a cause stands, whatever a repetition says. Each version keeps its own
 //! account of how far it has emitted (a tracked source), so that an older version may still emit for earlier causes
-//! when a newer one already does for later ones. Does not know workers.
+//! when a newer one already does for later ones. A tracked position only goes up, so it says nothing about causes that
+//! come again late: where events can be parked, ids alone say what the log has. Does not know workers.
 
 use std::collections::VecDeque;
 
@@ -17,7 +18,7 @@ use crate::{
     events::{Events, EventsError},
     json::{Json, Object},
     limits::{EMISSION_DEPTH_MAX, EVENT_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_EVENTS_MAX},
-    projection::{decisions::Decisions, definition::Definition},
+    projection::{decisions::Decisions, definition::Definition, failure::OnError},
 };
 
 /// The id of an emitted event: the `ordinal`-th, from 0, that a projection emits because of `cause`.
@@ -54,6 +55,10 @@ pub(crate) struct Emitter {
     first: u32,
     source: Source,
     decisions: Decisions,
+    /// Causes may come late: what the log has of one is looked up by ids.
+    by_ids: bool,
+    /// The log ended here when the emitter began: of causes behind that it has nothing.
+    began_at: Position,
     /// For causes up to this position the log has what was emitted; `None`: not looked up.
     emitted: Option<Position>,
     /// Emissions that are not durable, in order of their causes.
@@ -66,6 +71,8 @@ pub(crate) struct Emission {
     cause: Position,
     events: Vec<Event>,
     bytes: usize,
+    /// It moves the tracked position.
+    tracked: bool,
 }
 
 impl Emitter {
@@ -78,6 +85,8 @@ impl Emitter {
             version: definition.version(),
             first,
             source: emission_source(definition),
+            by_ids: definition.on_error() == OnError::Quarantine,
+            began_at: Position::ZERO,
             decisions: Decisions::new(definition.name()),
             emitted: None,
             waiting: VecDeque::new(),
@@ -88,6 +97,7 @@ impl Emitter {
     pub(crate) fn begin(&mut self) {
         self.waiting.clear();
         self.emitted = None;
+        self.began_at = self.events.head().get();
     }
 
     /// What is to be appended because of `cause`, if anything; and whether the log has something else already.
@@ -95,16 +105,22 @@ impl Emitter {
         &mut self,
         cause: &RecordedEvent,
         mut emits: Vec<Event>,
+        is_late: bool,
     ) -> Result<(Option<Emission>, bool), EmitError> {
         let emitted = self.emitted()?;
-        if emits.is_empty() && cause.position > emitted {
+        let may_be_there =
+            if self.by_ids { is_late || cause.position <= self.began_at } else { cause.position <= emitted };
+        if emits.is_empty() && !may_be_there {
             return Ok((None, false));
         }
         if !self.is_active_at(cause.position)? {
             return Ok((None, false));
         }
-        if cause.position <= emitted {
+        if may_be_there && (!self.by_ids || self.has_emitted(cause.position)?) {
             return Ok((None, self.differs(cause.position, &emits)?));
+        }
+        if emits.is_empty() {
+            return Ok((None, false));
         }
         let about = About::of(cause)?;
         for (at, event) in emits.iter_mut().enumerate() {
@@ -118,7 +134,8 @@ impl Emitter {
             }
         }
         let bytes = emits.iter().map(Event::size_bytes).sum();
-        Ok((Some(Emission { cause: cause.position, events: emits, bytes }), false))
+        let tracked = !is_late && cause.position > emitted;
+        Ok((Some(Emission { cause: cause.position, events: emits, bytes, tracked }), false))
     }
 
     /// It will be durable when `settle` has succeeded.
@@ -167,10 +184,11 @@ impl Emitter {
     /// How many causes go into one request: all or none of them is durable, so none is left out.
     fn next_chunk(&self) -> usize {
         let (mut events, mut bytes) = (0, 0);
+        let tracked = self.waiting.front().is_some_and(|emission| emission.tracked);
         let fits = |emission: &&Emission| {
             events += emission.events.len();
             bytes += emission.bytes;
-            events <= REQUEST_EVENTS_MAX && bytes <= REQUEST_BYTES_MAX
+            events <= REQUEST_EVENTS_MAX && bytes <= REQUEST_BYTES_MAX && emission.tracked == tracked
         };
         self.waiting.iter().take_while(fits).count().max(1)
     }
@@ -179,8 +197,8 @@ impl Emitter {
     fn append(&mut self, count: usize) -> Answer {
         let chunk = self.waiting.range(..count);
         let events = chunk.clone().flat_map(|emission| emission.events.iter().cloned()).collect();
-        let position = chunk.last().map_or(0, |emission| emission.cause.get());
-        let tracking = Some(Tracking { source: self.source.clone(), position });
+        let tracked = chunk.last().filter(|emission| emission.tracked).map(|emission| emission.cause.get());
+        let tracking = tracked.map(|position| Tracking { source: self.source.clone(), position });
         let answer = self.appender.submit(Request { tracking, ..Request::of(events) })?;
         let unanswered = || AppendError::OutcomeUnknown("the committer stopped".into());
         let answer = answer.blocking_recv().unwrap_or_else(|_| Err(unanswered()));
@@ -193,7 +211,7 @@ impl Emitter {
     /// The first so many need nothing any more.
     fn forget(&mut self, count: usize) {
         if let Some(last) = self.waiting.drain(..count).next_back() {
-            self.emitted = self.emitted.max(Some(last.cause));
+            self.emitted = self.emitted.max(last.tracked.then_some(last.cause));
         }
     }
 
@@ -210,6 +228,11 @@ impl Emitter {
     fn is_active_at(&mut self, position: Position) -> Result<bool, EventsError> {
         self.decisions.refresh(&self.events, position)?;
         Ok(self.decisions.activations(self.first).active_at(position) == self.version)
+    }
+
+    /// Whether the log has what was emitted for a cause: all of that is durable together.
+    fn has_emitted(&self, cause: Position) -> Result<bool, EventsError> {
+        Ok(self.events.by_id(&emitted_id(self.events.log().log_id(), &self.projection, cause, 0))?.is_some())
     }
 
     /// Whether a repetition says something else than the log has of a cause.

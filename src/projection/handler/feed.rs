@@ -1,7 +1,8 @@
 //! What the runner of a service's version does in a step: takes in what workers say, looks ahead in the log, applies
 //! answers in order, gives out events.
 //!
-//! Invariants: what is applied follows the batch's cursor without gaps, types that are not listed included; nothing
+//! Reading order: this file, `workers` (who is there), `ahead` (what is looked at), `late` (parked events that come
+//! again). Invariants: what is applied follows the batch's cursor without gaps, types that are not listed included; nothing
 //! here waits; what is kept of the log and of answers is bounded. Does not commit, and does not know calls.
 
 use std::{
@@ -12,23 +13,27 @@ use std::{
 
 use tokio::sync::mpsc;
 
+mod ahead;
+mod late;
+mod workers;
+
+use late::Late;
+
 use super::{
     dispatch::{Dispatch, Given, WorkerId},
     emit::{EmitError, Emitter},
-    hub::{Attach, Ended, Inbox, Message, Read, ToWorker, WorkerAnswer},
+    hub::{Ended, Inbox, Read, ToWorker},
     transaction::{Answer, TransactionError},
 };
 use crate::{
-    event::{Position, RecordedEvent},
+    event::{Position, RecordedEvent, StreamId},
     kv::KvError,
-    limits::{
-        FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX, HANDLER_AHEAD_BYTES_MAX, HANDLER_AHEAD_EVENTS_MAX,
-        HANDLER_CANCELLATIONS_MAX, HANDLER_READ_BYTES_MAX, HANDLER_STEP_MESSAGES_MAX, HANDLER_WORKERS_MAX,
-    },
+    limits::{HANDLER_CANCELLATIONS_MAX, HANDLER_READ_BYTES_MAX},
     log::LogReader,
     projection::{
         batch::{Batch, StaleRead},
         definition::Definition,
+        failure::Pause,
     },
 };
 
@@ -37,6 +42,8 @@ use crate::{
 pub(crate) enum FeedError {
     /// The event cannot be handled; it is the next one behind the cursor that is not applied.
     Event(Box<RecordedEvent>, String),
+    /// It stands still before the next event.
+    Pause(Box<Pause>),
     /// The version's file failed.
     File(KvError),
     /// The log could not be read.
@@ -49,8 +56,25 @@ impl From<KvError> for FeedError {
     }
 }
 
-/// Passes the event behind the cursor by if that is decided; whether it did.
-pub(crate) type PassBy<'a> = dyn Fn(&mut Batch, Position) -> bool + 'a;
+impl From<Box<Pause>> for FeedError {
+    fn from(pause: Box<Pause>) -> Self {
+        Self::Pause(pause)
+    }
+}
+
+/// Passes the event behind the cursor by if a decision or the quarantine of its stream says so; whether it did.
+pub(crate) type PassBy<'a> = dyn Fn(&mut Batch, &RecordedEvent) -> Result<bool, Box<Pause>> + 'a;
+
+/// What a step stands on.
+pub(crate) struct Ground<'a> {
+    pub(crate) definition: &'a Definition,
+    pub(crate) reader: &'a LogReader,
+    pub(crate) upto: Position,
+    pub(crate) room: Room,
+    /// The stream of the projection's decisions: each is carried out when all before it is applied.
+    pub(crate) decisions: &'a StreamId,
+    pub(crate) pass_by: &'a PassBy<'a>,
+}
 
 /// How much one step may apply.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +102,10 @@ pub(crate) struct Feed {
     window_bytes: usize,
     /// The log is looked at up to here.
     looked: Position,
+    /// The decision about the projection right behind that.
+    decision: Option<Box<RecordedEvent>>,
+    /// Parked events that come again because of it.
+    late: Option<Late>,
     reads: VecDeque<(WorkerId, Read)>,
     /// Workers that have gone, and may have said something before.
     gone: Vec<WorkerId>,
@@ -91,6 +119,8 @@ pub(crate) struct Feed {
 struct Looked {
     event: RecordedEvent,
     bytes: usize,
+    /// Its stream is parked, so no worker gets it.
+    is_parked: bool,
 }
 
 #[derive(Debug)]
@@ -98,6 +128,8 @@ struct Attached {
     name: String,
     deadline: Duration,
     outbox: mpsc::Sender<ToWorker>,
+    /// It was given events or documents since it was last told to forget all.
+    remembers: bool,
 }
 
 impl Feed {
@@ -109,6 +141,8 @@ impl Feed {
             window: VecDeque::new(),
             window_bytes: 0,
             looked: Position::ZERO,
+            decision: None,
+            late: None,
             reads: VecDeque::new(),
             gone: Vec::new(),
             emitter,
@@ -119,13 +153,10 @@ impl Feed {
     /// The documents stand at this position: everything begins there.
     pub(crate) fn begin(&mut self, cursor: Position) {
         self.emitter.begin();
-        if self.looked == cursor && self.window.is_empty() {
+        if self.looked == cursor && self.window.is_empty() && self.late.is_none() {
             return;
         }
-        self.looked = cursor;
-        self.window.clear();
-        self.window_bytes = 0;
-        self.dispatch.clear();
+        self.look_again(cursor);
         self.reads.clear();
         let workers: Vec<_> = self.workers.keys().copied().collect();
         for worker in workers {
@@ -133,28 +164,23 @@ impl Feed {
         }
     }
 
-    /// Applies to the batch what is answered up to `upto`, and gives out nothing above it. Whether there is more to do at
-    /// once.
-    pub(crate) fn fill(
-        &mut self,
-        batch: &mut Batch,
-        definition: &Definition,
-        reader: &LogReader,
-        upto: Position,
-        room: Room,
-        pass_by: &PassBy<'_>,
-    ) -> Result<bool, FeedError> {
-        self.dispatch.bound(upto);
-        let more = self.take_messages(batch.cursor(), upto);
+    /// Applies to the batch what is answered, and gives out nothing above the end. Whether there is more to do at once.
+    pub(crate) fn fill(&mut self, batch: &mut Batch, ground: &Ground<'_>) -> Result<bool, FeedError> {
+        self.dispatch.bound(ground.upto);
+        let more = self.take_messages(batch.cursor(), ground.upto);
         self.end_silent();
         let mut moves = true;
         while moves {
-            moves = self.look_ahead(definition, reader, upto)?;
-            moves |= self.apply(batch, upto, room, pass_by)?;
+            moves = if self.late.is_some() {
+                self.go_on_late(batch, ground)?
+            } else {
+                let looked = self.look_ahead(batch, ground)?;
+                self.apply(batch, ground)? || looked
+            };
         }
         self.answer_reads(batch)?;
         self.give(batch.cursor());
-        Ok(more || batch.events() > 0 && room.is_used(batch))
+        Ok(more || batch.events() > 0 && ground.room.is_used(batch))
     }
 
     /// Makes what the applied events emit durable; nothing may be committed before. On an error, which says why in words,
@@ -199,204 +225,82 @@ impl Feed {
         self.started.elapsed()
     }
 
-    /// Whether there may be more messages.
-    fn take_messages(&mut self, applied: Position, head: Position) -> bool {
-        self.gone.extend(self.inbox.gone());
-        let mut taken = 0;
-        while let Some((worker, message)) = self.inbox.next() {
-            self.take(worker, message, applied, head);
-            taken += 1;
-            if taken == HANDLER_STEP_MESSAGES_MAX {
-                return true;
-            }
-        }
-        // What they had to say has been taken in.
-        for worker in std::mem::take(&mut self.gone) {
-            self.lose(worker);
-        }
-        false
-    }
-
-    fn take(&mut self, worker: WorkerId, message: Message, applied: Position, head: Position) {
-        let now = self.now();
-        match message {
-            Message::Attach(attach) => self.attach(worker, attach, applied, head),
-            Message::Credits(credits) => self.dispatch.credits(worker, credits, now),
-            Message::Answers(answers) => {
-                self.dispatch.heard(worker, now);
-                for WorkerAnswer { run, position, answer, bytes } in answers {
-                    if let Err(violation) = self.dispatch.answer(worker, run, position, answer, bytes) {
-                        return self.end(worker, violation.into());
-                    }
-                }
-            }
-            Message::Read(read) => {
-                self.dispatch.heard(worker, now);
-                self.reads.push_back((worker, read));
-            }
-        }
-    }
-
-    fn attach(&mut self, worker: WorkerId, attach: Attach, applied: Position, head: Position) {
-        let now = self.now();
-        let (credits, deadline) = (attach.credits, attach.deadline);
-        let (name, outbox) = attach.into_parts();
-        let same = self.workers.iter().find(|(_, other)| other.name == name).map(|(id, _)| *id);
-        if let Some(older) = same {
-            self.end(older, Ended::Replaced);
-        }
-        let is_full = self.workers.len() >= HANDLER_WORKERS_MAX;
-        tracing::info!(worker = %name, credits, "a worker attaches");
-        self.workers.insert(worker, Attached { name, deadline, outbox });
-        if is_full {
-            return self.end(worker, Ended::TooMany(HANDLER_WORKERS_MAX));
-        }
-        self.dispatch.attach(worker, credits, deadline, now);
-        self.count();
-        self.tell(worker, ToWorker::Attached { applied, head });
-    }
-
-    fn end_silent(&mut self) {
-        for worker in self.dispatch.silent(self.now()) {
-            let deadline = self.workers.get(&worker).map_or(Duration::ZERO, |worker| worker.deadline);
-            self.end(worker, Ended::Silent(deadline));
-        }
-    }
-
-    /// A worker is told that nothing more will come, and what it holds waits for others.
-    fn end(&mut self, worker: WorkerId, why: Ended) {
-        if let Some(Attached { name, outbox, .. }) = self.workers.get(&worker) {
-            tracing::info!(worker = %name, reason = %why, "a worker is let go");
-            // One that takes nothing learns it from the end of the call.
-            drop(outbox.try_send(ToWorker::End(why)));
-        }
-        self.lose(worker);
-    }
-
-    fn lose(&mut self, worker: WorkerId) {
-        let Some(Attached { name, .. }) = self.workers.remove(&worker) else {
-            return;
-        };
-        if self.dispatch.detach(worker) {
-            tracing::info!(worker = %name, "the events of a worker go to others");
-            self.inbox.hub.counts.losses.fetch_add(1, Ordering::Relaxed);
-        }
-        self.reads.retain(|(by, _)| *by != worker);
-        self.count();
-    }
-
-    fn tell(&mut self, worker: WorkerId, message: ToWorker) {
-        let Some(Attached { outbox, .. }) = self.workers.get(&worker) else {
-            return;
-        };
-        if outbox.try_send(message).is_err() {
-            self.end(worker, Ended::TakesNothing);
-        }
-    }
-
-    /// Reads the log as far as the window has room. Whether it came further.
-    fn look_ahead(
-        &mut self,
-        definition: &Definition,
-        reader: &LogReader,
-        upto: Position,
-    ) -> Result<bool, FeedError> {
-        let before = self.looked;
-        while self.looked < upto
-            && self.window.len() < HANDLER_AHEAD_EVENTS_MAX
-            && self.window_bytes < HANDLER_AHEAD_BYTES_MAX
-        {
-            let after = self.looked;
-            let records =
-                reader.scan(after, upto, FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX).map_err(|error| {
-                    FeedError::Log(format!("reading the log behind position {after}: {error}"))
-                })?;
-            if records.is_empty() {
-                let what =
-                    format!("the log has no record behind position {after}, although its head is {upto}");
-                return Err(FeedError::Log(what));
-            }
-            for (position, payload) in records {
-                let bytes = payload.len();
-                let event = RecordedEvent::decode(position, payload)
-                    .map_err(|invalid| FeedError::Log(invalid.to_string()))?;
-                self.looked = position;
-                if definition.handles(event.event.event_type.as_str()) {
-                    self.dispatch.available(position, bytes);
-                    self.window.push_back(Looked { event, bytes });
-                    self.window_bytes += bytes;
-                }
-            }
-        }
-        Ok(self.looked > before)
-    }
-
-    /// Applies what is answered up to `upto` and passes what needs no answer. Whether the batch came further.
-    fn apply(
-        &mut self,
-        batch: &mut Batch,
-        upto: Position,
-        room: Room,
-        pass_by: &PassBy<'_>,
-    ) -> Result<bool, FeedError> {
+    /// Applies what is answered up to the end and passes what needs no answer. Whether the batch came further.
+    fn apply(&mut self, batch: &mut Batch, ground: &Ground<'_>) -> Result<bool, FeedError> {
         let before = batch.cursor();
         // One event goes in always: what makes the batch full is handed over with it.
-        while batch.events() == 0 || !room.is_used(batch) {
-            let Some(Looked { event, .. }) = self.window.front() else {
-                batch.pass_to(self.looked.min(upto));
+        while batch.events() == 0 || !ground.room.is_used(batch) {
+            let Some(Looked { event, is_parked, .. }) = self.window.front() else {
+                batch.pass_to(self.looked.min(ground.upto));
                 break;
             };
-            let position = event.position;
-            if position > upto {
-                batch.pass_to(upto);
+            if event.position > ground.upto {
+                batch.pass_to(ground.upto);
                 break;
             }
-            batch.pass_to(Position::new(position.get() - 1));
-            if pass_by(batch, position) {
+            batch.pass_to(Position::new(event.position.get() - 1));
+            if (ground.pass_by)(batch, event)? {
                 self.pass_first();
                 continue;
             }
-            let Some((at, Some(answer))) = self.dispatch.front() else {
+            assert!(!is_parked, "streams are released at decisions, which the window does not reach beyond");
+            if !self.apply_first(batch, None)? {
                 break;
-            };
-            assert_eq!(at, position, "the window and the dispatch hold the same events");
-            let stale = match answer {
-                Answer::Failure(failure) => {
-                    let error = event_error(event, failure);
-                    self.refuse(position, "the event failed");
-                    return Err(error);
-                }
-                Answer::Transaction(transaction) => batch.stale_read(&transaction.reads)?,
-            };
-            if let Some(stale) = stale {
-                self.cancel(&stale)?;
-                break;
-            }
-            if let Err(error) = self.take_in(batch, position) {
-                self.refuse(position, "the answer could not be applied");
-                return Err(error);
             }
         }
         Ok(batch.cursor() > before)
     }
 
+    /// Applies the first event's answer, if it has one that holds, late where `late_at` says so. Whether it did.
+    fn apply_first(&mut self, batch: &mut Batch, late_at: Option<Position>) -> Result<bool, FeedError> {
+        let event = &self.window.front().expect("the caller looked at it").event;
+        let position = event.position;
+        let Some((at, Some(answer))) = self.dispatch.front() else {
+            return Ok(false);
+        };
+        assert_eq!(at, position, "the window and the dispatch hold the same events");
+        let stale = match answer {
+            Answer::Failure(failure) => {
+                let error = event_error(event, failure);
+                self.refuse(position, "the event failed");
+                return Err(error);
+            }
+            Answer::Transaction(transaction) => batch.stale_read(&transaction.reads)?,
+        };
+        if let Some(stale) = stale {
+            self.cancel(&stale)?;
+            return Ok(false);
+        }
+        if let Err(error) = self.take_in(batch, position, late_at) {
+            self.refuse(position, "the answer could not be applied");
+            return Err(error);
+        }
+        Ok(true)
+    }
+
     /// The first event's transaction, whose reads hold, goes into the batch.
-    fn take_in(&mut self, batch: &mut Batch, position: Position) -> Result<(), FeedError> {
+    fn take_in(
+        &mut self,
+        batch: &mut Batch,
+        position: Position,
+        late_at: Option<Position>,
+    ) -> Result<(), FeedError> {
         let Some(Answer::Transaction(transaction)) = self.dispatch.take_answer() else {
             unreachable!("it was looked at just now");
         };
         let cause = &self.window.front().expect("the event that was answered is there").event;
-        let (emission, differs) =
-            self.emitter.prepare(cause, transaction.emits).map_err(|error| match error {
-                EmitError::Fault(fault) => event_error(cause, &fault),
-                EmitError::Log(error) => FeedError::Log(format!("emitting events: {error}")),
-            })?;
-        match batch.apply_transaction(position, transaction.steps) {
+        let prepared = self.emitter.prepare(cause, transaction.emits, late_at.is_some());
+        let (emission, differs) = prepared.map_err(|error| match error {
+            EmitError::Fault(fault) => event_error(cause, &fault),
+            EmitError::Log(error) => FeedError::Log(format!("emitting events: {error}")),
+        })?;
+        let applied = match late_at {
+            None => batch.apply_transaction(position, transaction.steps),
+            Some(at) => batch.apply_transaction_late(position, at, transaction.steps),
+        };
+        match applied {
             Ok(()) => {}
-            Err(TransactionError::Fault(fault)) => {
-                let first = self.window.front().expect("the event that was answered is there");
-                return Err(event_error(&first.event, &fault));
-            }
+            Err(TransactionError::Fault(fault)) => return Err(event_error(cause, &fault)),
             Err(TransactionError::Store(failure)) => {
                 return Err(FeedError::File(match failure.downcast::<KvError>() {
                     Ok(error) => *error,
@@ -418,10 +322,13 @@ impl Feed {
 
     /// The batch has passed the first event, which needs no answer any more.
     pub(crate) fn pass_first(&mut self) {
-        let Some(Looked { event, bytes }) = self.window.pop_front() else {
+        let Some(Looked { event, bytes, is_parked }) = self.window.pop_front() else {
             return;
         };
         self.window_bytes -= bytes;
+        if is_parked {
+            return;
+        }
         if let Some(worker) = self.dispatch.skipped() {
             let reason = format!("the event at position {} is skipped", event.position);
             self.tell(worker, ToWorker::Cancelled { from: event.position, reason });
@@ -469,7 +376,8 @@ impl Feed {
             if bytes > HANDLER_READ_BYTES_MAX && documents.len() > 1 {
                 self.end(worker, Ended::ReadTooLarge(HANDLER_READ_BYTES_MAX));
             } else {
-                self.tell(worker, read.answer(batch.cursor(), documents));
+                let as_of = self.late_at().unwrap_or(batch.cursor());
+                self.tell(worker, read.answer(as_of, documents));
             }
         }
         Ok(())
@@ -479,8 +387,9 @@ impl Feed {
         for Given { worker, run, first, last } in self.dispatch.give(self.now()) {
             let begin = self.window.partition_point(|looked| looked.event.position < first);
             let run_events = self.window.range(begin..).take_while(|looked| looked.event.position <= last);
-            let events = run_events.map(|looked| looked.event.clone()).collect();
-            self.tell(worker, ToWorker::Run { run, applied, events });
+            let given = run_events.filter(|looked| !looked.is_parked);
+            let events = given.map(|looked| looked.event.clone()).collect();
+            self.tell(worker, ToWorker::Run { run, applied, late_at: self.late_at(), events });
         }
         self.count();
     }

@@ -93,6 +93,8 @@ pub enum ToWorker {
         run: RunId,
         /// All events up to this position are applied.
         applied: Position,
+        /// The event was parked and is applied late, at the decision at this position.
+        late_at: Option<Position>,
         /// In order; those of the types that the definition lists.
         events: Vec<RecordedEvent>,
     },

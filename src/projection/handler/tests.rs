@@ -32,6 +32,8 @@ use crate::{
     },
 };
 
+mod late;
+
 fn definition(version: u32, handled: &str) -> Definition {
     let text = format!(
         "projection: p\nversion: {version}\nhandler: service\ncollections: {{ docs: {{}} }}\nevents: [{handled}]\n"
@@ -66,6 +68,8 @@ struct Version {
     hub: Arc<Hub>,
     session: Session,
     told: tokio::sync::mpsc::Receiver<ToWorker>,
+    /// Whether the worker cannot handle an event, which comes late or not.
+    fails: fn(event: &RecordedEvent, late: bool) -> bool,
 }
 
 fn block<T>(future: impl Future<Output = T>) -> T {
@@ -95,7 +99,11 @@ impl Life {
     }
 
     fn version(&self, number: u32, handled: &str) -> Version {
-        let definition = definition(number, handled);
+        self.version_of(definition(number, handled))
+    }
+
+    fn version_of(&self, definition: Definition) -> Version {
+        let number = definition.version();
         let stop = Stop::default();
         let (hub, inbox) = Hub::new(self.events.head().clone(), stop.clone());
         let emitter = Emitter::new(self.events.clone(), self.appender.clone(), &definition, 1);
@@ -107,7 +115,7 @@ impl Life {
                 .fed(Some(Feed::new(inbox, emitter)));
         let deadline = std::time::Duration::from_secs(600);
         let (session, told) = block(hub.attach("w".into(), 3, deadline)).expect("the version runs");
-        Version { number, runner, status, store, hub, session, told }
+        Version { number, runner, status, store, hub, session, told, fails: |_, _| false }
     }
 
     /// Appends through the committer.
@@ -162,11 +170,15 @@ impl Version {
     fn work(&mut self, life: &Life, emits: Emits) -> bool {
         let mut said = false;
         while let Ok(told) = self.told.try_recv() {
-            if let ToWorker::Run { run, events, .. } = told {
+            if let ToWorker::Run { run, late_at, events, .. } = told {
                 let answer = |event: RecordedEvent| WorkerAnswer {
                     run,
                     position: event.position,
-                    answer: Answer::Transaction(self.transaction(life, &event, emits)),
+                    answer: if (self.fails)(&event, late_at.is_some()) {
+                        Answer::Failure("poisoned".into())
+                    } else {
+                        Answer::Transaction(self.transaction(life, &event, emits))
+                    },
                     bytes: 1,
                 };
                 let answers = events.into_iter().map(answer).collect();

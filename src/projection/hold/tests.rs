@@ -78,6 +78,7 @@ fn a_hold_below_the_cursor_holds_where_the_version_is_and_the_lowest_counts() {
     assert!(matches!(version.run(), Step::Held(_)));
     assert_eq!((as_of(&version), stands(&now)), (10, Ok(10)));
     assert!(stands(&later).is_err(), "it does not stand where this one wants it");
+    assert!(later.is_overruled(Position::new(11)) && !now.is_overruled(Position::new(14)));
     now.move_to(Position::new(12));
     assert!(stands(&now).is_err());
     assert!(matches!(version.run(), Step::Held(_)));

@@ -25,6 +25,34 @@ pub enum QueryError {
         /// What there is.
         known: Vec<u32>,
     },
+    /// The projection has no standing version of that label.
+    #[error(
+        "projection {projection} has no standing version {label:?}; {}",
+        known_names("standing versions", known)
+    )]
+    UnknownLabel {
+        /// The projection.
+        projection: String,
+        /// What was asked for.
+        label: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The token is of a later point than the one where the standing version stands for good.
+    #[error(
+        "the standing version {label:?} of projection {projection} stands at position {until} for good, and never shows \
+         position {wanted}; ask another version, or without the token"
+    )]
+    BeyondStanding {
+        /// The projection.
+        projection: String,
+        /// The standing version.
+        label: String,
+        /// Where it stands.
+        until: Position,
+        /// The token's position.
+        wanted: Position,
+    },
     /// The version that was decided to be active is not here.
     #[error(
         "version {version} of projection {projection} is active by decision and is not deployed here; deploy it, or \
@@ -178,6 +206,8 @@ impl QueryError {
         match self {
             Self::UnknownProjection { .. } => "PROJECTION_NOT_FOUND",
             Self::UnknownVersion { .. } => "VERSION_NOT_FOUND",
+            Self::UnknownLabel { .. } => "LABEL_NOT_FOUND",
+            Self::BeyondStanding { .. } => "BEYOND_STANDING_POSITION",
             Self::ActiveNotDeployed { .. } => "ACTIVE_NOT_DEPLOYED",
             Self::UnknownCollection { .. } => "COLLECTION_NOT_FOUND",
             Self::UnknownIndex { .. } => "INDEX_NOT_FOUND",

@@ -258,16 +258,20 @@ fn compile(source: &str) -> Result<Expression, QueryError> {
 fn fingerprint_of(projection: &str, query: &ListQuery, range: &Range) -> Fingerprint {
     let index = range.index.as_ref().map_or("", |(_, index)| &*index.name);
     let end = range.end.as_deref();
-    fingerprint([
+    let kinds = [u8::from(range.index.is_some()), u8::from(query.descending), u8::from(end.is_some())];
+    let has_filter = [u8::from(query.filter.is_some())];
+    let mut parts = vec![
         projection.as_bytes(),
         query.collection.as_bytes(),
         index.as_bytes(),
-        &[u8::from(range.index.is_some()), u8::from(query.descending), u8::from(end.is_some())],
+        &kinds,
         &range.start,
         end.unwrap_or_default(),
-        &[u8::from(query.filter.is_some())],
+        &has_filter,
         query.filter.as_deref().unwrap_or_default().as_bytes(),
-    ])
+    ];
+    parts.extend(query.label.as_deref().map(str::as_bytes));
+    fingerprint(parts)
 }
 
 /// Where the page before ended, if the token belongs here.

@@ -3,7 +3,7 @@
 //! Invariants: a (projection, version) has one definition for ever, except under `dev`; a retired number comes back by a
 //! person's wish only, and only with the definition it had; one deployment at a time. Does not know where files are.
 
-use std::sync::PoisonError;
+use std::{path::PathBuf, sync::PoisonError};
 
 use super::{DefinitionProblem, Registry, Source, changes, desired};
 use crate::{
@@ -79,6 +79,31 @@ pub enum DeployError {
         /// The same of the hash that was found.
         found: String,
     },
+    /// The disk would not hold it.
+    #[error(
+        "projection {projection} version {version}: its file may take {needed_bytes} bytes, {free_bytes} are free and \
+        {reserve_bytes} are kept for the log; make room, or retire a version that is not needed, and deploy it again"
+    )]
+    DiskFull {
+        /// The projection.
+        projection: String,
+        /// The version.
+        version: u32,
+        /// What it may take.
+        needed_bytes: u64,
+        /// What is kept for appends.
+        reserve_bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+    },
+    /// How much is free could not be told.
+    #[error("measuring the free space of {}: {error}", dir.display())]
+    Room {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// It could not be recorded.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -137,6 +162,9 @@ impl Registry {
     ) -> Result<Deployment, DeployError> {
         let _deploying = self.deploying.lock().unwrap_or_else(PoisonError::into_inner);
         let (name, version) = (definition.name().to_owned(), definition.version());
+        if self.find(&name, version).is_none() {
+            self.check_room(&definition)?;
+        }
         let mut entry = self.entry(&name, version)?;
         let mut restored = false;
         if let Some(hash) = entry.decided.retired(version) {

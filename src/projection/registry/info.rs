@@ -41,6 +41,8 @@ pub struct VersionInfo {
     pub collections: Vec<CollectionInfo>,
     /// Why it stopped, or what it is trying again.
     pub error: Option<String>,
+    /// It waits for its turn to build.
+    pub queued: bool,
     /// What it does about events that it cannot apply.
     pub on_error: OnError,
     /// Where it stands still, and why.
@@ -237,6 +239,7 @@ impl Registry {
                 })
                 .collect(),
             error: progress.failure.or(progress.trouble).map(|error| error.to_string()),
+            queued: progress.queued,
             on_error: definition.on_error(),
             pause: progress.pause,
             counts,

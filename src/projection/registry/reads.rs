@@ -1,4 +1,4 @@
-//! Who answers a read: the version that is named, that of a page token, or the active one.
+//! Who answers a read: the version that is named, the standing one of a label, that of a page token, or the active one.
 //!
 //! Invariant: what unpinned reads show never goes back, whoever answers: a read that took its snapshot looks again whether
 //! the active version is still the one it asked, in the same turn, and asks anew if not; a version becomes active only when
@@ -29,6 +29,8 @@ impl Registry {
         options: &ReadOptions,
         page_token: Option<&str>,
     ) -> Result<Reading, QueryError> {
+        let standing = self.standing_options(projection, options)?;
+        let options = standing.as_ref().unwrap_or(options);
         let deadline = freshness::deadline(options)?;
         loop {
             let Resolved { version, turn } = self.resolve(projection, options, page_token)?;
@@ -60,6 +62,10 @@ impl Registry {
         options: &ReadOptions,
         page_token: Option<&str>,
     ) -> Result<Resolved, QueryError> {
+        if let Some(label) = &options.label {
+            let version = self.resolve_standing(projection, label, options.version)?;
+            return Ok(Resolved { version, turn: None });
+        }
         let projections = self.lock_projections();
         let found = named(&projections, projection)?;
         let pinned = |version| Resolved { version, turn: None };

@@ -37,7 +37,7 @@ impl Registry {
     }
 
     /// A second file may take as much as the first.
-    fn check_space(&self, running: &Store) -> Result<(), ReplayError> {
+    pub(super) fn check_space(&self, running: &Store) -> Result<(), ReplayError> {
         let failed = |error| ReplayError::Io { path: running.path().to_owned(), error };
         let len = self.disk.open(running.path(), Access::Read).and_then(|file| file.len()).map_err(failed)?;
         let free_bytes = self.disk.free_bytes(&self.config.dir).map_err(failed)?;

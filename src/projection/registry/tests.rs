@@ -232,3 +232,24 @@ fn a_page_token_keeps_the_version_of_its_page() {
     let refused = runtime().block_on(registry.read("p", &first, token)).unwrap_err();
     assert_eq!(refused.reason(), "PAGE_TOKEN_MISMATCH");
 }
+
+#[test]
+fn a_version_that_the_disk_would_not_hold_is_refused_and_one_that_is_there_is_not() {
+    let disk = Arc::new(SimDisk::new(1));
+    let mut node = Node::open(Arc::clone(&disk) as Arc<dyn Disk>, Path::new(DATA));
+    node.append(&[put("k", 1)]);
+    let registry = node.registry(false);
+    registry.deploy(definition(DEFINITION), DEFINITION, "p.yaml").unwrap();
+    read(&registry, &at_least(&node, 1)).unwrap();
+    drop(registry);
+    disk.set_free_bytes(Some(1 << 30));
+    let free_bytes = node.disk.free_bytes(Path::new(DATA)).unwrap();
+    let registry = node.registry_leaving(false, free_bytes - 1_000);
+    let refused = registry.deploy(definition(&version(2)), &version(2), "p-v2.yaml").unwrap_err();
+    let DeployError::DiskFull { needed_bytes, .. } = refused else { panic!("{refused}") };
+    assert!(needed_bytes > 1_000, "as the version that is there, and more: {needed_bytes}");
+    assert_eq!(registry.list().len(), 1);
+    let again = registry.deploy(definition(DEFINITION), DEFINITION, "p.yaml").unwrap();
+    assert_eq!(again, Deployment::Unchanged);
+    read(&registry, &at_least(&node, 1)).unwrap();
+}

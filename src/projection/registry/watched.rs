@@ -57,6 +57,7 @@ impl Registry {
                 return Err(QueryError::ResumeTokenMismatch);
             }
         }
+        self.standing_options(projection, options)?;
         let Resolved { version, turn } = self.resolve(projection, options, None)?;
         let mut watch =
             Watch::new(version.store.definition(), query, resume.as_ref(), self.log.events.log())?;

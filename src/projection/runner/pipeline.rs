@@ -1,5 +1,5 @@
-//! Works through a long stretch of the log: one thread reads and decodes events, this one applies them, a third writes
-//! what a batch came to while the next one is gathered.
+//! Works through a long stretch of the log: one thread reads and decodes events, one applies them, a third writes what a
+//! batch came to while the next one is gathered. All give way to whoever answers calls.
 //!
 //! Invariants: events are applied in log order on one thread, so that nothing depends on timing; a batch is taken out only
 //! when the one before is written; whatever ends the stretch, the batch holds all events up to its cursor, and all that was
@@ -22,6 +22,7 @@ use crate::{
     kv::{KvError, Persistence},
     limits::{PIPELINE_CHUNK_BYTES_MAX, PIPELINE_CHUNK_EVENTS_MAX, PIPELINE_CHUNKS_MAX},
     log::LogReader,
+    process,
     projection::{
         batch::{Batch, Outgoing},
         content_hash::ContentHash,
@@ -64,18 +65,22 @@ impl Pipeline<'_> {
         &self,
         batch: &mut Batch,
         upto: Position,
-        apply: &mut dyn FnMut(&mut Batch, Prepared) -> Result<(), Trouble>,
+        apply: &mut (dyn FnMut(&mut Batch, Prepared) -> Result<(), Trouble> + Send),
     ) -> Result<(), Trouble> {
         scope(|scope| {
             let (chunks, prepared) = sync_channel(PIPELINE_CHUNKS_MAX);
             let after = batch.cursor();
             spawn(scope, "prepare", move || self.prepare(after, upto, &chunks))?;
             let mut writer = Writer::start(scope, *self, batch.content_hash())?;
-            let applied = self.apply(batch, &prepared, &mut writer, apply);
-            // The thread that prepares ends when nobody takes its chunks.
-            drop(prepared);
-            let written = writer.finish(batch);
-            applied.and(written)
+            // Not on this thread, which follows the log afterwards: who has given way cannot take it back.
+            let applying = spawn(scope, "apply", move || {
+                let applied = self.apply(batch, &prepared, &mut writer, apply);
+                // The thread that prepares ends when nobody takes its chunks.
+                drop(prepared);
+                let written = writer.finish(batch);
+                applied.and(written)
+            })?;
+            applying.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 
@@ -119,7 +124,7 @@ impl Pipeline<'_> {
         batch: &mut Batch,
         prepared: &Receiver<Chunk>,
         writer: &mut Writer<'_>,
-        apply: &mut dyn FnMut(&mut Batch, Prepared) -> Result<(), Trouble>,
+        apply: &mut (dyn FnMut(&mut Batch, Prepared) -> Result<(), Trouble> + Send),
     ) -> Result<(), Trouble> {
         for (events, end) in prepared {
             for event in events {
@@ -214,11 +219,15 @@ impl<'scope> Writer<'scope> {
     }
 }
 
-fn spawn<'scope, 'env>(
-    scope: &'scope Scope<'scope, 'env>,
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
     name: &str,
-    work: impl FnOnce() + Send + 'scope,
-) -> Result<ScopedJoinHandle<'scope, ()>, Trouble> {
-    let spawned = Builder::new().name(format!("projection-{name}")).spawn_scoped(scope, work);
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, Trouble> {
+    let gives_way = move || {
+        process::give_way(process::Work::CatchingUp);
+        work()
+    };
+    let spawned = Builder::new().name(format!("projection-{name}")).spawn_scoped(scope, gives_way);
     spawned.map_err(|error| Trouble::Log(format!("starting a thread: {error}")))
 }

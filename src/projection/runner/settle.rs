@@ -58,7 +58,7 @@ impl Runner {
         if batch.ledger().is_parked(&event.event.stream)
             && self.store.definition().handles(event.event.event_type.as_str())
         {
-            return self.park(batch, event, None);
+            return Ok(self.park(batch, event, None)?);
         }
         let applied = match data {
             None => batch.apply(event),
@@ -93,7 +93,7 @@ impl Runner {
             Some(skip) => Skipped::by(skip, Some(failure)),
             None => match definition.on_error() {
                 OnError::Pause => return Err(stop(position, failure)),
-                OnError::Quarantine => return self.park(batch, event, Some(failure)),
+                OnError::Quarantine => return Ok(self.park(batch, event, Some(failure))?),
                 OnError::Skip => Skipped::by_policy(failure),
             },
         };
@@ -102,12 +102,12 @@ impl Runner {
         Ok(())
     }
 
-    fn park(
+    pub(super) fn park(
         &self,
         batch: &mut Batch,
         event: &RecordedEvent,
         failure: Option<Failure>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Box<Pause>> {
         if !batch.ledger().has_room() {
             let what = failure.map_or_else(
                 || format!("it waits behind an event of stream {} that is parked", event.event.stream),
@@ -116,7 +116,8 @@ impl Runner {
             let message = format!(
                 "{what}; it cannot be parked, since {PARKED_EVENTS_MAX} events are, which is the most; retry or skip these first"
             );
-            return Err(stop(event.position, Failure::new(message)));
+            let failure = Failure::new(message);
+            return Err(Box::new(Pause { position: event.position, failure }));
         }
         let collections = self.store.definition().touches(event.event.event_type.as_str());
         batch.ledger_mut().park(event, failure, collections);
@@ -142,18 +143,46 @@ impl Runner {
 
     /// A parked event was decided to be skipped: takes it out and applies what waited behind it, late.
     fn skip_parked(&self, batch: &mut Batch, position: Position, at: Position) -> Result<(), Trouble> {
-        let version = self.store.definition().version();
-        let is_parked = batch.ledger().parked_at(position);
-        let Some(skip) = self.decisions.skip_of_failing(version, position).filter(|_| is_parked) else {
-            return Ok(());
-        };
-        let failure = batch.ledger().failure_at(position).cloned();
-        let was_first = batch.ledger_mut().unpark(position);
-        batch.ledger_mut().skip(position, Skipped::by(skip, failure));
-        match was_first {
+        match self.take_out_skipped(batch, position) {
             Some(stream) => self.release(batch, &stream, at),
             None => Ok(()),
         }
+    }
+
+    /// Takes a parked event out if it was decided to be skipped; gives its stream if it was the first of it.
+    pub(super) fn take_out_skipped(&self, batch: &mut Batch, position: Position) -> Option<StreamId> {
+        let version = self.store.definition().version();
+        let is_parked = batch.ledger().parked_at(position);
+        let skip = self.decisions.skip_of_failing(version, position).filter(|_| is_parked)?;
+        let failure = batch.ledger().failure_at(position).cloned();
+        let was_first = batch.ledger_mut().unpark(position);
+        batch.ledger_mut().skip(position, Skipped::by(skip, failure));
+        was_first
+    }
+
+    /// The same for a version of a service that stands still, where nobody takes what waits behind: that stays parked, and
+    /// its first event says so.
+    fn skip_standing(&self, batch: &mut Batch, position: Position) -> Result<(), Trouble> {
+        let stream = self.take_out_skipped(batch, position);
+        let Some(first) = stream.and_then(|stream| batch.ledger().first_of(&stream)) else {
+            return Ok(());
+        };
+        let event = self.read_parked(first)?;
+        let failure = Failure::new(format!(
+            "it was not tried: the event at position {position} was skipped while the version stood still; retry it"
+        ));
+        let collections = self.store.definition().touches(event.event.event_type.as_str());
+        batch.ledger_mut().park(&event, Some(failure), collections);
+        Ok(())
+    }
+
+    fn read_parked(&self, position: Position) -> Result<RecordedEvent, Trouble> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Trouble::Log(format!("reading the parked event at position {position}: {error}"))
+        };
+        let payload = self.reader.read(position).map_err(|error| unreadable(&error))?;
+        let payload = payload.ok_or_else(|| unreadable(&"it is not in the log"))?;
+        RecordedEvent::decode(position, payload).map_err(|error| unreadable(&error))
     }
 
     /// Tries all parked events again, stream by stream.
@@ -165,12 +194,7 @@ impl Runner {
     /// Applies the parked events of a stream in order, up to one that still cannot be; documents count as changed at `at`.
     fn release(&self, batch: &mut Batch, stream: &StreamId, at: Position) -> Result<(), Trouble> {
         while let Some(position) = batch.ledger().first_of(stream) {
-            let unreadable = |error: &dyn std::fmt::Display| {
-                Trouble::Log(format!("reading the parked event at position {position}: {error}"))
-            };
-            let payload = self.reader.read(position).map_err(|error| unreadable(&error))?;
-            let payload = payload.ok_or_else(|| unreadable(&"it is not in the log"))?;
-            let event = RecordedEvent::decode(position, payload).map_err(|error| unreadable(&error))?;
+            let event = self.read_parked(position)?;
             match batch.apply_late(&event, at) {
                 Ok(()) => {
                     batch.ledger_mut().unpark(position);
@@ -196,11 +220,13 @@ impl Runner {
             // What makes room here lets the version get past `paused_at`, so that all of it is in one commit.
             let parked: Vec<Position> = batch.ledger().parked().collect();
             for position in parked {
-                if self.decisions.skip_of_failing(version, position).is_some() {
-                    self.skip_parked(batch, position, paused_at)?;
+                match self.decisions.skip_of_failing(version, position) {
+                    None => {}
+                    Some(_) if self.feed.is_some() => self.skip_standing(batch, position)?,
+                    Some(_) => self.skip_parked(batch, position, paused_at)?,
                 }
             }
-            if self.trying.is_some() {
+            if self.trying.is_some() && self.feed.is_none() {
                 self.release_all(batch, paused_at)?;
             }
         }
@@ -214,7 +240,7 @@ impl Runner {
         self.learn_decisions(self.head.get())
     }
 
-    fn learn_decisions(&mut self, upto: Position) -> Result<(), Trouble> {
+    pub(super) fn learn_decisions(&mut self, upto: Position) -> Result<(), Trouble> {
         let refreshed = self.decisions.refresh(&self.events, upto);
         refreshed.map_err(|error: EventsError| Trouble::Log(format!("reading decisions: {error}")))
     }

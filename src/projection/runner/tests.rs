@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, io, path::Path};
 use super::*;
 use crate::{
     disk::sim::SimDisk,
+    limits::PIPELINE_EVENTS_MIN,
     projection::{
         content_hash::ContentHash,
         testing::{DATA, DEFINITION, Driven, Node},
@@ -236,6 +237,28 @@ fn a_long_stretch_gives_what_single_steps_give() {
     let node = Node::open(Arc::new(disk.crash(1)), Path::new(DATA));
     let mut version = node.version(DEFINITION);
     assert!(matches!(version.runner.step(), Step::CaughtUp(..)), "all of it was durable");
+}
+
+#[test]
+fn a_first_build_waits_for_its_turn_and_a_built_version_does_not() {
+    let (_disk, mut node) = long_log(30);
+    let builds = Builds::new(1);
+    let [mut first, mut second] = [1, 2].map(|number| {
+        let Driven { store, status, runner } =
+            node.version(&DEFINITION.replace("version: 1", &format!("version: {number}")));
+        Driven { store, status, runner: runner.taking_turns(&builds) }
+    });
+    assert_eq!(first.runner.step(), Step::More, "a long stretch, the rest comes with the next step");
+    assert_eq!(second.runner.step(), Step::Held(IDLE_WAIT));
+    assert!(second.status.progress().queued && !first.status.progress().queued);
+    assert!(matches!(first.run(), Step::CaughtUp(..)));
+    assert_eq!(second.runner.step(), Step::More);
+    assert!(!second.status.progress().queued);
+    // It has its turn, and the other one goes through a long stretch all the same: it is no build.
+    node.append(&(0..2_000).flat_map(group).collect::<Vec<_>>());
+    assert!(matches!(first.run(), Step::CaughtUp(..)));
+    assert!(matches!(second.run(), Step::CaughtUp(..)));
+    assert_eq!(second.content_hash(), first.content_hash());
 }
 
 #[test]

@@ -64,7 +64,8 @@ const OWNERS: &[(&[&str], &[&str], &str)] = &[
     (&["cel"], &["src/expression.rs", "src/expression/"], "the parser is a detail of expressions"),
     (&["axum"], &["src/http.rs", "src/http/"], "HTTP has one owner"),
     (&["comfy_table", "indicatif"], &["src/cli.rs", "src/cli/"], "only the command line draws for people"),
-    (&["rustix", "std::fs", "tokio::fs"], &["src/disk/real.rs"], "file I/O goes through the disk seam"),
+    (&["rustix::fs", "std::fs", "tokio::fs"], &["src/disk/real.rs"], "file I/O goes through the disk seam"),
+    (&["rustix::process"], &["src/process.rs"], "one file speaks to the scheduler"),
     (
         &["std::env::var", "std::env::vars", "std::env::var_os", "std::env::vars_os", "std::env::set_var"],
         &["src/config.rs", "src/config/"],

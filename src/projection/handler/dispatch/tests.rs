@@ -34,6 +34,8 @@ enum Happening {
     Apply(usize),
     Stale,
     Skip,
+    /// All events of a class are withdrawn.
+    Withdraw(u64),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -48,6 +50,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         8 => (1..30_usize).prop_map(Happening::Apply),
         1 => Just(Happening::Stale),
         1 => Just(Happening::Skip),
+        1 => (0..5_u64).prop_map(Happening::Withdraw),
     ]
 }
 
@@ -75,6 +78,7 @@ struct Model {
     now: Duration,
     /// Runs go out one at a time for as many events, as the model counts it.
     all: BTreeSet<Position>,
+    withdrawn: BTreeSet<Position>,
 }
 
 const DEADLINE: Duration = Duration::from_millis(100);
@@ -124,6 +128,7 @@ impl Model {
             Happening::Apply(count) => (0..count).for_each(|_| self.apply()),
             Happening::Stale => self.stale(),
             Happening::Skip => self.skip(),
+            Happening::Withdraw(class) => self.withdraw(class),
             _ => {}
         }
         self.give();
@@ -192,6 +197,24 @@ impl Model {
         }
     }
 
+    fn withdraw(&mut self, class: u64) {
+        let of_class = self.all.iter().filter(|position| position.get() % 5 == class);
+        let positions: Vec<_> = of_class.copied().collect();
+        let mut holders: BTreeSet<WorkerId> =
+            positions.iter().filter_map(|position| self.answers.get(position)).copied().collect();
+        let holds = |seen: &&Seen| seen.holds.iter().any(|(_, held)| positions.contains(held));
+        holders.extend(self.workers.iter().filter(holds).map(|seen| seen.id));
+        assert_eq!(self.dispatch.withdraw(&positions), holders);
+        for worker in holders {
+            self.forget(worker);
+        }
+        for position in positions {
+            self.answers.remove(&position);
+            self.all.remove(&position);
+            self.withdrawn.insert(position);
+        }
+    }
+
     fn done(&mut self, position: Position) {
         self.answers.remove(&position);
         self.all.remove(&position);
@@ -239,7 +262,9 @@ proptest! {
             model.happens(&Happening::Apply(7));
         }
         prop_assert!(model.applied.is_sorted());
-        prop_assert_eq!(model.applied.last().map_or(0, |last| last.get()), model.next_position);
+        let last = model.applied.last().max(model.withdrawn.last());
+        prop_assert_eq!(last.map_or(0, |last| last.get()), model.next_position);
+        prop_assert!(!model.applied.iter().any(|position| model.withdrawn.contains(position)));
         prop_assert_eq!(model.dispatch.answer_bytes, 0);
         prop_assert!(model.dispatch.runs.is_empty());
         prop_assert_eq!(model.dispatch.runs_out(), 0);
