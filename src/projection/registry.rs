@@ -38,6 +38,7 @@ use crate::{
         store::Store,
         versions::Versions,
     },
+    sabotage::Sabotage,
 };
 
 mod changes;
@@ -145,6 +146,7 @@ pub struct Registry {
     deploying: Mutex<()>,
     /// Told when the log decided something about versions, or another one answers.
     turns: watch::Sender<u64>,
+    sabotage: Option<Sabotage>,
 }
 
 /// The versions of one projection.
@@ -230,6 +232,7 @@ impl Registry {
             wants: Mutex::default(),
             deploying: Mutex::default(),
             turns: watch::Sender::new(0),
+            sabotage: None,
         };
         for deployed in deployed {
             let active = active.get(&deployed.projection).copied();

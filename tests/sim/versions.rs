@@ -5,7 +5,13 @@
 //! The node is the product's, with the threads of its versions: which operation comes where is not the same in every life,
 //! and every place is tried.
 
-use std::{path::Path, sync::Arc, thread, thread::JoinHandle, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -25,6 +31,7 @@ use outrigger::{
         query::{ReadOptions, Reading},
         registry::{Promote, Registry, RegistryConfig, RegistryLog},
     },
+    sabotage::Sabotage,
 };
 
 const DATA: &str = "/data";
@@ -61,7 +68,7 @@ struct Told {
 
 impl Node {
     /// `None` where the disk crashes at it.
-    fn open(disk: &SimDisk, seed: u64) -> Option<Self> {
+    fn open(disk: &SimDisk, seed: u64, sabotage: Option<Sabotage>) -> Option<Self> {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let clock = Arc::new(SimClock::new(seed));
         shared.create_dir_all(Path::new(DATA)).ok()?;
@@ -92,7 +99,7 @@ impl Node {
         let config =
             RegistryConfig { dir: Path::new(DATA).join("projections"), dev: false, memory_bytes: 1 << 26 };
         let log = RegistryLog { events: events.clone(), appender: appender.clone(), clock };
-        let registry = Arc::new(Registry::open(shared, config, meta, log).ok()?);
+        let registry = Arc::new(Registry::open(shared, config, meta, log).ok()?.sabotaged(sabotage));
         // It ends with an error where the disk crashes, and whoever waits learns of it.
         let committer = thread::spawn(move || drop(committer.run(&intake)));
         Some(Self { registry, appender, events, committer, disk: disk.clone() })
@@ -223,7 +230,7 @@ impl Act {
 /// A node with two versions at the head; the second is active unless it is to be promoted.
 fn ground(act: Act) -> (SimDisk, Told) {
     let (disk, mut told) = (SimDisk::new(7), Told::default());
-    let node = Node::open(&disk, 1).unwrap();
+    let node = Node::open(&disk, 1, None).unwrap();
     for number in [1, 2] {
         let text = definition(number);
         let parsed = Definition::parse(&text, "p.yaml").unwrap();
@@ -248,7 +255,7 @@ fn live(act: Act, ground: &(SimDisk, Told), operation: u64) -> bool {
     let mut told = Told { appended: ground.1.appended, token: ground.1.token, shown: ground.1.shown };
     disk.crash_at(disk.operations() + operation);
     let mut acknowledged = false;
-    if let Some(node) = Node::open(&disk, 2) {
+    if let Some(node) = Node::open(&disk, 2, None) {
         let mut story = || {
             node.catch_up(&mut told)?;
             node.append(&mut told)?;
@@ -271,7 +278,7 @@ fn live(act: Act, ground: &(SimDisk, Told), operation: u64) -> bool {
 
 /// The start behind a cut.
 fn check_after(act: Act, disk: &SimDisk, told: &mut Told, acknowledged: bool) {
-    let node = Node::open(disk, 3).expect("a healthy disk opens");
+    let node = Node::open(disk, 3, None).expect("a healthy disk opens");
     let (decided, before) = act.active();
     let active = node.active();
     assert!(active == [decided] || active == [before], "{active:?} are active");
@@ -323,4 +330,39 @@ fn a_rollback_is_cut_at_every_operation() {
 #[test]
 fn a_retirement_is_cut_at_every_operation() {
     check(Act::Retire);
+}
+
+/// Promotes a version that is held up behind the one that answers. Gives the version that answers then.
+fn promote_one_behind(ground: &(SimDisk, Told), sabotage: Option<Sabotage>) -> Vec<u32> {
+    let mut told = Told { shown: ground.1.shown, ..Told::default() };
+    let node = Node::open(&ground.0.kill(1), 2, sabotage).unwrap();
+    node.catch_up(&mut told).unwrap();
+    let hold = node.registry.hold("p", 2, Position::ZERO).unwrap();
+    block(hold.stands(Duration::from_secs(60))).unwrap();
+    node.append(&mut told).unwrap();
+    let options = ReadOptions {
+        at_least: told.token,
+        timeout: Some(Duration::from_secs(60)),
+        ..ReadOptions::default()
+    };
+    let shown = node.work(&mut told, node.registry.read("p", &options, None)).unwrap().unwrap();
+    check_shown(&shown, &mut told);
+    assert!(Act::Promote.decide(&node, &mut told));
+    node.look(&mut told);
+    let active = node.active();
+    drop(hold);
+    while node.registry.carry_out_now().unwrap() > 0 {
+        thread::yield_now();
+    }
+    assert_eq!(node.active(), [2]);
+    node.close();
+    active
+}
+
+#[test]
+fn a_version_takes_over_when_it_has_come_as_far_and_one_that_does_it_before_is_seen() {
+    let ground = ground(Act::Promote);
+    assert_eq!(promote_one_behind(&ground, None), [1], "the version before answers");
+    let early = AssertUnwindSafe(|| promote_one_behind(&ground, Some(Sabotage::EarlyFlip)));
+    assert!(catch_unwind(early).is_err(), "a reader goes back");
 }

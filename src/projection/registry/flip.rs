@@ -20,6 +20,7 @@ use crate::{
     limits::{FLIP_HOLD_MAX, FLIP_NEAR_EVENTS, FLIP_REST, FLIP_TRY_MAX},
     meta::MetaError,
     projection::status::Progress,
+    sabotage::Sabotage,
 };
 
 /// A decision that is not carried out.
@@ -37,6 +38,14 @@ struct Pending {
 }
 
 impl Registry {
+    /// The same with a bug built in, for simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(mut self, sabotage: Option<Sabotage>) -> Self {
+        self.sabotage = sabotage;
+        self
+    }
+
     /// Decides what definition files want, and carries out what is decided, for as long as it is polled.
     pub async fn carry_out(self: &Arc<Self>) -> Infallible {
         tokio::select! {
