@@ -222,6 +222,7 @@ fn version(status: VersionInfo) -> v1::ProjectionVersion {
         error: status.error,
         active: status.active,
         queued: status.queued,
+        releases: status.releases,
         build_paused: status.build_paused,
         taking_over: status.taking_over,
     }

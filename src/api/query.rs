@@ -197,6 +197,8 @@ impl From<QueryError> for Refusal {
         match error {
             QueryError::UnknownProjection { .. } => named(Code::NotFound, "projection"),
             QueryError::UnknownVersion { .. } => named(Code::NotFound, "options.version"),
+            QueryError::UnknownRelease { .. } => named(Code::NotFound, "options.release"),
+            QueryError::NotInRelease { .. } => named(Code::FailedPrecondition, "options.release"),
             QueryError::UnknownLabel { .. } => named(Code::NotFound, "options.label"),
             QueryError::BeyondStanding { until, wanted, .. } => {
                 named(Code::OutOfRange, "options.at_least").with("until", until).with("wanted", wanted)

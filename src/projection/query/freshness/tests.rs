@@ -89,9 +89,7 @@ async fn no_read_misses_that_its_file_is_open_again() {
                 let options =
                     ReadOptions { timeout: Some(Duration::from_secs(30)), ..ReadOptions::default() };
                 for _ in 0..20 {
-                    let until = deadline(&options).unwrap();
-                    let read = read(&source(&node, &version), &options, until).await;
-                    read.map(drop).map_err(|e| e.to_string())?;
+                    read(&source(&node, &version), &options, deadline(&options).unwrap()).await.map(drop).map_err(|e| e.to_string())?;
                 }
                 Ok::<(), String>(())
             });
