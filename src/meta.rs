@@ -257,6 +257,17 @@ impl Meta {
         })?)
     }
 
+    /// Definition files want nothing to be active.
+    pub fn clear_wanted(&self, projection: &str) -> Result<(), MetaError> {
+        if self.wanted(projection)?.is_none() {
+            return Ok(());
+        }
+        Ok(self.write(|write| {
+            write.open_table(WANTED)?.remove(projection)?;
+            Ok(())
+        })?)
+    }
+
     /// What definition files wanted to be active when they were last looked at.
     pub fn wanted(&self, projection: &str) -> Result<Option<(u32, [u8; 32], u64)>, MetaError> {
         let read = || -> Result<_, KvError> {

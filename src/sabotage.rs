@@ -57,4 +57,6 @@ pub enum Sabotage {
     ChangeUntold,
     /// A document that is replaced stays in the content hash.
     StaleHash,
+    /// A version becomes active before it shows what the one before has shown.
+    EarlyFlip,
 }

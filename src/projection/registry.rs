@@ -39,6 +39,7 @@ use crate::{
         store::Store,
         versions::Versions,
     },
+    sabotage::Sabotage,
 };
 
 mod changes;
@@ -153,6 +154,7 @@ pub struct Registry {
     deploying: Mutex<()>,
     /// Told when the log decided something about versions, or another one answers.
     turns: watch::Sender<u64>,
+    sabotage: Option<Sabotage>,
 }
 
 /// The versions of one projection.
@@ -239,6 +241,7 @@ impl Registry {
             wants: Mutex::default(),
             deploying: Mutex::default(),
             turns: watch::Sender::new(0),
+            sabotage: None,
         };
         registry.learn_releases()?;
         for deployed in deployed {

@@ -14,3 +14,4 @@ mod log_repair;
 mod poison;
 mod projection;
 mod sweep;
+mod versions;

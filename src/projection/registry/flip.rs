@@ -21,6 +21,7 @@ use crate::{
     limits::{FLIP_HOLD_MAX, FLIP_NEAR_EVENTS, FLIP_REST, FLIP_TRY_MAX},
     meta::MetaError,
     projection::status::Progress,
+    sabotage::Sabotage,
 };
 
 /// A decision that is not carried out.
@@ -38,6 +39,14 @@ struct Pending {
 }
 
 impl Registry {
+    /// The same with a bug built in, for simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(mut self, sabotage: Option<Sabotage>) -> Self {
+        self.sabotage = sabotage;
+        self
+    }
+
     /// Decides what definition files want, and carries out what is decided, for as long as it is polled.
     pub async fn carry_out(self: &Arc<Self>) -> Infallible {
         tokio::select! {
@@ -154,7 +163,9 @@ impl Registry {
         let head = self.head.get();
         let takes_over = |pending: &Pending| {
             let shown = pending.shown_before(head);
-            pending.candidate.status.look(|progress| answers(progress) && progress.as_of >= shown)
+            let is_early = self.sabotage == Some(Sabotage::EarlyFlip);
+            let shows = |progress: &Progress| is_early || progress.as_of >= shown;
+            pending.candidate.status.look(|progress| answers(progress) && shows(progress))
         };
         if !step.iter().all(|pending| pending.is_done() || takes_over(pending)) {
             return false;
