@@ -187,10 +187,8 @@ pub(in crate::api) fn deploy_refusal(error: DeployError, field: &str) -> Refusal
         DeployError::Meta(_)
         | DeployError::File(_)
         | DeployError::Room { .. }
-        | DeployError::Thread { .. } => {
-            Refusal::new(Code::Unavailable, "PROJECTION_UNAVAILABLE", message)
-                .retry_after(Duration::from_secs(1))
-        }
+        | DeployError::Thread { .. } => Refusal::new(Code::Unavailable, "PROJECTION_UNAVAILABLE", message)
+            .retry_after(Duration::from_secs(1)),
     }
 }
 

@@ -54,7 +54,7 @@ async fn a_read_of_a_closed_file_sleeps_until_its_version_says_something() {
     // As a read sees it that looked before and comes to the file after it was closed.
     version.store.close();
     let (source, options) = (source(&node, &version), ReadOptions::default());
-    let mut reading = Box::pin(read(&source, &options));
+    let mut reading = Box::pin(read(&source, &options, deadline(&options).unwrap()));
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
     let mut poll = || reading.as_mut().poll(&mut Context::from_waker(&waker));
@@ -88,8 +88,12 @@ async fn no_read_misses_that_its_file_is_open_again() {
                 // What is not woken fails when its time is up.
                 let options =
                     ReadOptions { timeout: Some(Duration::from_secs(30)), ..ReadOptions::default() };
+                let until = deadline(&options).unwrap();
                 for _ in 0..20 {
-                    read(&source(&node, &version), &options).await.map(drop).map_err(|e| e.to_string())?;
+                    read(&source(&node, &version), &options, until)
+                        .await
+                        .map(drop)
+                        .map_err(|e| e.to_string())?;
                 }
                 Ok::<(), String>(())
             });
