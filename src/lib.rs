@@ -41,7 +41,8 @@
 //! 4. Event ids are idempotency keys for ever, judged before conditions and tracking.
 //! 5. A projection's documents, indexes, content hash and cursor change in one redb transaction, in log order.
 //! 6. A query with a token sees at least that position or says so.
-//! 7. The as-of position of unpinned reads never goes backwards, also over restarts.
+//! 7. The as-of position of unpinned reads never goes backwards, also over promotes, rollbacks and restarts.
+//!    Which version is active is decided by events in the log; a version answers when it shows what the one before has shown.
 //! 8. A write or sync error poisons the log: nothing heals in place, the process ends and recovers at its next start.
 //!
 //! # Modules in reading order

@@ -330,6 +330,14 @@ pub const FLIP_TRY_MAX: Duration = Duration::from_millis(100);
 pub const FLIP_HOLD_MAX: Duration = Duration::from_millis(200);
 /// How long the active one goes on before it is held up once more.
 pub const FLIP_REST: Duration = Duration::from_secs(1);
+/// Bytes of a release's name, as of a DNS label.
+pub const RELEASE_NAME_BYTES_MAX: usize = 63;
+/// Releases of a node.
+pub const RELEASES_MAX: usize = 256;
+/// Projections that a release names; each is a decision of the request that promotes it.
+pub const RELEASE_PROJECTIONS_MAX: usize = 500;
+/// Promotions of releases, the newest, whose decisions are known to belong together.
+pub const RELEASE_TURNS_MAX: usize = 64;
 /// Decisions about a projection that one look at the index finds.
 pub const DECISIONS_PAGE_EVENTS: usize = 256;
 /// Bytes of the reason that a person gives for a decision.

@@ -200,8 +200,16 @@ impl Meta {
 
     /// Records the active version of a projection.
     pub fn set_active(&self, projection: &str, version: u32) -> Result<(), MetaError> {
+        self.set_all_active(&[(projection, version)])
+    }
+
+    /// The same of several projections: all or none.
+    pub fn set_all_active(&self, active: &[(&str, u32)]) -> Result<(), MetaError> {
         Ok(self.write(|write| {
-            write.open_table(ACTIVE)?.insert(projection, version)?;
+            let mut table = write.open_table(ACTIVE)?;
+            for (projection, version) in active {
+                table.insert(projection, version)?;
+            }
             Ok(())
         })?)
     }
@@ -245,6 +253,17 @@ impl Meta {
     ) -> Result<(), MetaError> {
         Ok(self.write(|write| {
             write.open_table(WANTED)?.insert(projection, (version, hash, since))?;
+            Ok(())
+        })?)
+    }
+
+    /// Definition files want nothing to be active.
+    pub fn clear_wanted(&self, projection: &str) -> Result<(), MetaError> {
+        if self.wanted(projection)?.is_none() {
+            return Ok(());
+        }
+        Ok(self.write(|write| {
+            write.open_table(WANTED)?.remove(projection)?;
             Ok(())
         })?)
     }

@@ -202,6 +202,20 @@ impl ProjectionMetrics {
     }
 }
 
+impl ProjectionMetrics {
+    /// A version is gone: nothing is told of it any more.
+    pub fn forget(&self, projection: &str, version: u32) {
+        let version = version.to_string();
+        let labels = [projection, version.as_str()];
+        let of_versions =
+            [&self.position, &self.lag, &self.paused, &self.parked, &self.skipped, &self.last_error];
+        for gauge in of_versions {
+            // An error means that there was nothing.
+            drop(gauge.remove_label_values(&labels));
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()

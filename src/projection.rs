@@ -4,7 +4,7 @@
 //! are found), `store` and `batch` (how they are kept), `failure` and `ledger` (what becomes of events that cannot be
 //! applied), `runner`, `hold`, `builds` and `registry` (how versions follow the log, and when), `handler` (versions whose projector is a
 //! service),
-//! `decisions`, `versions` and `activation` (what is decided about versions, told by the log), `query` (how documents are
+//! `decisions`, `versions`, `activation` and `release` (what is decided about versions, told by the log), `query` (how documents are
 //! read), `change_table` and `watch` (how changes of documents are told), `watch_directory` (where definitions come from),
 //! `replay` (a version built a second time), `compare` (two versions as they are at one position), `offline` (a definition tried on a file of events).
 
@@ -33,6 +33,7 @@ pub mod page;
 pub mod query;
 mod recent;
 pub mod registry;
+pub mod release;
 pub mod replay;
 pub mod runner;
 pub mod state;

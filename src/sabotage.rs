@@ -51,6 +51,12 @@ pub enum Sabotage {
     SplitGroup,
     /// A projection's cursor moves without its documents.
     CursorAhead,
+    /// What a projection sets aside is committed before the documents and the cursor that go with it.
+    LedgerApart,
+    /// Of several documents that a commit changes, one is not told to watchers.
+    ChangeUntold,
     /// A document that is replaced stays in the content hash.
     StaleHash,
+    /// A version becomes active before it shows what the one before has shown.
+    EarlyFlip,
 }

@@ -34,6 +34,9 @@ pub(super) fn refresher(
                 .with_label_values(&[labels[0], labels[1], status.state.as_str()])
                 .set(1);
         }
+        for retired in projections.retired() {
+            metrics.projections.forget(&retired.projection, retired.version);
+        }
         for active in projections.active() {
             let labels = [active.projection.as_str()];
             let takes_over = active.active != active.answering;

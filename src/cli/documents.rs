@@ -32,6 +32,9 @@ pub struct FreshArgs {
     /// The standing version of this label, as of its position
     #[arg(long)]
     pub label: Option<String>,
+    /// The version that this release names
+    #[arg(long, value_name = "RELEASE", conflicts_with_all = ["version", "label"])]
+    pub release: Option<String>,
     /// Wait until this position, or the token that append printed, is visible
     #[arg(long, value_name = "POSITION|TOKEN")]
     pub at_least: Option<String>,
@@ -315,8 +318,8 @@ impl Documents {
             Ok(Some(AtLeast::Position(position))) => Some(self.token_at(position).await?),
             Err(error) => return Err(CliError::usage("--at-least", &error)),
         };
-        let (version, label) = (fresh.version, fresh.label.clone());
-        Ok(ReadOptions { version, label, at_least, timeout: None, allow_stale: false })
+        let (version, label, release) = (fresh.version, fresh.label.clone(), fresh.release.clone());
+        Ok(ReadOptions { version, label, release, at_least, timeout: None, allow_stale: false })
     }
 
     /// A token for a position of the log as it is now.

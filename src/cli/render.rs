@@ -297,6 +297,8 @@ struct Deployed<'a> {
     last_error_position: u64,
     content_hash_late: bool,
     queued: bool,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    releases: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -335,6 +337,7 @@ pub fn version(version: &v1::ProjectionVersion) -> impl Serialize + '_ {
         last_error_position: version.last_error_position,
         content_hash_late: version.content_hash_late,
         queued: version.queued,
+        releases: &version.releases,
         error: version.error.as_deref(),
         pause: version.pause.as_ref().map(event_error_of),
     }

@@ -251,25 +251,29 @@ impl Outgoing {
     /// Writes it to the file, whose documents have this hash. Gives the new state.
     pub fn write(self, hash: ContentHash, persistence: Persistence) -> Result<State, KvError> {
         let mut state = State { content_hash: hash, ..self.state };
+        let apart = self.store.is_sabotaged(Sabotage::LedgerApart);
+        if apart {
+            let write = self.store.begin_write(persistence)?;
+            self.ledger.write(&write)?;
+            self.store.commit(write)?;
+        }
         let write = self.store.begin_write(persistence)?;
         let tables = self.store.tables();
         let changes = self.changes.iter().enumerate();
         let changes = changes.flat_map(|(at, changes)| changes.iter().map(move |changed| (at, changed)));
-        let concerned = {
-            let count = self.changes.iter().map(Vec::len).sum();
-            self.store.concerned(changes.clone().map(|(at, changed)| (at, &changed.key)), count)
-        };
-        change_table::record(
-            &write,
-            &state,
-            changes.map(|(at, changed)| (changed.position, at, &changed.key)),
-        )?;
+        let count = self.changes.iter().map(Vec::len).sum();
+        let concerned = self.store.concerned(changes.clone().map(|(at, changed)| (at, &changed.key)), count);
+        let untold = usize::from(count > 1 && self.store.is_sabotaged(Sabotage::ChangeUntold));
+        let told = changes.skip(untold);
+        change_table::record(&write, &state, told.map(|(at, changed)| (changed.position, at, &changed.key)))?;
         if !self.store.is_sabotaged(Sabotage::CursorAhead) {
             let stale_hash = self.store.is_sabotaged(Sabotage::StaleHash);
             let mut hashing = flush::Hashing { hash: &mut state.content_hash, stale: stale_hash };
             flush::write_documents(&write, tables, self.changes, &mut hashing)?;
         }
-        self.ledger.write(&write)?;
+        if !apart {
+            self.ledger.write(&write)?;
+        }
         write_state(&write, &state, &tables.definition)?;
         self.store.commit(write)?;
         self.store.wake(concerned);

@@ -43,6 +43,8 @@ pub struct ReadOptions {
     pub version: Option<u32>,
     /// The standing version of this label answers.
     pub label: Option<String>,
+    /// The version that this release names answers, unless `version` or `label` say otherwise.
+    pub release: Option<String>,
     /// Wait until this point of the log is visible.
     pub at_least: Option<Token>,
     /// How long to wait; absent: 5 s.

@@ -33,11 +33,13 @@ use crate::{
         hold::Hold,
         memory::Budget,
         query::QueryError,
+        release::Releases,
         runner::{DurableTurn, Runner},
         status::{Role, Status},
         store::Store,
         versions::Versions,
     },
+    sabotage::Sabotage,
 };
 
 mod changes;
@@ -52,6 +54,7 @@ mod hold_build;
 mod holds;
 mod info;
 mod reads;
+mod releases;
 mod retire;
 mod room;
 mod second;
@@ -66,6 +69,7 @@ pub use errors::{DecideError, Decided, ErrorPage, EventError, EventErrorKind};
 pub use handlers::{Handler, HandlerError, HandlerInfo};
 pub use hold_build::Paused;
 pub use info::{ActiveInfo, CollectionInfo, DefinitionProblem, Readiness, RetiredInfo, VersionInfo};
+pub use releases::{ProjectionTurn, ReleaseError, ReleaseTurn};
 pub use standing::{StandingError, StandingInfo, Until};
 pub use versions_error::VersionsError;
 pub use watched::Watched;
@@ -102,6 +106,9 @@ pub enum RegistryError {
     /// What was deployed could not be read.
     #[error(transparent)]
     Meta(#[from] MetaError),
+    /// What was decided about releases could not be read.
+    #[error(transparent)]
+    Events(#[from] EventsError),
     /// The directory of the versions' files could not be made.
     #[error("{}: {error}", dir.display())]
     Dir {
@@ -139,12 +146,15 @@ pub struct Registry {
     memory: Budget,
     projections: RwLock<BTreeMap<String, Projection>>,
     problems: Mutex<Problems>,
+    /// What the log says about releases, as far as it is known here.
+    releases: RwLock<Releases>,
     /// What definition files want to be active.
     wants: Mutex<BTreeMap<String, Want>>,
     /// Held while something is deployed or removed.
     deploying: Mutex<()>,
     /// Told when the log decided something about versions, or another one answers.
     turns: watch::Sender<u64>,
+    sabotage: Option<Sabotage>,
 }
 
 /// The versions of one projection.
@@ -227,10 +237,13 @@ impl Registry {
             memory,
             projections: RwLock::default(),
             problems: Mutex::default(),
+            releases: RwLock::default(),
             wants: Mutex::default(),
             deploying: Mutex::default(),
             turns: watch::Sender::new(0),
+            sabotage: None,
         };
+        registry.learn_releases()?;
         for deployed in deployed {
             let active = active.get(&deployed.projection).copied();
             if let Err(error) = registry.open_deployed(&deployed, active) {

@@ -28,6 +28,7 @@ use crate::{
         status::Status,
         store::Store,
     },
+    sabotage::Sabotage,
 };
 
 /// The memory of a version under test.
@@ -155,9 +156,15 @@ impl Node {
     }
 
     pub(crate) fn version(&self, source: &str) -> Driven {
+        self.sabotaged_version(source, None)
+    }
+
+    /// The same with a bug built in.
+    pub(crate) fn sabotaged_version(&self, source: &str, sabotage: Option<Sabotage>) -> Driven {
         let projections = self.projections();
         self.disk.create_dir_all(&projections).expect("the directory is there");
-        let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)), share());
+        let store = Store::new(Arc::clone(&self.disk), &projections, Arc::new(definition(source)), share())
+            .sabotaged(sabotage);
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
         let runner = self.version_over(Arc::clone(&store), Arc::clone(&status), Stop::default());
         Driven { store, status, runner }

@@ -2,14 +2,17 @@
 
     compare.py --binary target/debug/outrigger --rust target/debug/examples/handler EVENTS...
 
-Starts a node with the YAML as version 1, both handlers as versions 2 and 3, loads the events, kills the Python handler once in
-between, and compares. Needs grpcio, and the stubs on the path (examples/handlers/python/generate.py).
+Starts a node with the YAML as version 1, the Rust handler (two workers) and the Python handler (one) as versions 2 and 3,
+loads the events, kills the Python handler after each file, and compares. Prints the hashes, and how long after the beginning of
+loading each version had all events, while all of them work at the same time. Needs grpcio, and the stubs on the path (examples/handlers/python/generate.py).
 """
 
 import argparse
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,9 +45,9 @@ def main():
             for process in processes:
                 process.kill()
                 process.wait()
-    for version, found in sorted(hashes.items()):
-        print(f"version {version}: {found}")
-    if len(set(hashes.values())) != 1 or len(hashes) != 3:
+    for version, (found, seconds) in sorted(hashes.items()):
+        print(f"version {version}: {found} after {seconds:.1f} s")
+    if len({found for found, _ in hashes.values()}) != 1 or len(hashes) != 3:
         sys.exit("the three versions do not have the same documents")
 
 
@@ -64,10 +67,12 @@ def compare(options, directory, processes):
         assert line.startswith("attached"), line
         return process
 
-    handler([options.rust], 2, "rust-1")
+    for worker in ("rust-1", "rust-2"):
+        handler([options.rust], 2, worker)
     python = [sys.executable, "-B", str(HANDLER)]
     first = handler(python, 3, "python-1")
     load = [options.binary, "load", "--addr", addr]
+    begun = time.monotonic()
     for events in options.events:
         subprocess.run(load + [events], check=True)
         # In the middle of its work, or at its end: another one goes on.
@@ -75,15 +80,30 @@ def compare(options, directory, processes):
         first = handler(python, 3, "python-2")
     channel = grpc.insecure_channel(addr)
     at_least = event_log_pb2_grpc.EventLogStub(channel).GetHead(event_log_pb2.GetHeadRequest()).token
-    for version in (1, 2, 3):
-        options = query_pb2.ReadOptions(version=version, at_least=at_least)
-        options.timeout.seconds = WAIT_SECONDS
-        request = query_pb2.ListRequest(projection="departures", collection="totals", options=options)
-        query_pb2_grpc.QueryStub(channel).List(request)
-    shown = projections_pb2_grpc.ProjectionsStub(channel).GetProjection(
-        pb.GetProjectionRequest(projection="departures")
-    )
-    return {version.version: version.content_hash for version in shown.versions}
+
+    def show():
+        stub = projections_pb2_grpc.ProjectionsStub(channel)
+        shown = stub.GetProjection(pb.GetProjectionRequest(projection="departures"))
+        return {version.version: version for version in shown.versions}
+
+    def wait(version):
+        """Until the version has all events; one that comes no further in the time of a query has failed."""
+        while True:
+            before = show()[version].position
+            options = query_pb2.ReadOptions(version=version, at_least=at_least)
+            options.timeout.seconds = WAIT_SECONDS
+            request = query_pb2.ListRequest(projection="departures", collection="totals", options=options)
+            try:
+                query_pb2_grpc.QueryStub(channel).List(request)
+                return time.monotonic() - begun
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED or show()[version].position == before:
+                    raise
+
+    versions = (1, 2, 3)
+    with ThreadPoolExecutor(len(versions)) as pool:
+        seconds = dict(zip(versions, pool.map(wait, versions)))
+    return {number: (found.content_hash, seconds[number]) for number, found in show().items()}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,11 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{Node, append, check_refused, config, event, text_key};
 
+mod desired;
+mod emitting;
+mod kills;
 mod restarts;
+mod traffic;
 mod watching;
 
 /// Version `number` of projection `desk`; every document says which version made it.

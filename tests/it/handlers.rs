@@ -17,6 +17,7 @@ pub(crate) mod kit;
 
 mod example;
 mod kills;
+mod node_kills;
 mod quarantine;
 mod sharing;
 

@@ -80,10 +80,10 @@ const STORIES_DEFAULT: u64 = 150;
 const STORIES_MAX: u64 = 5_000;
 
 /// Numbers from a seed.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -92,11 +92,11 @@ impl Random {
     }
 }
 
-fn data() -> &'static Path {
+pub(crate) fn data() -> &'static Path {
     Path::new("/data")
 }
 
-fn log_config() -> LogConfig {
+pub(crate) fn log_config() -> LogConfig {
     LogConfig { dir: data().join("log"), node: "p".into(), segment_bytes: 64 << 20, low_water_bytes: 0 }
 }
 
@@ -156,17 +156,17 @@ fn write_log(random: &mut Random) -> SimDisk {
 }
 
 /// A version on a disk, and the head up to which it goes.
-struct Version {
-    reader: LogReader,
+pub(crate) struct Version {
+    pub(crate) reader: LogReader,
     events: Events,
-    store: Arc<Store>,
-    status: Arc<Status>,
-    runner: Runner,
-    head: Head,
+    pub(crate) store: Arc<Store>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) runner: Runner,
+    pub(crate) head: Head,
 }
 
-fn store(disk: &SimDisk, sabotage: Option<Sabotage>) -> Store {
-    let definition = Arc::new(Definition::parse(DEFINITION, "p.yaml").unwrap());
+fn store(disk: &SimDisk, definition: &str, sabotage: Option<Sabotage>) -> Store {
+    let definition = Arc::new(Definition::parse(definition, "p.yaml").unwrap());
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Store::new(disk, &data().join("projections"), definition, Budget::new(1 << 23).take()).sabotaged(sabotage)
 }
@@ -176,14 +176,15 @@ fn runner(store: Arc<Store>, status: Arc<Status>, events: &Events, head: Head) -
 }
 
 impl Version {
-    fn open(disk: &SimDisk, sabotage: Option<Sabotage>) -> Option<Self> {
+    pub(crate) fn open(disk: &SimDisk, definition: &str, sabotage: Option<Sabotage>) -> Option<Self> {
         let arc: Arc<dyn Disk> = Arc::new(disk.clone());
         disk.create_dir_all(&data().join("projections")).ok()?;
         let log = outrigger::log::open(Arc::clone(&arc), &SimClock::new(7), log_config()).ok()?;
         let config = IndexConfig { background: false, ..IndexConfig::default() };
         let index = Index::open_configured(arc, &data().join("index"), &log.reader, config).ok()?;
         let events = Events::new(log.reader.clone(), Arc::new(index), Head::new(log.reader.head()));
-        let (store, status) = (Arc::new(store(disk, sabotage)), Arc::new(Status::new(Position::ZERO, false)));
+        let (store, status) =
+            (Arc::new(store(disk, definition, sabotage)), Arc::new(Status::new(Position::ZERO, false)));
         let head = Head::new(Position::ZERO);
         let runner = runner(Arc::clone(&store), Arc::clone(&status), &events, head.clone());
         Some(Self { reader: log.reader, events, store, status, runner, head })
@@ -207,7 +208,7 @@ impl Version {
     }
 
     fn compare(&self, disk: &SimDisk) -> Comparison {
-        let second = store(disk, None).with_extension("second");
+        let second = store(disk, DEFINITION, None).with_extension("second");
         let running = (Arc::clone(&self.store), Arc::clone(&self.status));
         let turn = Exclusive::default();
         let replay = Replay::new(running, second, &turn, |store, status, head| {
@@ -224,7 +225,7 @@ impl Version {
 
 /// One life of a build: some batches, and an end.
 fn live(disk: &SimDisk, random: &mut Random, sabotage: Option<Sabotage>) -> SimDisk {
-    let Some(mut version) = Version::open(disk, sabotage) else {
+    let Some(mut version) = Version::open(disk, DEFINITION, sabotage) else {
         return disk.kill(random.below(1 << 32));
     };
     let head = version.reader.head();
@@ -252,7 +253,7 @@ fn story(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
     let mut random = Random(seed);
     let log = write_log(&mut random);
     let whole = log.kill(2);
-    let mut at_once = Version::open(&whole, sabotage).ok_or("the log does not open")?;
+    let mut at_once = Version::open(&whole, DEFINITION, sabotage).ok_or("the log does not open")?;
     let head = at_once.reader.head();
     if !at_once.go(head) {
         return Err(format!("one batch does not reach the head: {:?}", at_once.status.progress()));
@@ -262,7 +263,7 @@ fn story(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
     for _ in 0..random.below(LIVES_MAX) {
         disk = live(&disk, &mut random, sabotage);
     }
-    let mut last = Version::open(&disk, sabotage).ok_or("the log does not open again")?;
+    let mut last = Version::open(&disk, DEFINITION, sabotage).ok_or("the log does not open again")?;
     while last.status.progress().as_of < head {
         let upto = last.head.get().plus(1 + random.below(80)).min(head);
         if !last.go(upto) {
@@ -278,7 +279,7 @@ fn story(seed: u64, sabotage: Option<Sabotage>) -> Result<(), String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a simulation takes its size from the environment")]
-fn asked(name: &str, default: u64) -> u64 {
+pub(crate) fn asked(name: &str, default: u64) -> u64 {
     let text = std::env::var(name);
     text.map_or(default, |text| text.parse().expect("TEST_SEED and TEST_SEEDS are numbers"))
 }

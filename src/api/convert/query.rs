@@ -30,8 +30,8 @@ pub(crate) fn read_options(options: Option<v1::ReadOptions>) -> Result<ReadOptio
         })
     });
     let timeout = timeout.transpose()?;
-    let v1::ReadOptions { version, label, allow_stale, .. } = options;
-    Ok(ReadOptions { version, label, at_least, timeout, allow_stale })
+    let v1::ReadOptions { version, label, release, allow_stale, .. } = options;
+    Ok(ReadOptions { version, label, release, at_least, timeout, allow_stale })
 }
 
 /// A document's key that must be there.

@@ -140,6 +140,7 @@ pub async fn bench(session: &Session, args: &ContinuityArgs) -> Result<(), CliEr
     let failed = |error| CliError::failed(format!("signals cannot be heard: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    say(&format!("reads {} of {}/{}", args.key, args.projection, args.collection));
     let mut tick = interval(Duration::from_secs(1) / args.rate);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let began = Instant::now();
@@ -168,7 +169,7 @@ struct Reader {
 
 impl Reader {
     async fn read(&mut self, seen: &mut Seen, version_field: Option<&str>) {
-        let token = if seen.reads % 2 == 0 { None } else { self.token(seen).await };
+        let token = if seen.reads.is_multiple_of(2) { None } else { self.token(seen).await };
         let wanted = token.as_ref().map_or(0, |token| token.position);
         seen.with_token += u64::from(token.is_some());
         seen.reads += 1;

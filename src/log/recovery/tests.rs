@@ -1,6 +1,13 @@
-//! Tests of the judgement of recovery: torn tail, corruption, clean end.
+//! Tests of the judgement of recovery (torn tail, corruption, clean end), and of what it says of whole logs.
+
+use std::{path::Path, sync::Arc};
 
 use super::*;
+use crate::{
+    clock::SimClock,
+    disk::{Disk as _, sim::SimDisk},
+    log::{LogConfig, Opened, open},
+};
 
 const MARK: u64 = HEAD_BYTES + 400;
 const END: u64 = HEAD_BYTES + 1_000;
@@ -89,4 +96,55 @@ fn a_mark_that_does_not_fit_is_corruption() {
     check_corrupt((MARK, 11, None), "does not fit", |survey| {
         survey.at_mark = Some((Position::new(5), [6; 32], 5));
     });
+}
+
+fn open_log(disk: &SimDisk) -> Result<Opened, LogError> {
+    let config =
+        LogConfig { dir: "/log".into(), node: "n".into(), segment_bytes: 13_000, low_water_bytes: 0 };
+    open(Arc::new(disk.clone()), &SimClock::new(1), config)
+}
+
+/// A log of four segments with a record each, closed in good order; and the paths of the segments.
+fn segments() -> (SimDisk, Vec<PathBuf>) {
+    let disk = SimDisk::new(1);
+    let mut log = open_log(&disk).unwrap();
+    for byte in 1..=4 {
+        log.writer.append(&[vec![byte; 800]]).unwrap();
+    }
+    log.writer.sync_mark().unwrap();
+    drop(log);
+    let names = disk.list(Path::new("/log")).unwrap();
+    let mut paths: Vec<_> = names.iter().map(|name| Path::new("/log").join(name)).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    paths.sort();
+    assert_eq!(paths.len(), 4, "{names:?}");
+    (disk, paths)
+}
+
+#[test]
+fn the_report_says_how_far_the_log_goes_and_what_was_read() {
+    let (disk, paths) = segments();
+    let log = open_log(&disk).unwrap();
+    let report = log.recovery;
+    assert_eq!((report.head, report.segments), (Position::new(4), 4));
+    assert!(report.scanned_bytes > HEAD_BYTES + 800, "{report:?}");
+    drop(log.writer);
+    // In a segment whose mark vouches for everything, the bytes of its file are read, and no others.
+    let length = disk.open(&paths[3], Access::Read).unwrap().len().unwrap();
+    let again = open_log(&disk).unwrap().recovery;
+    assert_eq!((again.head, again.scanned_bytes), (Position::new(4), length));
+}
+
+#[test]
+fn a_segment_that_is_missing_is_named() {
+    for (missing, first, last) in [(0, 1, 1), (1, 2, 2), (2, 3, 3)] {
+        let (disk, paths) = segments();
+        disk.remove_file(&paths[missing]).unwrap();
+        let refused = open_log(&disk).unwrap_err();
+        let LogError::Corrupt(corruption) = &refused else { panic!("expected corruption, found {refused}") };
+        assert_eq!(corruption.path, paths[missing]);
+        let affected = (corruption.first.get(), corruption.last.map(Position::get));
+        assert_eq!(affected, (first, Some(last)), "{refused}");
+        assert!(corruption.what.contains("is missing"), "{refused}");
+    }
 }

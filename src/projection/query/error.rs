@@ -53,6 +53,27 @@ pub enum QueryError {
         /// The token's position.
         wanted: Position,
     },
+    /// There is no such release.
+    #[error("there is no release {release:?}; {}", known_names("releases", known))]
+    UnknownRelease {
+        /// What was asked for.
+        release: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The release names no version of this projection.
+    #[error(
+        "release {release} names no version of projection {projection}; {}",
+        known_names("projections in it", known)
+    )]
+    NotInRelease {
+        /// The release.
+        release: String,
+        /// The projection that was asked for.
+        projection: String,
+        /// What the release names.
+        known: Vec<String>,
+    },
     /// The version that was decided to be active is not here.
     #[error(
         "version {version} of projection {projection} is active by decision and is not deployed here; deploy it, or \
@@ -206,6 +227,8 @@ impl QueryError {
         match self {
             Self::UnknownProjection { .. } => "PROJECTION_NOT_FOUND",
             Self::UnknownVersion { .. } => "VERSION_NOT_FOUND",
+            Self::UnknownRelease { .. } => "RELEASE_NOT_FOUND",
+            Self::NotInRelease { .. } => "PROJECTION_NOT_IN_RELEASE",
             Self::UnknownLabel { .. } => "LABEL_NOT_FOUND",
             Self::BeyondStanding { .. } => "BEYOND_STANDING_POSITION",
             Self::ActiveNotDeployed { .. } => "ACTIVE_NOT_DEPLOYED",

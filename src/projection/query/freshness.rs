@@ -70,22 +70,20 @@ pub(crate) async fn read(
             return Err(refusal(source, &seen, wanted(&seen)));
         }
         let snapshot = match source.store.shared_snapshot() {
-            Ok(snapshot) => snapshot,
-            // Closed just now: the runner says when it is open again.
-            Err(KvError::Closed) if in_time && seen.failure.is_none() && !seen.stopped => {
-                tokio::task::yield_now().await;
-                continue;
-            }
+            Ok(snapshot) => Some(snapshot),
+            Err(KvError::Closed) if in_time && seen.failure.is_none() && !seen.stopped => None,
             Err(KvError::Closed) => return Err(unavailable(source, &seen)),
             Err(error) => return Err(error.into()),
         };
-        let as_of = snapshot.state().cursor;
-        let stale = as_of < wanted(&seen);
-        if stale && !options.allow_stale {
-            // Built anew between the look and the snapshot.
-            tokio::task::yield_now().await;
-            continue;
-        }
+        let stale = snapshot.as_ref().is_none_or(|snapshot| snapshot.state().cursor < wanted(&seen));
+        let Some(snapshot) = snapshot.filter(|_| !stale || options.allow_stale) else {
+            // Closed, or built anew, since the look. Whoever closes a file publishes that before, so a change that was not
+            // looked at is there already, and none is missed: this never spins.
+            match timeout_at(deadline, progress.changed()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(_)) | Err(_) => return Err(unavailable(source, &seen)),
+            }
+        };
         return Ok(reading(source, snapshot, stale));
     }
 }
@@ -145,3 +143,6 @@ fn check_timeout(timeout: Option<Duration>) -> Result<Duration, QueryError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

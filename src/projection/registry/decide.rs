@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Registry, Version, VersionsError, reads::named};
 use crate::{
-    append::AppendError,
+    append::{AppendError, Expectation},
     event::Position,
     events::EventsError,
     limits::{DECISION_REASON_BYTES_MAX, DECISION_WAIT_MAX, PROMOTE_LAG_DEFAULT},
@@ -128,10 +128,24 @@ impl Registry {
         change: Change,
         reason: &str,
     ) -> Result<Position, VersionsError> {
+        self.decide_change_unless(projection, known, change, reason, Vec::new()).await
+    }
+
+    /// The same where other streams must not change either.
+    pub(super) async fn decide_change_unless(
+        &self,
+        projection: &str,
+        known: &Known,
+        change: Change,
+        reason: &str,
+        others: Vec<Expectation>,
+    ) -> Result<Position, VersionsError> {
         let decision = Decision::Versions { change, reason: reason.to_owned() };
         let expected = decisions::expect(known.decisions.revision());
-        let at = match self.decide(projection, &decision, expected).await {
-            Ok(at) => at,
+        let mut request = decisions::request(&*self.log.clock, projection, &decision, expected);
+        request.expectations.extend(others);
+        let at = match self.log.appender.append(request).await {
+            Ok(appended) => appended.position,
             Err(AppendError::ConditionsFailed(_)) => {
                 return Err(VersionsError::Conflict { projection: projection.to_owned() });
             }
@@ -145,13 +159,21 @@ impl Registry {
 
     /// Learns of what the log decided about a projection's versions. Reads the log.
     pub fn learn(&self, projection: &str) -> Result<(), EventsError> {
-        let decisions = self.decisions(projection)?;
+        self.learn_all(&[projection])
+    }
+
+    /// The same of several projections, at one moment.
+    pub(super) fn learn_all(&self, names: &[&str]) -> Result<(), EventsError> {
+        let all: Result<Vec<_>, _> = names.iter().map(|name| self.decisions(name)).collect();
+        let all = all?;
         let mut projections = self.projections.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = projections.get_mut(projection)
-            && decisions.revision() > found.decided_at
-        {
-            found.decided = decisions.versions().clone();
-            found.decided_at = decisions.revision();
+        for (name, decisions) in names.iter().zip(all) {
+            if let Some(found) = projections.get_mut(*name)
+                && decisions.revision() > found.decided_at
+            {
+                found.decided = decisions.versions().clone();
+                found.decided_at = decisions.revision();
+            }
         }
         drop(projections);
         self.signal();
@@ -165,7 +187,7 @@ impl Registry {
     }
 
     /// Whether a version can take over; without a bound it may be behind as far as it likes.
-    fn check_ready(&self, version: &Version, max_lag: Option<u64>) -> Result<(), VersionsError> {
+    pub(super) fn check_ready(&self, version: &Version, max_lag: Option<u64>) -> Result<(), VersionsError> {
         let progress = version.status.progress();
         let head = self.head.get();
         let lag = head.get().saturating_sub(progress.as_of.get());
@@ -185,7 +207,7 @@ impl Registry {
     }
 
     /// Whether the version that is to emit for all events up to the decision can do that.
-    fn check_emitter(&self, projection: &str, active: u32) -> Result<(), VersionsError> {
+    pub(super) fn check_emitter(&self, projection: &str, active: u32) -> Result<(), VersionsError> {
         let version = match self.deployed(projection, active) {
             Ok(version) => version,
             Err(VersionsError::Query(QueryError::UnknownVersion { .. })) => return Ok(()),
@@ -196,6 +218,12 @@ impl Registry {
 
     /// Waits a while until what was decided is done.
     async fn turned(&self, projection: &str, position: Option<Position>, known: &Known, active: u32) -> Turn {
+        let answering = self.wait_turned(projection, active).await.unwrap_or(known.answering);
+        Turn { position, before: known.active, active, answering }
+    }
+
+    /// Waits a while until a version answers that was decided to; gives the one that does then.
+    pub(super) async fn wait_turned(&self, projection: &str, active: u32) -> Option<u32> {
         let mut turns = self.turns.subscribe();
         let done = async {
             while self.answering(projection).is_some_and(|(answering, decided)| {
@@ -208,8 +236,7 @@ impl Registry {
         };
         // Whether it took too long is what the answer tells.
         drop(timeout(DECISION_WAIT_MAX, done).await);
-        let answering = self.answering(projection).map_or(known.answering, |(answering, _)| answering);
-        Turn { position, before: known.active, active, answering }
+        self.answering(projection).map(|(answering, _)| answering)
     }
 
     /// The version that answers, and the one that was decided to.

@@ -246,6 +246,11 @@ impl Registry {
                 }),
             }
         }
+        let in_force = |want: &Option<desired::Wanted>| {
+            let file = want.as_ref().map(|(.., file)| file);
+            file.is_none_or(|file| problems.iter().all(|problem| problem.file != *file))
+        };
+        let wants = wants.map(|wants| wants.into_iter().filter(|(_, want)| in_force(want)).collect());
         if let Some(Err(error)) = wants.map(|wants| self.want(wants)) {
             tracing::error!(%error, "what definition files want to be active could not be recorded");
         }

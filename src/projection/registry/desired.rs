@@ -36,10 +36,10 @@ pub(super) struct Want {
 /// A version, the hash of its definition, and its file.
 pub(super) type Wanted = (u32, [u8; 32], String);
 
-/// What files want, by projection: the highest version, if its own file says so.
+/// What files want, for each projection that they have: the highest version, if its own file says so.
 pub(super) fn wants<'d>(
     definitions: impl Iterator<Item = (&'d Definition, &'d str)>,
-) -> BTreeMap<String, Wanted> {
+) -> BTreeMap<String, Option<Wanted>> {
     let mut highest: BTreeMap<&str, (&Definition, &str)> = BTreeMap::new();
     for (definition, file) in definitions {
         let entry = highest.entry(definition.name()).or_insert((definition, file));
@@ -47,19 +47,22 @@ pub(super) fn wants<'d>(
             *entry = (definition, file);
         }
     }
-    let wanted = highest.into_iter().filter(|(_, (definition, _))| definition.promotes_when_ready());
-    wanted
-        .map(|(name, (definition, file))| {
-            (name.to_owned(), (definition.version(), *definition.hash(), file.to_owned()))
-        })
-        .collect()
+    let want = |(name, (definition, file)): (&str, (&Definition, &str))| {
+        let wanted = (definition.version(), *definition.hash(), file.to_owned());
+        (name.to_owned(), definition.promotes_when_ready().then_some(wanted))
+    };
+    highest.into_iter().map(want).collect()
 }
 
 impl Registry {
-    /// Takes note of what the files want now.
-    pub(super) fn want(&self, wants: BTreeMap<String, Wanted>) -> Result<(), MetaError> {
+    /// Takes note of what the files want now. Of a projection that they do not have they want nothing new.
+    pub(super) fn want(&self, wants: BTreeMap<String, Option<Wanted>>) -> Result<(), MetaError> {
         let mut noted = BTreeMap::new();
-        for (projection, (version, hash, file)) in wants {
+        for (projection, want) in wants {
+            let Some((version, hash, file)) = want else {
+                self.meta.clear_wanted(&projection)?;
+                continue;
+            };
             let since = match self.meta.wanted(&projection)? {
                 Some((known, known_hash, since)) if (known, known_hash) == (version, hash) => since,
                 _ => {

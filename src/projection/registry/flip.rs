@@ -2,16 +2,17 @@
 //!
 //! Invariants: a version becomes active only when it shows everything that the one before can have shown until that moment,
 //! and both are looked at under the lock under which reads look who is active; `meta.redb` is changed before, so that a
-//! restart never goes back to a version that nobody reads any more; whatever does not come about is tried again, and until
-//! then the version before answers. To hold up the version before is bounded in time. Does not know why something was
+//! restart never goes back to a version that nobody reads any more; versions that one append made active become so at the same
+//! moment; whatever does not come about is tried again, and until then the version before answers. To hold up the version before is bounded in time. Does not know why something was
 //! decided.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, PoisonError},
 };
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use tokio::time::{sleep, timeout};
 
 use super::{Registry, Version};
@@ -20,10 +21,11 @@ use crate::{
     limits::{FLIP_HOLD_MAX, FLIP_NEAR_EVENTS, FLIP_REST, FLIP_TRY_MAX},
     meta::MetaError,
     projection::status::Progress,
+    sabotage::Sabotage,
 };
 
 /// A decision that is not carried out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pending {
     projection: String,
     /// It answers.
@@ -37,6 +39,14 @@ struct Pending {
 }
 
 impl Registry {
+    /// The same with a bug built in, for simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(mut self, sabotage: Option<Sabotage>) -> Self {
+        self.sabotage = sabotage;
+        self
+    }
+
     /// Decides what definition files want, and carries out what is decided, for as long as it is polled.
     pub async fn carry_out(self: &Arc<Self>) -> Infallible {
         tokio::select! {
@@ -50,7 +60,7 @@ impl Registry {
         loop {
             turns.borrow_and_update();
             let pending = self.pending();
-            let rounds = join_all(pending.iter().map(|pending| self.round(pending)));
+            let rounds = join_all(pending.iter().map(|step| self.round(step)));
             tokio::select! {
                 _ = rounds, if !pending.is_empty() => {}
                 changed = turns.changed() => changed.expect("this registry has the sender"),
@@ -61,24 +71,29 @@ impl Registry {
     /// Carries out what can be carried out at this moment; how much of it is still to be done afterwards. For those who
     /// have no task that does.
     pub fn carry_out_now(&self) -> Result<usize, MetaError> {
-        for pending in self.pending() {
-            let shows = pending.candidate.status.look(|progress| pending.is_near(self.head.get(), progress));
-            if pending.from == pending.to || shows {
-                self.record(&pending.projection, pending.to)?;
-                self.try_flip(&pending);
+        for step in self.pending() {
+            let head = self.head.get();
+            let shows =
+                |pending: &Pending| pending.candidate.status.look(|progress| pending.is_near(head, progress));
+            if step.iter().all(|pending| pending.is_done() || shows(pending)) {
+                self.record(&step)?;
+                self.try_flip(&step);
             }
         }
-        Ok(self.pending().len())
+        Ok(self.pending().iter().map(Vec::len).sum())
     }
 
-    /// One attempt: waits until the version is near, and lets it take over; rests if that does not come about.
-    async fn round(self: &Arc<Self>, pending: &Pending) {
-        let status = &pending.candidate.status;
-        let mut seen = status.subscribe();
-        let near = |progress: &Progress| pending.is_near(self.head.get(), progress);
-        let is_near = pending.from == pending.to || seen.wait_for(near).await.is_ok();
-        let (registry, projection, to) = (Arc::clone(self), pending.projection.clone(), pending.to);
-        let recorded = tokio::task::spawn_blocking(move || registry.record(&projection, to)).await;
+    /// One attempt: waits until all versions of the step are near, and lets them take over; rests if that does not come
+    /// about.
+    async fn round(self: &Arc<Self>, step: &[Pending]) {
+        let near = join_all(step.iter().map(|pending| async move {
+            let mut seen = pending.candidate.status.subscribe();
+            let near = |progress: &Progress| pending.is_near(self.head.get(), progress);
+            pending.is_done() || seen.wait_for(near).await.is_ok()
+        }));
+        let is_near = near.await.into_iter().all(|is_near| is_near);
+        let (registry, recording) = (Arc::clone(self), step.to_vec());
+        let recorded = tokio::task::spawn_blocking(move || registry.record(&recording)).await;
         let trouble = match recorded {
             Ok(Ok(())) if is_near => None,
             Ok(Ok(())) => Some("the version is gone".to_owned()),
@@ -86,19 +101,22 @@ impl Registry {
             Err(error) => Some(error.to_string()),
         };
         if let Some(trouble) = trouble {
-            let projection = &pending.projection;
+            let Pending { projection, to, .. } = &step[0];
             tracing::warn!(projection, version = to, trouble, "a version does not become active yet");
             return sleep(FLIP_REST).await;
         }
-        if pending.from == pending.to || self.follow(pending, FLIP_TRY_MAX).await {
+        if self.follow(step, FLIP_TRY_MAX).await {
             return;
         }
-        // Both follow the log at the same pace: the one ahead has to wait for a moment.
-        if let Some(incumbent) = &pending.incumbent {
-            let hold = self.hold_version(incumbent, Position::ZERO);
-            let flipped =
-                hold.stands(FLIP_HOLD_MAX).await.is_ok() && self.follow(pending, FLIP_HOLD_MAX).await;
-            drop(hold);
+        // All follow the log at the same pace: those ahead have to wait for a moment.
+        let incumbents = step.iter().filter(|pending| !pending.is_done());
+        let incumbents = incumbents.filter_map(|pending| pending.incumbent.as_ref());
+        let holds: Vec<_> =
+            incumbents.map(|incumbent| self.hold_version(incumbent, Position::ZERO)).collect();
+        if !holds.is_empty() {
+            let stand = join_all(holds.iter().map(|hold| hold.stands(FLIP_HOLD_MAX))).await;
+            let flipped = stand.iter().all(Result::is_ok) && self.follow(step, FLIP_HOLD_MAX).await;
+            drop(holds);
             if flipped {
                 return;
             }
@@ -106,13 +124,19 @@ impl Registry {
         sleep(FLIP_REST).await;
     }
 
-    /// Tries whenever the candidate has come further, for some time. Whether there is nothing more to do.
-    async fn follow(&self, pending: &Pending, wait: std::time::Duration) -> bool {
-        let mut seen = pending.candidate.status.subscribe();
+    /// Tries whenever a candidate has come further, for some time. Whether there is nothing more to do.
+    async fn follow(&self, step: &[Pending], wait: std::time::Duration) -> bool {
+        let mut seen: Vec<_> = step.iter().map(|pending| pending.candidate.status.subscribe()).collect();
         let flipped = async {
             loop {
-                seen.borrow_and_update();
-                if self.try_flip(pending) || seen.changed().await.is_err() {
+                for seen in &mut seen {
+                    seen.borrow_and_update();
+                }
+                if self.try_flip(step) {
+                    return;
+                }
+                let changes = seen.iter_mut().map(|seen| Box::pin(seen.changed()));
+                if select_all(changes).await.0.is_err() {
                     return;
                 }
             }
@@ -120,73 +144,95 @@ impl Registry {
         timeout(wait, flipped).await.is_ok()
     }
 
-    /// Makes a version active if it shows what the one before can have shown. Whether there is nothing more to do.
-    fn try_flip(&self, pending: &Pending) -> bool {
+    /// Makes the versions of a step active if each shows what the one before can have shown. Whether there is nothing more
+    /// to do.
+    fn try_flip(&self, step: &[Pending]) -> bool {
         let mut projections = self.projections.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(found) = projections.get_mut(&pending.projection) else {
-            return true;
+        let stands = |pending: &Pending| {
+            projections.get(&pending.projection).is_some_and(|found| {
+                found.flips == pending.turn
+                    && found.decided.active().unwrap_or(found.active) == pending.to
+                    && (found.versions.get(&pending.to))
+                        .is_some_and(|version| Arc::ptr_eq(version, &pending.candidate))
+            })
         };
-        if found.flips != pending.turn || found.decided.active() != Some(pending.to) {
-            return true;
-        }
-        if !found.versions.get(&pending.to).is_some_and(|version| Arc::ptr_eq(version, &pending.candidate)) {
+        if !step.iter().all(stands) {
             return true;
         }
         // Reads that look who is active do so under this lock: none is between its look and this one.
-        let shown = pending.shown_before(self.head.get());
-        let takes_over =
-            pending.candidate.status.look(|progress| answers(progress) && progress.as_of >= shown);
-        if takes_over {
-            found.active = pending.to;
-            found.flips += 1;
-            drop(projections);
-            let Pending { projection, from, to, .. } = pending;
-            tracing::info!(
-                projection,
-                version = to,
-                before = from,
-                shown = shown.get(),
-                "a version is active"
-            );
-            self.signal();
+        let head = self.head.get();
+        let takes_over = |pending: &Pending| {
+            let shown = pending.shown_before(head);
+            let is_early = self.sabotage == Some(Sabotage::EarlyFlip);
+            let shows = |progress: &Progress| is_early || progress.as_of >= shown;
+            pending.candidate.status.look(|progress| answers(progress) && shows(progress))
+        };
+        if !step.iter().all(|pending| pending.is_done() || takes_over(pending)) {
+            return false;
         }
-        takes_over
+        for pending in step.iter().filter(|pending| !pending.is_done()) {
+            if let Some(found) = projections.get_mut(&pending.projection) {
+                found.active = pending.to;
+                found.flips += 1;
+            }
+        }
+        drop(projections);
+        for Pending { projection, from, to, .. } in step.iter().filter(|pending| !pending.is_done()) {
+            tracing::info!(projection, version = to, before = from, "a version is active");
+        }
+        self.signal();
+        true
     }
 
-    /// What is decided and not done.
-    fn pending(&self) -> Vec<Pending> {
+    /// What is decided and not done, by steps: what was decided by one append is done together.
+    fn pending(&self) -> Vec<Vec<Pending>> {
         let projections = self.lock_projections();
-        let pending = projections.iter().filter_map(|(name, found)| {
+        let releases = self.releases.read().unwrap_or_else(PoisonError::into_inner);
+        let mut steps: BTreeMap<Position, Vec<Pending>> = BTreeMap::new();
+        let mut alone = Vec::new();
+        for (name, found) in projections.iter() {
             let to = found.decided.active().unwrap_or(found.active);
             if to == found.active && found.recorded == to {
-                return None;
+                continue;
             }
-            Some(Pending {
+            // One that is not deployed is waited for: its deployment is told.
+            let Some(candidate) = found.versions.get(&to).cloned() else {
+                continue;
+            };
+            let pending = Pending {
                 projection: name.clone(),
                 from: found.active,
                 to,
                 turn: found.flips,
                 incumbent: found.versions.get(&found.active).cloned(),
-                // One that is not deployed is waited for: its deployment is told.
-                candidate: found.versions.get(&to).cloned()?,
-            })
-        });
-        pending.collect()
+                candidate,
+            };
+            match releases.step_of(found.decided.last_turn()) {
+                Some(step) => steps.entry(step).or_default().push(pending),
+                None => alone.push(vec![pending]),
+            }
+        }
+        steps.into_values().chain(alone).collect()
     }
 
-    /// Tells `meta.redb` which version answers. Waits for the disk.
-    fn record(&self, projection: &str, version: u32) -> Result<(), MetaError> {
-        let recorded = {
+    /// Tells `meta.redb` which versions answer, of a step all or none. Waits for the disk.
+    fn record(&self, step: &[Pending]) -> Result<(), MetaError> {
+        let of_step: Vec<_> = step.iter().map(|pending| (pending.projection.as_str(), pending.to)).collect();
+        let is_recorded = {
             let projections = self.lock_projections();
-            projections.get(projection).map(|found| found.recorded)
+            let has =
+                |(name, to): &(&str, u32)| projections.get(*name).is_none_or(|found| found.recorded == *to);
+            of_step.iter().all(has)
         };
-        if recorded == Some(version) {
+        if is_recorded {
             return Ok(());
         }
-        self.meta.set_active(projection, version)?;
+        self.meta.set_all_active(&of_step)?;
         let mut projections = self.projections.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = projections.get_mut(projection) {
-            found.recorded = version;
+        for (projection, version) in of_step {
+            if let Some(found) = projections.get_mut(projection) {
+                found.recorded = version;
+            }
         }
         Ok(())
     }
@@ -198,6 +244,11 @@ impl Registry {
 }
 
 impl Pending {
+    /// Whether it answers already, and only `meta.redb` is to be told.
+    const fn is_done(&self) -> bool {
+        self.from == self.to
+    }
+
     /// At least what any unpinned read can have been shown until now.
     fn shown_before(&self, head: Position) -> Position {
         let Some(incumbent) = &self.incumbent else {

@@ -18,6 +18,7 @@ use crate::{
 
 /// One version of a projection.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may hold beside any other")]
 pub struct VersionInfo {
     /// The projection's name.
     pub projection: String,
@@ -43,6 +44,8 @@ pub struct VersionInfo {
     pub error: Option<String>,
     /// It waits for its turn to build.
     pub queued: bool,
+    /// The releases that name it.
+    pub releases: Vec<String>,
     /// What it does about events that it cannot apply.
     pub on_error: OnError,
     /// Where it stands still, and why.
@@ -240,6 +243,7 @@ impl Registry {
                 .collect(),
             error: progress.failure.or(progress.trouble).map(|error| error.to_string()),
             queued: progress.queued,
+            releases: self.releases_of(definition.name(), definition.version()),
             on_error: definition.on_error(),
             pause: progress.pause,
             counts,

@@ -1,4 +1,5 @@
-//! Who answers a read: the version that is named, the standing one of a label, that of a page token, or the active one.
+//! Who answers a read: the version that is named, the standing one of a label, that of a release, that of a page token, or
+//! the active one.
 //!
 //! Invariant: what unpinned reads show never goes back, whoever answers: a read that took its snapshot looks again whether
 //! the active version is still the one it asked, in the same turn, and asks anew if not; a version becomes active only when
@@ -66,11 +67,17 @@ impl Registry {
             let version = self.resolve_standing(projection, label, options.version)?;
             return Ok(Resolved { version, turn: None });
         }
+        let release =
+            options.release.as_deref().filter(|_| options.version.is_none() && page_token.is_none());
+        let version = match release {
+            Some(release) => Some(self.named_by(release, projection)?),
+            None => options.version,
+        };
         let projections = self.lock_projections();
         let found = named(&projections, projection)?;
         let pinned = |version| Resolved { version, turn: None };
         let Some(text) = page_token else {
-            return match options.version {
+            return match version {
                 Some(version) => found.version(projection, version).map(pinned),
                 None => Ok(Resolved { version: found.answering(projection)?, turn: Some(found.flips) }),
             };

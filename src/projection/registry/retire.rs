@@ -11,9 +11,10 @@ use super::{
     decide::{check_emits_upto, check_reason},
 };
 use crate::{
+    append::Expectation,
     event::Position,
     kv,
-    projection::{store::path_of, versions::Change},
+    projection::{decisions, release, store::path_of, versions::Change},
 };
 
 impl Registry {
@@ -38,7 +39,9 @@ impl Registry {
         if let Err(refused) = known.decisions.versions().check(&change) {
             return Err(known.refusal(projection, &change, refused));
         }
-        if let Some(by) = self.needed_by(projection, version) {
+        let releases = self.learn_releases()?;
+        if let Some(release) = releases.naming(projection, version) {
+            let by = format!("release {release}; apply or remove that first");
             return Err(VersionsError::Needed { projection: projection.to_owned(), version, by });
         }
         let turns = known.decisions.activations(known.active);
@@ -47,7 +50,9 @@ impl Registry {
         if let Some(upto) = last {
             check_has_emitted(projection, &found, upto)?;
         }
-        self.decide_change(projection, &known, change, reason).await
+        let unnamed =
+            Expectation { stream: release::stream(), expected: decisions::expect(releases.revision()) };
+        self.decide_change_unless(projection, &known, change, reason, vec![unnamed]).await
     }
 
     /// Stops and removes all versions of a projection that are decided to be retired. Waits for threads and files: not
@@ -86,12 +91,6 @@ impl Registry {
         let retired: Vec<u32> =
             numbers.filter(|number| *number != active && decided.retired(*number).is_some()).collect();
         retired.iter().filter_map(|number| found.versions.remove(number)).collect()
-    }
-
-    /// What needs a version beside the queries that name none, in words.
-    #[expect(clippy::unused_self, reason = "what releases need is known here once there are releases")]
-    const fn needed_by(&self, _projection: &str, _version: u32) -> Option<String> {
-        None
     }
 }
 

@@ -92,7 +92,7 @@ impl Runner {
         let skipped = match self.decisions.skip_of_failing(definition.version(), position) {
             Some(skip) => Skipped::by(skip, Some(failure)),
             None => match definition.on_error() {
-                OnError::Pause => return Err(stop(position, failure).into()),
+                OnError::Pause => return Err(stop(position, failure)),
                 OnError::Quarantine => return Ok(self.park(batch, event, Some(failure))?),
                 OnError::Skip => Skipped::by_policy(failure),
             },
@@ -116,7 +116,8 @@ impl Runner {
             let message = format!(
                 "{what}; it cannot be parked, since {PARKED_EVENTS_MAX} events are, which is the most; retry or skip these first"
             );
-            return Err(stop(event.position, Failure::new(message)));
+            let failure = Failure::new(message);
+            return Err(Box::new(Pause { position: event.position, failure }));
         }
         let collections = self.store.definition().touches(event.event.event_type.as_str());
         batch.ledger_mut().park(event, failure, collections);
@@ -270,14 +271,14 @@ impl Runner {
     }
 }
 
-fn stop(position: Position, failure: Failure) -> Box<Pause> {
-    Box::new(Pause { position, failure })
+fn stop(position: Position, failure: Failure) -> Trouble {
+    Trouble::Event(Box::new(Pause { position, failure }))
 }
 
 impl Trouble {
     /// What cannot be decoded belongs to no stream that is known, so no policy but standing still fits it.
     pub(super) fn undecodable(position: Position, invalid: &Invalid) -> Self {
-        stop(position, Failure::new(invalid.to_string())).into()
+        stop(position, Failure::new(invalid.to_string()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The example in `examples/handlers`: the same documents from YAML and from the services.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use tonic::transport::Channel;
 
@@ -9,21 +9,29 @@ use crate::support::{Node, airport as yaml, binary, repository};
 use outrigger::api::proto::v1;
 
 pub(super) fn load(node: &Node, file: &Path) {
+    load_at(node.grpc_addr(), file);
+}
+
+pub(super) fn load_at(addr: SocketAddr, file: &Path) {
     let mut command = std::process::Command::new(binary());
-    let output = command.args(["load", "--addr", &node.grpc_addr().to_string()]).arg(file).output().unwrap();
+    let output = command.args(["load", "--addr", &addr.to_string()]).arg(file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-async fn rust_worker(channel: Channel, name: &str) -> kit::Worker {
-    let attach = v1::AttachWorker {
+/// How a worker of the example attaches.
+pub(super) fn departures(name: &str, credits: u32) -> v1::AttachWorker {
+    v1::AttachWorker {
         projection: "departures".into(),
         version: 2,
         worker: name.into(),
-        credits: 2_048,
+        credits,
         deadline: None,
         definition: Some(airport::DEFINITION.into()),
-    };
-    kit::Worker::attach(channel, attach).await.unwrap()
+    }
+}
+
+async fn rust_worker(channel: Channel, name: &str) -> kit::Worker {
+    kit::Worker::attach(channel, departures(name, 2_048)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use outrigger::api::proto::v1;
+use outrigger::api::proto::v1::{self, event_log_client::EventLogClient};
+use tonic::transport::Channel;
 
 use super::{airport, example::load, hash_at_head};
 use crate::support::{Node, airport as yaml, repository};
@@ -45,9 +46,11 @@ async fn position(node: &Node) -> u64 {
 }
 
 /// What flights emitted, by the position of the cause, and what they should have.
-async fn emissions(node: &Node) -> (BTreeMap<u64, Vec<String>>, BTreeMap<u64, Vec<String>>) {
+pub(super) async fn emissions(
+    mut log: EventLogClient<Channel>,
+) -> (BTreeMap<u64, Vec<String>>, BTreeMap<u64, Vec<String>>) {
     let (mut found, mut expected) = (BTreeMap::new(), BTreeMap::new());
-    let mut events = node.log().read(v1::ReadRequest::default()).await.unwrap().into_inner();
+    let mut events = log.read(v1::ReadRequest::default()).await.unwrap().into_inner();
     while let Some(batch) = events.message().await.unwrap() {
         for event in batch.events {
             let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
@@ -86,7 +89,7 @@ async fn workers_killed_in_the_middle_leave_no_trace() {
         workers[killed] = Worker::start(&node, &format!("rust-{}", 3 + kill));
     }
     let hash = hash_at_head(&node, "departures", 2).await;
-    let (found, expected) = emissions(&node).await;
+    let (found, expected) = emissions(node.log()).await;
     assert!(expected.len() > 500, "{}", expected.len());
     assert_eq!(found, expected, "every late flight has its event, once");
     drop(workers);

@@ -298,6 +298,15 @@ async fn a_retry_brings_parked_events_to_a_service_that_has_learned() {
         assert_eq!((&again.content_hash, again.content_hash_late), (&late.content_hash, !rebuild));
         assert_eq!(emitted(&node).await, taken, "rebuild: {rebuild}");
     }
+    // Another version of the service has nothing to apply late, and nothing to emit.
+    let definition = with_policy(COUNTS, "quarantine").replace("version: 1", "version: 2");
+    let second = v1::AttachWorker { version: 2, definition: Some(definition), ..attach("v2", 4) };
+    let mut worker = kit::Worker::attach(node.channel.clone(), second).await.unwrap();
+    let mut learned = sums.clone();
+    let _second = tokio::spawn(async move { drop(worker.work(&mut learned).await) });
+    let hash = super::hash_at_head(&node, "counts", 2).await;
+    assert_eq!(hash, late.content_hash);
+    assert_eq!(emitted(&node).await, taken);
 }
 
 /// The next parked event that comes again; what is to be forgotten before it is passed over.

@@ -205,7 +205,9 @@ impl Model {
         let holds = |seen: &&Seen| seen.holds.iter().any(|(_, held)| positions.contains(held));
         holders.extend(self.workers.iter().filter(holds).map(|seen| seen.id));
         assert_eq!(self.dispatch.withdraw(&positions), holders);
-        holders.into_iter().for_each(|worker| self.forget(worker));
+        for worker in holders {
+            self.forget(worker);
+        }
         for position in positions {
             self.answers.remove(&position);
             self.all.remove(&position);

@@ -13,7 +13,7 @@ fn parking() -> Definition {
 
 /// Every third cause is poisoned, until somebody retries.
 fn is_poisoned(position: Position) -> bool {
-    position.get() % 3 == 0
+    position.get().is_multiple_of(3)
 }
 
 fn fails(event: &RecordedEvent, late: bool) -> bool {

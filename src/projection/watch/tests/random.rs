@@ -1,9 +1,12 @@
 //! Watchers through random lives of a node: appends, slow readers, resumes, crashes. Whatever completes must equal the
 //! list at that position.
 
-use proptest::prelude::*;
+use std::panic::catch_unwind;
+
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::*;
+use crate::sabotage::Sabotage;
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -111,11 +114,11 @@ fn small(mut watch: Watch) -> Watch {
     watch
 }
 
-fn live(steps: &[Step]) -> usize {
+fn live(steps: &[Step], sabotage: Option<Sabotage>) -> usize {
     let mut disk = SimDisk::new(1);
     let mut node = Node::open(Arc::new(disk.clone()), Path::new(DATA));
     node.append(&[put("k0", 1), put("k3", 2)]);
-    let mut version = node.version(DEFINITION);
+    let mut version = node.sabotaged_version(DEFINITION, sabotage);
     version.run();
     let mut watchers = queries().map(|query| Watcher::new(&node, &version, query));
     for step in steps {
@@ -139,7 +142,7 @@ fn live(steps: &[Step]) -> usize {
             Step::Crash(seed, power) => {
                 disk = if *power { disk.crash(*seed) } else { disk.kill(*seed) };
                 node = Node::open(Arc::new(disk.clone()), Path::new(DATA));
-                version = node.version(DEFINITION);
+                version = node.sabotaged_version(DEFINITION, sabotage);
                 open(&node, &version);
                 for watcher in &mut watchers {
                     watcher.resume(&node, &version);
@@ -163,6 +166,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn what_a_watcher_holds_is_what_a_list_gives(steps in prop::collection::vec(any_step(), 1..40)) {
-        prop_assert!(live(&steps) >= 4);
+        prop_assert!(live(&steps, None) >= 4);
     }
+}
+
+/// The test above, held against a bug that is there on purpose.
+#[test]
+fn a_change_that_is_not_told_is_seen() {
+    let mut runner = TestRunner::deterministic();
+    let lives = (1..64).find(|_| {
+        let steps = prop::collection::vec(any_step(), 1..40).new_tree(&mut runner).unwrap().current();
+        let fails = |sabotage| catch_unwind(|| live(&steps, sabotage)).is_err();
+        assert!(!fails(None), "without the bug all is well: {steps:?}");
+        fails(Some(Sabotage::ChangeUntold))
+    });
+    assert!(lives.is_some_and(|lives| lives <= 10), "seen after {lives:?} lives");
 }
