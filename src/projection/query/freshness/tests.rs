@@ -89,7 +89,10 @@ async fn no_read_misses_that_its_file_is_open_again() {
                 let options =
                     ReadOptions { timeout: Some(Duration::from_secs(30)), ..ReadOptions::default() };
                 for _ in 0..20 {
-                    read(&source(&node, &version), &options, deadline(&options).unwrap()).await.map(drop).map_err(|e| e.to_string())?;
+                    read(&source(&node, &version), &options, deadline(&options).unwrap())
+                        .await
+                        .map(drop)
+                        .map_err(|e| e.to_string())?;
                 }
                 Ok::<(), String>(())
             });
