@@ -11,12 +11,13 @@ use std::{
 use prost::Message as _;
 use tonic_prost_build::FileDescriptorSet;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "outrigger/v1/common.proto",
     "outrigger/v1/compare.proto",
     "outrigger/v1/event_log.proto",
     "outrigger/v1/query.proto",
     "outrigger/v1/projections.proto",
+    "outrigger/v1/releases.proto",
     "outrigger/v1/standing.proto",
     "outrigger/v1/versions.proto",
     "outrigger/v1/admin.proto",

@@ -25,7 +25,9 @@ use crate::{
     projection::registry::Registry,
 };
 use proto::raw_servers::{event_log_server::EventLogServer, query_server::QueryServer};
-use proto::v1::{admin_server::AdminServer, projections_server::ProjectionsServer};
+use proto::v1::{
+    admin_server::AdminServer, projections_server::ProjectionsServer, releases_server::ReleasesServer,
+};
 
 mod admin;
 mod append;
@@ -44,6 +46,7 @@ pub(crate) mod raw;
 pub(crate) mod raw_append;
 pub(crate) mod raw_query;
 mod read;
+mod releases;
 mod resume;
 mod standing;
 mod status;
@@ -129,6 +132,8 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         reader_stall,
         watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
     };
+    let releases =
+        releases::ReleasesService { projections: Arc::clone(&projections), lifecycle: lifecycle.clone() };
     let projections =
         projections::ProjectionsService { projections, lifecycle: lifecycle.clone(), clock, reader_stall };
     let admin = admin::Admin { node, events, lifecycle };
@@ -151,6 +156,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         .add_service(guarded!(EventLogServer, event_log))
         .add_service(guarded!(QueryServer, query))
         .add_service(guarded!(ProjectionsServer, projections))
+        .add_service(guarded!(ReleasesServer, releases))
         .add_service(guarded!(AdminServer, admin));
     (routes, reporter)
 }

@@ -49,6 +49,7 @@ pub mod output;
 pub mod projection;
 mod query;
 pub mod read;
+pub mod release;
 pub mod render;
 pub mod repair;
 pub mod select;
@@ -132,6 +133,9 @@ enum Command {
     /// What is deployed; checking and testing definitions
     #[command(subcommand)]
     Projection(ProjectionCommand),
+    /// What one version of a service reads, under one name
+    #[command(subcommand)]
+    Release(release::ReleaseCommand),
     /// Measure a node, and what the machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -322,6 +326,7 @@ impl Invocation {
             }
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),
+            Command::Release(command) => wait(release::run(session, command)),
             // The bare server of the baseline is a server like any other.
             Command::Bench(BenchCommand::EchoServer) => {
                 wait_all_cores(bench::run(session, &BenchCommand::EchoServer))

@@ -181,7 +181,7 @@ fn retired(gone: RetiredInfo) -> v1::ProjectionVersion {
 }
 
 /// A version without the event that it stands at.
-fn version(status: VersionInfo) -> v1::ProjectionVersion {
+pub(super) fn version(status: VersionInfo) -> v1::ProjectionVersion {
     let state = match status.state {
         VersionState::Building => v1::VersionState::Building,
         VersionState::CatchingUp => v1::VersionState::CatchingUp,

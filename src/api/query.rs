@@ -11,6 +11,7 @@ use super::{
     outbox::Responses,
     proto::{raw_servers::query_server, v1},
     raw_query::{GetResponse, ListResponse},
+    releases::released,
     status::Refusal,
     watch,
 };
@@ -139,25 +140,29 @@ impl Query {
 #[tonic::async_trait]
 impl query_server::Query for Query {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<GetResponse>, Status> {
-        self.counted("Get", self.get_one(request.into_inner()).await)
+        let request = released(request, |request| &mut request.options)?;
+        self.counted("Get", self.get_one(request).await)
     }
 
     async fn batch_get(
         &self,
         request: Request<v1::BatchGetRequest>,
     ) -> Result<Response<v1::BatchGetResponse>, Status> {
-        self.counted("BatchGet", self.get_many(request.into_inner()).await)
+        let request = released(request, |request| &mut request.options)?;
+        self.counted("BatchGet", self.get_many(request).await)
     }
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<ListResponse>, Status> {
-        self.counted("List", self.page(request.into_inner()).await)
+        let request = released(request, |request| &mut request.options)?;
+        self.counted("List", self.page(request).await)
     }
 
     async fn explain(
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        self.counted("Explain", self.plan(request.into_inner()).await)
+        let request = released(request, |request| &mut request.request.get_or_insert_default().options)?;
+        self.counted("Explain", self.plan(request).await)
     }
 
     type ListStreamStream = Responses<v1::ListStreamResponse>;
@@ -166,17 +171,20 @@ impl query_server::Query for Query {
         &self,
         request: Request<v1::ListStreamRequest>,
     ) -> Result<Response<Self::ListStreamStream>, Status> {
-        self.counted("ListStream", list_stream::start(self, request.into_inner()).await)
+        let request = released(request, |request| &mut request.request.get_or_insert_default().options)?;
+        self.counted("ListStream", list_stream::start(self, request).await)
     }
 
     async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
-        self.counted("Count", self.number(request.into_inner()).await)
+        let request = released(request, |request| &mut request.options)?;
+        self.counted("Count", self.number(request).await)
     }
 
     type WatchStream = Responses<v1::WatchResponse>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        self.counted("Watch", watch::start(self, request.into_inner()))
+        let request = released(request, |request| &mut request.options)?;
+        self.counted("Watch", watch::start(self, request))
     }
 }
 

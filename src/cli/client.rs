@@ -13,6 +13,7 @@ use super::error::CliError;
 use crate::{
     api::proto::v1::{
         event_log_client::EventLogClient, projections_client::ProjectionsClient, query_client::QueryClient,
+        releases_client::ReleasesClient,
     },
     limits::{CONNECT_WAIT_MAX, MESSAGE_BYTES_MAX},
 };
@@ -71,6 +72,12 @@ impl Node {
     /// A client of queries.
     pub async fn query(&self) -> Result<QueryClient<Connection>, CliError> {
         let client = QueryClient::new(self.connect().await?);
+        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// A client of the releases.
+    pub async fn releases(&self) -> Result<ReleasesClient<Connection>, CliError> {
+        let client = ReleasesClient::new(self.connect().await?);
         Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 

@@ -16,7 +16,7 @@ use crate::api::proto::v1::{
     DefinitionProblem, GetProjectionRequest, ListProjectionsRequest, ProjectionVersion, VersionState,
 };
 
-mod bar;
+pub(super) mod bar;
 pub mod compare;
 pub mod errors;
 pub mod standing;

@@ -131,7 +131,7 @@ fn parent(file: &Path) -> &Path {
 }
 
 /// The text of every definition file, in order of the sources and of names.
-fn read_sources(disk: &dyn Disk, sources: &[PathBuf]) -> Vec<Source> {
+pub fn read_sources(disk: &dyn Disk, sources: &[PathBuf]) -> Vec<Source> {
     let mut read = Vec::new();
     for source in sources {
         match disk.list(source) {

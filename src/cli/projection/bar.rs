@@ -14,13 +14,13 @@ const TEMPLATE: &str = "{bar:30} {percent:>3} %  {msg}";
 
 /// Shows positions on their way to a target.
 #[derive(Debug)]
-pub(super) struct Bar {
+pub(in crate::cli) struct Bar {
     bar: Option<ProgressBar>,
     last_line: Instant,
 }
 
 impl Bar {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(TEMPLATE);
             ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -29,12 +29,12 @@ impl Bar {
     }
 
     /// It is at `position` of `target`; `text` says what and how fast.
-    pub(super) fn update(&mut self, position: u64, target: u64, text: &str) {
+    pub(in crate::cli) fn update(&mut self, position: u64, target: u64, text: &str) {
         self.update_of(position, target, text, "events");
     }
 
     /// The same of something else than events.
-    pub(super) fn update_of(&mut self, position: u64, target: u64, text: &str, what: &str) {
+    pub(in crate::cli) fn update_of(&mut self, position: u64, target: u64, text: &str, what: &str) {
         let text = format!("{text}, {} of {} {what}", grouped(position), grouped(target));
         match &self.bar {
             Some(bar) => {

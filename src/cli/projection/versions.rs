@@ -259,7 +259,7 @@ async fn promote(client: &mut Client, format: Format, args: &PromoteArgs) -> Res
 }
 
 /// Whether waiting may help against a refusal.
-fn is_on_its_way(status: &Status) -> bool {
+pub(in crate::cli) fn is_on_its_way(status: &Status) -> bool {
     let info = status.get_details_error_info();
     let says = info.and_then(|info| info.metadata.get("on_its_way").map(|says| says == "true"));
     reason(status) == "NOT_READY" && says == Some(true)

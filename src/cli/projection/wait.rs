@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often the node is asked.
-pub(super) const LOOK: Duration = Duration::from_millis(200);
+pub(in crate::cli) const LOOK: Duration = Duration::from_millis(200);
 
 /// Waits; an error says which version is not there, and why.
 pub(super) async fn wait(
