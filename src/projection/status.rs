@@ -80,7 +80,10 @@ impl Role {
 
 /// What a runner has published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may hold beside any other")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any may hold beside any other"
+)]
 pub struct Progress {
     /// What a snapshot taken now contains at least.
     pub as_of: Position,

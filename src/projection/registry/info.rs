@@ -18,7 +18,10 @@ use crate::{
 
 /// One version of a projection.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may hold beside any other")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any may hold beside any other"
+)]
 pub struct VersionInfo {
     /// The projection's name.
     pub projection: String,
