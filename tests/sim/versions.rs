@@ -96,8 +96,13 @@ impl Node {
         let meta = Meta::open(&shared, &Path::new(DATA).join("meta.redb")).ok()?;
         let events = Events::new(log.reader, index, head);
         let (appender, intake) = Appender::new(usize::MAX);
-        let config =
-            RegistryConfig { dir: Path::new(DATA).join("projections"), dev: false, memory_bytes: 1 << 26 };
+        let config = RegistryConfig {
+            dir: Path::new(DATA).join("projections"),
+            dev: false,
+            memory_bytes: 1 << 26,
+            builds: 1,
+            low_water_bytes: 0,
+        };
         let log = RegistryLog { events: events.clone(), appender: appender.clone(), clock };
         let registry = Arc::new(Registry::open(shared, config, meta, log).ok()?.sabotaged(sabotage));
         // It ends with an error where the disk crashes, and whoever waits learns of it.
