@@ -168,7 +168,8 @@ mod tests {
         assert!(runners[1].is_woken() && runners[1].take());
         assert_eq!(builds.lock().building, 1);
         drop(runners);
-        assert_eq!((builds.lock().building, builds.lock().waiting.len()), (0, 0));
+        let turns = builds.lock();
+        assert_eq!((turns.building, turns.waiting.len()), (0, 0));
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod projection_errors;
 mod projections;
 mod queries;
 mod read_your_writes;
+mod releases;
 mod standing;
 mod startup;
 mod subscribe;

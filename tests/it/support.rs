@@ -11,7 +11,7 @@ use bytes::Bytes;
 use outrigger::{
     api::proto::v1::{
         self, event_log_client::EventLogClient, projections_client::ProjectionsClient,
-        query_client::QueryClient,
+        query_client::QueryClient, releases_client::ReleasesClient,
     },
     app::{self, Running},
     config::Config,
@@ -56,6 +56,10 @@ impl Node {
 
     pub(crate) fn projections(&self) -> ProjectionsClient<Channel> {
         ProjectionsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn releases(&self) -> ReleasesClient<Channel> {
+        ReleasesClient::new(self.channel.clone())
     }
 
     pub(crate) fn grpc_addr(&self) -> SocketAddr {

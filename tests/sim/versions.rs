@@ -34,6 +34,8 @@ use outrigger::{
     sabotage::Sabotage,
 };
 
+mod releases;
+
 const DATA: &str = "/data";
 /// Lives whose crash came behind their end, in a row, until no later place is tried.
 const CALM_LIVES_MAX: u32 = 3;

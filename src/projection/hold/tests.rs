@@ -191,7 +191,7 @@ impl Running {
 
     fn wait_for(&self, position: u64) {
         let mut progress = self.version.status.subscribe();
-        let there = progress.wait_for(|progress| progress.as_of.get() >= position);
+        let there = progress.wait_for(|progress| progress.open && progress.as_of.get() >= position);
         wait(async { drop(timeout(LONG, there).await.expect("no wake-up is missed").unwrap()) });
     }
 

@@ -88,8 +88,9 @@ async fn no_read_misses_that_its_file_is_open_again() {
                 // What is not woken fails when its time is up.
                 let options =
                     ReadOptions { timeout: Some(Duration::from_secs(30)), ..ReadOptions::default() };
+                let until = deadline(&options).unwrap();
                 for _ in 0..20 {
-                    read(&source(&node, &version), &options, deadline(&options).unwrap())
+                    read(&source(&node, &version), &options, until)
                         .await
                         .map(drop)
                         .map_err(|e| e.to_string())?;
