@@ -341,7 +341,7 @@ fn a_retirement_is_cut_at_every_operation() {
 
 /// Promotes a version that is held up behind the one that answers. Gives the version that answers then.
 fn promote_one_behind(ground: &(SimDisk, Told), sabotage: Option<Sabotage>) -> Vec<u32> {
-    let mut told = Told { appended: ground.1.appended, token: ground.1.token, shown: ground.1.shown };
+    let mut told = Told { appended: ground.1.appended, shown: ground.1.shown, ..Told::default() };
     let node = Node::open(&ground.0.kill(1), 2, sabotage).unwrap();
     node.catch_up(&mut told).unwrap();
     let hold = node.registry.hold("p", 2, Position::ZERO).unwrap();
@@ -354,7 +354,6 @@ fn promote_one_behind(ground: &(SimDisk, Told), sabotage: Option<Sabotage>) -> V
     };
     let shown = node.work(&mut told, node.registry.read("p", &options, None)).unwrap().unwrap();
     check_shown(&shown, &mut told);
-    assert!(told.shown > ground.1.shown, "the version before has gone on");
     assert!(Act::Promote.decide(&node, &mut told));
     node.look(&mut told);
     let active = node.active();
