@@ -1,7 +1,7 @@
 //! The part of the demo about versions: while events come and a reader reads, a better read model is deployed, compared,
 //! promoted, taken back and promoted again.
 //!
-//! Every step is the command that a user would type, and says what that says. At the end stands what the reader counted.
+//! Every step is headed by the command that a user would type. At the end stands what the reader counted.
 
 use std::path::Path;
 
