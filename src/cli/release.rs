@@ -295,14 +295,15 @@ fn tell_turns(
 ) -> Result<(), CliError> {
     let each = turns.iter().map(|turn| {
         let ReleaseTurn { projection, previous_version, active_version, answering_version } = turn;
-        let moved = match previous_version == active_version {
-            true => format!("{projection} stays at version {active_version}"),
-            false => format!("{projection} from version {previous_version} to {active_version}"),
+        let moved = if previous_version == active_version {
+            format!("{projection} stays at version {active_version}")
+        } else {
+            format!("{projection} from version {previous_version} to {active_version}")
         };
-        match answering_version == active_version {
-            true => moved,
-            false => format!("{moved} (version {answering_version} answers until it has caught up)"),
+        if answering_version == active_version {
+            return moved;
         }
+        format!("{moved} (version {answering_version} answers until it has caught up)")
     });
     let each: Vec<_> = each.collect();
     let at = match position {

@@ -34,6 +34,8 @@ use outrigger::{
     sabotage::Sabotage,
 };
 
+mod releases;
+
 const DATA: &str = "/data";
 /// Lives whose crash came behind their end, in a row, until no later place is tried.
 const CALM_LIVES_MAX: u32 = 3;
@@ -339,7 +341,7 @@ fn a_retirement_is_cut_at_every_operation() {
 
 /// Promotes a version that is held up behind the one that answers. Gives the version that answers then.
 fn promote_one_behind(ground: &(SimDisk, Told), sabotage: Option<Sabotage>) -> Vec<u32> {
-    let mut told = Told { shown: ground.1.shown, ..Told::default() };
+    let mut told = Told { appended: ground.1.appended, shown: ground.1.shown, ..Told::default() };
     let node = Node::open(&ground.0.kill(1), 2, sabotage).unwrap();
     node.catch_up(&mut told).unwrap();
     let hold = node.registry.hold("p", 2, Position::ZERO).unwrap();

@@ -213,9 +213,10 @@ impl Registry {
             }
             let version = promotion.from.get(projection).copied().unwrap_or(expected);
             let decided = known.decisions.versions();
-            let change = match decided.before() == Some(version) {
-                true => Change::RollBack { version, from: actual },
-                false => Change::Promote { version, from: Some(actual) },
+            let change = if decided.before() == Some(version) {
+                Change::RollBack { version, from: actual }
+            } else {
+                Change::Promote { version, from: Some(actual) }
             };
             decided.check(&change).map_err(|refused| known.refusal(projection, &change, refused))?;
             let candidate = self.deployed(projection, version)?;
