@@ -189,14 +189,16 @@ impl Registry {
         let projections = self.lock_projections();
         let releases = self.releases.read().unwrap_or_else(PoisonError::into_inner);
         let mut steps: BTreeMap<Position, Vec<Pending>> = BTreeMap::new();
-        let mut alone = Vec::new();
+        let (mut alone, mut waiting) = (Vec::new(), Vec::new());
         for (name, found) in projections.iter() {
             let to = found.decided.active().unwrap_or(found.active);
             if to == found.active && found.recorded == to {
                 continue;
             }
-            // One that is not deployed is waited for: its deployment is told.
+            let step = releases.step_of(found.decided.last_turn());
+            // One that is not deployed is waited for, by all of its step: its deployment is told.
             let Some(candidate) = found.versions.get(&to).cloned() else {
+                waiting.extend(step);
                 continue;
             };
             let pending = Pending {
@@ -207,11 +209,12 @@ impl Registry {
                 incumbent: found.versions.get(&found.active).cloned(),
                 candidate,
             };
-            match releases.step_of(found.decided.last_turn()) {
+            match step {
                 Some(step) => steps.entry(step).or_default().push(pending),
                 None => alone.push(vec![pending]),
             }
         }
+        steps.retain(|step, _| !waiting.contains(step));
         steps.into_values().chain(alone).collect()
     }
 
