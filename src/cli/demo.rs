@@ -1,7 +1,8 @@
 //! `outrigger demo`: a node in a temporary directory, a day of flights out of New York, and what it knows about them.
 //!
-//! The node is one like any other: the story talks gRPC to it. Every figure shown is read from stored documents; only
-//! the means are divided here. The directory is removed at the end.
+//! Then its read model changes while events come and a client reads. The node is one like any other: the story talks
+//! gRPC to it. Every figure shown is read from stored documents or counted; only the means are divided here. The
+//! directory is removed at the end.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -30,7 +31,10 @@ use crate::{
     disk::{self, Disk as _, real::RealDisk},
 };
 
+mod blue_green;
+mod reader;
 mod story;
+mod traffic;
 
 const FLIGHTS: &[u8] = include_bytes!("../../examples/airport/flights-2013-01-01.ndjson");
 const WEATHER: &[u8] = include_bytes!("../../examples/airport/weather-2013-01-01.ndjson");
@@ -38,6 +42,8 @@ const DEFINITIONS: [(&str, &[u8]); 2] = [
     ("departures-v1.yaml", include_bytes!("../../examples/airport/projections/departures-v1.yaml")),
     ("weather-v1.yaml", include_bytes!("../../examples/airport/projections/weather-v1.yaml")),
 ];
+/// What the story is about.
+const PROJECTION: &str = "departures";
 /// The board shows Newark from half past four in the afternoon, New York time.
 const BOARD_AIRPORT: &str = "EWR";
 const BOARD_FROM: &str = "2013-01-01T21:25:00Z";
@@ -54,6 +60,8 @@ pub struct DemoArgs {
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
 The flights are those of 2013-01-01 out of New York (nycflights13; US Bureau of Transportation Statistics, NOAA).
+The exit code is 1 if the client that reads meanwhile sees a failed read, an as-of that goes back, or a document that does not
+fit the version that answered.
 
 Examples:
   outrigger demo
@@ -71,6 +79,7 @@ pub async fn run(args: &DemoArgs, output: Format, colour: bool) -> Result<(), Cl
     let running = app::start(config).await.map_err(failed)?;
     let story = async {
         tell(running.grpc_addr, output, colour).await?;
+        blue_green::tell(&Node::new(&running.grpc_addr.to_string(), None)?, dir.path()).await?;
         if !args.exit {
             print(&next_commands(running.grpc_addr, running.http_addr))?;
             running.failed().await;
@@ -123,7 +132,7 @@ async fn tell(addr: SocketAddr, output: Format, colour: bool) -> Result<(), CliE
     let head = log.get_head(GetHeadRequest {}).await?.into_inner();
     let mut questions = Questions { query: session.node.query().await?, at_least: head.token };
     let board = questions.list(board()).await?;
-    let airports = questions.list(all("departures", "airports")).await?;
+    let airports = questions.list(all(PROJECTION, "airports")).await?;
     let stations = questions.list(all("weather", "stations")).await?;
     let mut out = Out::standard();
     out.line("")?;
@@ -167,7 +176,7 @@ fn all(projection: &str, collection: &str) -> (ListRequest, u32) {
 }
 
 fn board() -> (ListRequest, u32) {
-    let (request, _) = all("departures", "flights");
+    let (request, _) = all(PROJECTION, "flights");
     let range = IndexRange {
         index: "by_departure".into(),
         equals: vec![to_line(BOARD_AIRPORT).into()],
@@ -186,6 +195,9 @@ fn next_commands(grpc: SocketAddr, http: SocketAddr) -> Vec<String> {
         "list departures carriers --filter 'doc.departed > 100'",
         "read --backwards --limit 5 --tag origin:JFK",
         "projection list",
+        "projection compare departures 1 2 --ignore late --ignore late_percent",
+        "projection rollback departures",
+        "read --stream '$projection-departures' --system",
         "subscribe --after 2589",
     ];
     let mut lines = vec![String::new(), "The node stays up. In another terminal, try:".into(), String::new()];

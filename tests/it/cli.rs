@@ -316,8 +316,40 @@ fn the_demo_tells_its_story_and_leaves_nothing_behind() {
     let output = command.env_clear().env("TMPDIR", dir.path()).args(["demo", "--exit"]).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
-    for part in ["loaded 2522 events", "cancelled", "EV 4308", "17.5 min", "12.2 min", "3.1 min"] {
-        assert!(out.contains(part), "{part:?} is not in {out}");
+    // In this order: the day, the deployment, the comparison, and what is active after each decision.
+    let mut rest = &*out;
+    for part in [
+        "loaded 2522 events",
+        "EV 4308",
+        "cancelled",
+        "17.5 min",
+        "12.2 min",
+        "3.1 min",
+        "departures version 2 is new and is built",
+        "caught up: departures version 2",
+        "3 of ",
+        "airports \"EWR\": different",
+        "late_percent: nothing -> ",
+        "departures version 2 is active, before version 1",
+        "answered by departures version 2, as of ",
+        "departures version 1 is active, before version 2",
+        "answered by departures version 1, as of ",
+        "departures version 2 is active, before version 1",
+        "what the reader saw",
+    ] {
+        let at = rest.find(part).unwrap_or_else(|| panic!("{part:?} is not there, or too early, in {out}"));
+        rest = &rest[at + part.len()..];
+    }
+    let count = |what: &str| -> u64 {
+        let line = rest.lines().find_map(|line| line.trim().strip_prefix(what));
+        let digits: String = line.unwrap_or_else(|| panic!("no {what:?} in {rest}")).split(' ').collect();
+        digits.parse().unwrap()
+    };
+    let (one, two) = (count("answered by version 1"), count("answered by version 2"));
+    assert!(one > 0 && two > 0 && count("with a token of the traffic") > 0, "{rest}");
+    assert_eq!(one + two, count("all"), "every read was answered by one of both: {rest}");
+    for never in ["failed", "as-of went backwards", "token not seen", "document of another version"] {
+        assert_eq!(count(never), 0, "{never}: {rest}");
     }
     assert!(!out.contains('\u{1b}'), "no colour where there is no terminal: {out}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "the temporary directory is removed");

@@ -75,6 +75,24 @@ fn the_page_of_operating_has_every_reason_of_a_refused_append_that_is_no_bad_req
     }
 }
 
+#[test]
+fn the_page_of_blue_green_has_every_reason_of_a_refused_decision() {
+    let page = text("docs/blue-green.md");
+    let versions = text("src/api/projections/versions.rs");
+    let releases = text("src/api/releases.rs");
+    let of = |source: &str, start: &str| {
+        let start = source.find(start).unwrap();
+        found(r#"(?:failed\(|Code::[A-Za-z]+, |field\(\s*)"([A-Z]+(?:_[A-Z]+)+)""#, &source[start..])
+    };
+    let mut reasons = of(&versions, "fn deploy_refusal");
+    reasons.extend(of(&releases, "impl From<ReleaseError> for Refusal"));
+    reasons.remove("INVALID_ARGUMENT");
+    assert!(reasons.len() >= 14, "{reasons:?}");
+    for reason in reasons {
+        assert!(page.contains(&format!("`{reason}`")), "{reason} is not in docs/blue-green.md");
+    }
+}
+
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let others = ["README.md", "CHANGELOG.md", "examples/airport/README.md", "examples/handlers/README.md"];

@@ -80,6 +80,29 @@ pub(super) fn airports_table(airports: &[Document], stations: &[Document]) -> Ta
     rows
 }
 
+/// How late departures are, by airport: fields of version 2.
+pub(super) fn late_table(airports: &[Document]) -> Table {
+    let mut rows = table(&[
+        ("airport", Align::Left),
+        ("departed", Align::Right),
+        ("late", Align::Right),
+        ("share", Align::Right),
+    ]);
+    for airport in airports {
+        let counts = object(airport);
+        let count = |name| integer(&counts, name).unwrap_or_default().to_string();
+        let share = number(&counts, "late_percent").map(|percent| format!("{percent:.1} %"));
+        let key = airport.key.as_ref().map(key_text).unwrap_or_default();
+        rows.add_row([key, count("departures"), count("late"), share.unwrap_or_default()]);
+    }
+    rows
+}
+
+/// Whether a document has a field.
+pub(super) fn has_field(document: &Document, name: &str) -> bool {
+    object(document).get(name).is_some()
+}
+
 fn object(document: &Document) -> Object {
     match Json::parse_stored(&document.value) {
         Ok(Json::Object(object)) => object,
@@ -165,5 +188,13 @@ mod tests {
         let airport = document("EWR", r#"{"cancelled":2,"delay_sum":5315,"departures":304,"scheduled":306}"#);
         let station = document("EWR", r#"{"last_temp_f":28.04}"#);
         check(&airports_table(&[airport], &[station]), &["EWR", "306", "304", "2", "17.5 min", "28 F"]);
+    }
+
+    #[test]
+    fn shares_are_those_of_the_documents() {
+        let airport = document("EWR", r#"{"departures":304,"late":97,"late_percent":31.9}"#);
+        assert!(has_field(&airport, "late_percent") && !has_field(&airport, "cancelled"));
+        check(&late_table(&[airport]), &["EWR", "304", "97", "31.9 %"]);
+        check(&late_table(&[document("JFK", r#"{"departures":1}"#)]), &["JFK", "1", "0"]);
     }
 }

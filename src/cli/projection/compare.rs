@@ -1,6 +1,7 @@
 //! `outrigger projection compare`: two versions at one position, collection by collection, with samples of what is different.
 
 use clap::Args;
+use comfy_table::Table;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -8,10 +9,11 @@ use super::bar::Bar;
 use crate::{
     api::proto::v1::{
         CollectionComparison, CompareResult, CompareVersionsRequest, ComparisonKind, DocumentComparison,
-        FieldDifference, compare_versions_response::Content,
+        FieldDifference, compare_versions_response::Content, projections_client::ProjectionsClient,
     },
     cli::{
         Session,
+        client::Connection,
         error::CliError,
         output::{Align, Format, Out, print_lines, table},
         text::{grouped, raw, to_line},
@@ -60,19 +62,26 @@ pub async fn run(session: &Session, args: &CompareArgs) -> Result<(), CliError> 
         collections: args.collections.clone(),
         ignore: args.ignore.clone(),
     };
+    let result = ask(&mut client, request, Bar::new()).await?;
+    print(session.output, &args.name, &result)?;
+    judge(args, &Counts::of(&result))
+}
+
+/// Asks for a comparison and waits for what it finds; the bar says how far it is.
+pub(in crate::cli) async fn ask(
+    client: &mut ProjectionsClient<Connection>,
+    request: CompareVersionsRequest,
+    mut bar: Bar,
+) -> Result<CompareResult, CliError> {
+    let name = request.projection.clone();
     let mut messages = client.compare_versions(request).await?.into_inner();
-    let mut bar = Bar::new();
     while let Some(message) = messages.message().await? {
         match message.content {
             Some(Content::Progress(progress)) => {
-                let text = format!("{} at position {}", args.name, progress.position);
+                let text = format!("{name} at position {}", progress.position);
                 bar.update_of(progress.compared, progress.total, &text, "documents");
             }
-            Some(Content::Result(result)) => {
-                drop(bar);
-                print(session.output, &args.name, &result)?;
-                return judge(args, &Counts::of(&result));
-            }
+            Some(Content::Result(result)) => return Ok(result),
             None => {}
         }
     }
@@ -125,6 +134,19 @@ fn print(format: Format, name: &str, result: &CompareResult) -> Result<(), CliEr
     }
     let mut out = Out::standard();
     out.line(&summary(name, result))?;
+    out.table(&counts_table(result))?;
+    for line in result.samples.iter().flat_map(sample_lines) {
+        out.line(&line)?;
+    }
+    let shown = result.samples.len() as u64;
+    if shown < Counts::of(result).not_equal() {
+        out.line(&format!("the first {shown} of {}", grouped(Counts::of(result).not_equal())))?;
+    }
+    out.flush()
+}
+
+/// How many documents are the same and how many are not, by collection.
+pub(in crate::cli) fn counts_table(result: &CompareResult) -> Table {
     let mut rows = table(&[
         ("collection", Align::Left),
         ("equal", Align::Right),
@@ -136,18 +158,11 @@ fn print(format: Format, name: &str, result: &CompareResult) -> Result<(), CliEr
         let counts = [equal, different, only_left, only_right].map(|count| grouped(*count));
         rows.add_row(std::iter::once(name.clone()).chain(counts));
     }
-    out.table(&rows)?;
-    for line in result.samples.iter().flat_map(sample_lines) {
-        out.line(&line)?;
-    }
-    let shown = result.samples.len() as u64;
-    if shown < Counts::of(result).not_equal() {
-        out.line(&format!("the first {shown} of {}", grouped(Counts::of(result).not_equal())))?;
-    }
-    out.flush()
+    rows
 }
 
-fn summary(name: &str, result: &CompareResult) -> String {
+/// Both versions, and the sum, in a sentence.
+pub(in crate::cli) fn summary(name: &str, result: &CompareResult) -> String {
     let (counts, CompareResult { left, right, position, .. }) = (Counts::of(result), result);
     let what = match counts.not_equal() {
         0 => format!("{} documents, all the same", grouped(counts.equal)),
@@ -161,7 +176,7 @@ fn summary(name: &str, result: &CompareResult) -> String {
 }
 
 /// A document and the places where it is different, a line each.
-fn sample_lines(sample: &DocumentComparison) -> Vec<String> {
+pub(in crate::cli) fn sample_lines(sample: &DocumentComparison) -> Vec<String> {
     let DocumentComparison { collection, key, fields, more_fields, .. } = sample;
     let mut lines = vec![format!("{collection} {key}: {}", kind(sample).replace('_', " "))];
     for FieldDifference { path, left, right } in fields {

@@ -113,6 +113,21 @@ pub struct PromoteArgs {
     reason: Option<String>,
 }
 
+impl PromoteArgs {
+    /// Waits until the version is ready, and answers.
+    pub(in crate::cli) fn waiting(name: &str, version: u32, timeout_seconds: f64, reason: &str) -> Self {
+        Self {
+            name: name.into(),
+            version,
+            expect_active: None,
+            max_lag: None,
+            wait: true,
+            timeout: Some(timeout_seconds),
+            reason: Some(reason.into()),
+        }
+    }
+}
+
 /// What `rollback` takes.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
@@ -124,6 +139,13 @@ pub struct RollbackArgs {
     /// Why, for those who read the log later
     #[arg(long)]
     reason: Option<String>,
+}
+
+impl RollbackArgs {
+    /// Whatever version is active.
+    pub(in crate::cli) fn of(name: &str) -> Self {
+        Self { name: name.into(), expect_active: None, reason: None }
+    }
 }
 
 /// What `retire` takes.
@@ -194,7 +216,11 @@ fn tell(format: Format, sentence: &str, told: &Told<'_>) -> Result<(), CliError>
     out.flush()
 }
 
-async fn deploy(client: &mut Client, format: Format, files: &[PathBuf]) -> Result<(), CliError> {
+pub(in crate::cli) async fn deploy(
+    client: &mut Client,
+    format: Format,
+    files: &[PathBuf],
+) -> Result<(), CliError> {
     for path in files {
         let file = path.display().to_string();
         let failed = |error: &dyn std::fmt::Display| CliError::failed(format!("{file}: {error}"));
@@ -221,7 +247,11 @@ async fn deploy(client: &mut Client, format: Format, files: &[PathBuf]) -> Resul
     Ok(())
 }
 
-async fn promote(client: &mut Client, format: Format, args: &PromoteArgs) -> Result<(), CliError> {
+pub(in crate::cli) async fn promote(
+    client: &mut Client,
+    format: Format,
+    args: &PromoteArgs,
+) -> Result<(), CliError> {
     let request = PromoteRequest {
         projection: args.name.clone(),
         version: args.version,
@@ -265,7 +295,11 @@ pub(in crate::cli) fn is_on_its_way(status: &Status) -> bool {
     reason(status) == "NOT_READY" && says == Some(true)
 }
 
-async fn find(client: &mut Client, name: &str, version: u32) -> Result<Option<ProjectionVersion>, CliError> {
+pub(in crate::cli) async fn find(
+    client: &mut Client,
+    name: &str,
+    version: u32,
+) -> Result<Option<ProjectionVersion>, CliError> {
     let request = GetProjectionRequest { projection: name.to_owned() };
     let versions = client.get_projection(request).await?.into_inner().versions;
     Ok(versions.into_iter().find(|found| found.version == version))
@@ -277,7 +311,11 @@ fn text(version: &ProjectionVersion) -> String {
     format!("{} version {}: {rate}{}", version.projection, version.version, left.unwrap_or_default())
 }
 
-async fn rollback(client: &mut Client, format: Format, args: RollbackArgs) -> Result<(), CliError> {
+pub(in crate::cli) async fn rollback(
+    client: &mut Client,
+    format: Format,
+    args: RollbackArgs,
+) -> Result<(), CliError> {
     let RollbackArgs { name, expect_active, reason } = args;
     let request = RollbackRequest { projection: name.clone(), expect_active, reason };
     let done = client.rollback(request).await?.into_inner();

@@ -20,7 +20,7 @@ use crate::{
 pub(in crate::cli) const LOOK: Duration = Duration::from_millis(200);
 
 /// Waits; an error says which version is not there, and why.
-pub(super) async fn wait(
+pub(in crate::cli) async fn wait(
     client: &mut ProjectionsClient<Connection>,
     args: &ShowArgs,
 ) -> Result<(), CliError> {
