@@ -6,6 +6,8 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{Node, append, config, event, text_key};
 
+mod kills;
+
 /// Version `number` of a projection over one type of events; every document says which version made it.
 fn definition(projection: &str, number: u32) -> v1::DefinitionFile {
     let definition = format!(
