@@ -75,6 +75,7 @@ pub mod kv;
 pub mod lifecycle;
 pub mod limits;
 pub mod log;
+pub mod mesh;
 pub mod meta;
 pub mod metrics;
 pub mod process;

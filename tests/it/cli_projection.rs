@@ -88,6 +88,7 @@ fn the_past_is_built_read_and_removed() {
     assert_eq!((&built["state"], &built["position"]), (&"standing".into(), &1_000.into()), "{built:?}");
     let count = cli.json(&["count", "departures", "flights", "--label", "early"]);
     assert_eq!(count[0]["context"]["as_of"], 1_000);
+    cli.out(&["projection", "show", "departures", "--wait", "--timeout", "60"]);
     let now = cli.json(&["count", "departures", "flights"]);
     assert!(count[0]["count"].as_u64() < now[0]["count"].as_u64(), "{count:?} {now:?}");
     let listed = cli.out(&["projection", "list"]);

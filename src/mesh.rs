@@ -1,0 +1,8 @@
+//! The mesh: sidecars share events over a bus, and every node stays the only owner of its own.
+//!
+//! Owns what travels between nodes and in which order it is believed. The bus is trusted for nothing but delay: what a
+//! node stores comes in the owner's order, without gaps, and under the owner's signature. May use `append` and what lies
+//! below it; does not know projections, gRPC or the command line, which get plain handles built in `app`.
+
+pub mod bus;
+pub mod envelope;
