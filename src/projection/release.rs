@@ -18,6 +18,9 @@ use crate::{
 };
 
 #[cfg(test)]
+mod model;
+pub(crate) mod plan;
+#[cfg(test)]
 mod tests;
 
 const APPLIED: &str = "$release.applied";
@@ -30,7 +33,7 @@ const STREAM: &str = "$releases";
 pub type Bound = BTreeMap<String, u32>;
 
 /// What happened to a release.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// It names these versions from now on.
     Applied(Bound),
