@@ -20,6 +20,7 @@ pub mod history;
 pub mod live;
 mod read;
 pub mod recent;
+mod system;
 pub mod wire;
 
 use live::Live;
