@@ -5,5 +5,7 @@
 //! below it; does not know projections, gRPC or the command line, which get plain handles built in `app`.
 
 pub mod bus;
+pub mod definition;
 pub mod envelope;
 pub mod state;
+pub mod trust;
