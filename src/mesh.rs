@@ -7,4 +7,5 @@
 pub mod bus;
 pub mod definition;
 pub mod envelope;
+pub mod state;
 pub mod trust;

@@ -195,7 +195,9 @@ impl Queue {
 fn request_bytes(request: &Request) -> usize {
     const EVENT_FRAMING_BYTES: usize = 128;
     const TAG_FRAMING_BYTES: usize = 4;
+    const IMPORT_BYTES: usize = 256;
     let event_bytes =
         |event: &Event| event.size_bytes() + EVENT_FRAMING_BYTES + event.tags.len() * TAG_FRAMING_BYTES;
-    request.events.iter().map(event_bytes).sum()
+    let import_bytes = (request.origins.len() + usize::from(request.cursor.is_some())) * IMPORT_BYTES;
+    request.events.iter().map(event_bytes).sum::<usize>() + import_bytes
 }
