@@ -60,6 +60,8 @@ fn recorded(event_type: &str, data: &str) -> RecordedEvent {
             time_unix_nanos: None,
         },
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

@@ -27,7 +27,8 @@ pub fn signed_bytes(name: &ExportName, definition: &[u8; 32], place: &Place) -> 
     out
 }
 
-fn digest(envelope: &Envelope) -> [u8; 32] {
+/// The hash of a published event and its place, without the chain.
+pub fn digest(envelope: &Envelope) -> [u8; 32] {
     let Envelope { name, definition, place, event, signature: _ } = envelope;
     let mut hash = Sha256::new();
     let put = &mut |bytes: &[u8]| hash.update(bytes);
