@@ -6,3 +6,4 @@
 
 pub mod bus;
 pub mod envelope;
+pub mod memory;
