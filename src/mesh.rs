@@ -7,5 +7,6 @@
 pub mod bus;
 pub mod definition;
 pub mod envelope;
+pub mod memory;
 pub mod state;
 pub mod trust;
