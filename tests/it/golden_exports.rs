@@ -123,7 +123,7 @@ fn shown(envelopes: &[Envelope]) -> String {
         out.push('\n');
         out.extend(lines.map(|(name, value)| format!("{name}: {value}\n")));
         let payload = String::from_utf8(message.payload.to_vec()).unwrap();
-        out.push_str(&format!("payload of {} bytes: {payload}\n", payload.len()));
+        out.extend([format!("payload of {} bytes: {payload}\n", payload.len())]);
     }
     out
 }

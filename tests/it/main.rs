@@ -25,6 +25,8 @@ mod golden;
 mod golden_exports;
 mod handlers;
 mod kill;
+mod mesh_commands;
+mod mesh_ownership;
 mod pages;
 mod probes;
 mod projection_errors;

@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(
             lines(&graph(&statuses)),
             [
-                "flights/departures v1  following, 1,200 published",
+                "flights/departures v1  following, 1 200 published",
                 "  -> operations  import flights: stopped (GAP), lag 7, 0 events/s",
                 "weather/all v1  (its owner was not asked)",
                 "  -> operations  import w: following, lag 0, 0 events/s",
