@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+mod mesh;
+
+pub use mesh::*;
+
 /// Events in one append request.
 pub const REQUEST_EVENTS_MAX: usize = 1_000;
 /// Bytes of one append request: types, streams, tags, data and metadata of all its events.

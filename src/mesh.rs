@@ -5,7 +5,13 @@
 //! below it; does not know projections, gRPC or the command line, which get plain handles built in `app`.
 
 pub mod bus;
+pub mod decisions;
 pub mod definition;
 pub mod envelope;
+pub mod io;
+pub mod outbox;
+pub mod pipeline;
+pub mod repair;
 pub mod state;
+pub mod store;
 pub mod trust;

@@ -14,7 +14,7 @@ mod write;
 
 pub(crate) use self::text::is_trace;
 pub use self::{
-    digest::{CHAIN_START, chain_after, signed_bytes},
+    digest::{CHAIN_START, chain_after, digest, signed_bytes},
     read::from_message,
     text::hex,
     write::{head_to_message, to_message},

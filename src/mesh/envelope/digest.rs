@@ -27,7 +27,8 @@ pub fn signed_bytes(name: &ExportName, definition: &[u8; 32], place: &Place) -> 
     out
 }
 
-fn digest(envelope: &Envelope) -> [u8; 32] {
+/// SHA-256 of everything that is published of an event, with its place but for the chain.
+pub fn digest(envelope: &Envelope) -> [u8; 32] {
     let Envelope { name, definition, place, event, signature: _ } = envelope;
     let mut hash = Sha256::new();
     let put = &mut |bytes: &[u8]| hash.update(bytes);
