@@ -8,6 +8,7 @@ pub mod bus;
 pub mod decisions;
 pub mod definition;
 pub mod envelope;
+pub mod inbox;
 pub mod io;
 pub mod outbox;
 pub mod pipeline;
