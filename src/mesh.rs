@@ -10,6 +10,8 @@ pub mod definition;
 pub mod envelope;
 pub mod inbox;
 pub mod io;
+pub mod memory;
+pub mod node;
 pub mod outbox;
 pub mod pipeline;
 pub mod repair;

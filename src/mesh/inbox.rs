@@ -14,12 +14,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     bus::{BusEvent, Kept, Operation, Ticket},
-    decisions::ImportDecisions,
+    decisions::{ImportDecision, ImportDecisions},
     definition::Import,
     envelope::{Place, Received, from_message},
     io::{Io, Next, Rate, Route},
     outbox::hint_subject,
-    state::{ImportState, ImportStatus, RepairStatus, Stop, StopReason},
+    state::{CommandError, ImportState, ImportStatus, RepairStatus, Stop, StopReason},
 };
 use crate::{
     append::Request,
@@ -63,9 +63,13 @@ pub struct Inbox {
     asking: Option<Asking>,
     ask_at: i64,
     failed_asks: u32,
+    /// The owner does not answer: the stream is looked at again from its beginning.
+    is_rescanning: bool,
     /// The last place that both have, where the owner no longer has this import's.
     pub(super) matched: Option<Place>,
     stop: Option<Stop>,
+    /// The owner's log, of the event at which it stopped.
+    stopped_log: Option<uuid::Uuid>,
     is_connected: bool,
     retry_at: i64,
     last_error: Option<String>,
@@ -124,8 +128,10 @@ impl Inbox {
             asking: None,
             ask_at: 0,
             failed_asks: 0,
+            is_rescanning: false,
             matched: None,
             stop: None,
+            stopped_log: None,
             is_connected: false,
             retry_at: 0,
             last_error: None,
@@ -152,9 +158,30 @@ impl Inbox {
         self.durable.as_ref()
     }
 
-    /// The place up to which it has taken over.
-    pub(super) const fn accepted(&self) -> &Place {
-        &self.accepted
+    /// Its listener on the bus.
+    pub(super) const fn listening(&self) -> Option<Ticket> {
+        self.listening
+    }
+
+    /// The owner's log, as far as it is known: the stopped event's, or that of its place.
+    pub(super) const fn owner_log(&self) -> Option<uuid::Uuid> {
+        self.stopped_log
+    }
+
+    /// The decision to go on from the last place that both have.
+    pub(super) fn resync(&self, reason: String) -> Result<ImportDecision, CommandError> {
+        let is_stale = self.stop.as_ref().is_some_and(|stop| stop.reason == StopReason::StaleEpoch);
+        let Some(matched) = self.matched.as_ref().filter(|_| is_stale) else {
+            let what = "the import is not stopped for STALE_EPOCH: there is nothing to resync";
+            return Err(CommandError::Precondition(what.into()));
+        };
+        Ok(ImportDecision::Resynced {
+            generation: self.decisions.generation + 1,
+            from: matched.into(),
+            orphaned_log_id: self.accepted.log_id.to_string(),
+            orphaned_upto: self.accepted.position.get(),
+            reason,
+        })
     }
 
     /// Forgets why it stands still and reads decisions and place again: somebody acted.
@@ -241,17 +268,19 @@ impl Inbox {
             trouble = self.received(&kept.message, io).or(trouble);
         }
         self.is_at_end = messages.is_empty() || self.bus_after >= last_sequence;
-        if messages.is_empty() {
-            self.bus_after = self.bus_after.max(last_sequence);
-        } else {
+        if !messages.is_empty() {
             self.heard_at = io.now_unix_nanos;
         }
         let trouble = self.take_over(io).or(trouble).or_else(|| self.missing());
-        if let Some(trouble) = trouble
-            && self.stop.is_none()
-        {
-            self.stop(trouble.reason, trouble.message, &trouble.place, io);
+        match (trouble, &self.stop) {
+            (Some(trouble), None) => self.stop(trouble.reason, trouble.message, &trouble.place, io),
+            // The bus had it after all.
+            (None, Some(stop)) if stop.reason.is_repairable() && self.accepted.seq >= stop.seq => {
+                self.recovered(io);
+            }
+            _ => {}
         }
+        self.is_rescanning &= !self.is_at_end;
     }
 
     /// Takes one message in; nothing of it is believed yet.
@@ -348,6 +377,7 @@ impl Inbox {
         self.last_error = Some(message.clone());
         let (seq, position) = (place.seq, place.position);
         let since_unix_nanos = io.now_unix_nanos;
+        self.stopped_log = Some(place.log_id);
         self.stop = Some(Stop { reason, message, seq, position, since_unix_nanos, divergence: None });
         self.ask_at = io.now_unix_nanos;
     }
@@ -357,8 +387,8 @@ impl Inbox {
         if let Some(stop) = self.stop.take() {
             tracing::info!(import = self.import.name(), reason = stop.reason.as_str(), "an import goes on");
         }
-        self.look_at = io.now_unix_nanos;
-        self.ask_at = i64::MAX;
+        (self.look_at, self.ask_at) = (io.now_unix_nanos, io.now_unix_nanos);
+        self.is_rescanning = false;
     }
 
     /// Goes on as far as it can without waiting.
@@ -382,7 +412,7 @@ impl Inbox {
             if self.asking.is_none() && io.now_unix_nanos >= self.ask_at {
                 self.ask(io)?;
             }
-            if self.stop.is_some() {
+            if self.stop.is_some() && (self.asking.is_some() || !self.is_rescanning) {
                 return Ok(Next::At(self.ask_at.max(io.now_unix_nanos + 1)));
             }
         }

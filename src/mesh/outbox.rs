@@ -50,11 +50,13 @@ pub struct Outbox {
     sequence: u64,
     /// The lookup of messages whose publish came to an unknown end.
     lookup: Option<Ticket>,
-    looked_upto: u64,
+    /// How far it has come.
+    looked_upto: Option<u64>,
     /// Where the newest message is read back.
     check: Option<Ticket>,
     check_at: i64,
-    mark: Option<Ticket>,
+    /// The head mark that is under way, and what the bus had acknowledged when it was sent.
+    mark: Option<(Ticket, u64)>,
     marked: Option<Place>,
     mark_at: i64,
     retry_at: i64,
@@ -110,7 +112,7 @@ impl Outbox {
             acknowledged,
             sequence: 0,
             lookup: None,
-            looked_upto: 0,
+            looked_upto: None,
             check: None,
             check_at: 0,
             mark: None,
@@ -204,20 +206,16 @@ impl Outbox {
     }
 
     fn published(&mut self, ticket: Ticket, sequence: u64, duplicate: bool, io: &Io<'_>) {
-        if self.mark == Some(ticket) {
+        if let Some((_, floor)) = self.mark.filter(|(mark, _)| *mark == ticket) {
             self.mark = None;
-            if sequence <= self.sequence && !duplicate && self.sequence > 0 {
+            if sequence <= floor && !duplicate {
                 self.lost_tail(io);
             }
             return;
         }
         let Some(sending) = self.window.settle(ticket) else { return };
-        let floor = match sending.slot {
-            Slot::InFlight { floor } => floor,
-            _ => 0,
-        };
         sending.slot = Slot::Acknowledged;
-        if sequence <= floor && !duplicate {
+        if sequence <= sending.floor.unwrap_or(0) && !duplicate {
             // A broker that begins again has lost what it had acknowledged before.
             return self.lost_tail(io);
         }
@@ -246,7 +244,12 @@ impl Outbox {
         if is_refusal || self.last_error.is_none() {
             self.last_error = Some(error.to_string());
         }
-        for own in [&mut self.mark, &mut self.lookup, &mut self.check] {
+        if self.mark.is_some_and(|(mark, _)| mark == ticket) {
+            (self.mark, self.marked) = (None, None);
+            self.mark_at = io.after(BUS_RETRY);
+            return;
+        }
+        for own in [&mut self.lookup, &mut self.check] {
             if *own == Some(ticket) {
                 *own = None;
                 self.retry_at = io.after(BUS_RETRY);
@@ -286,7 +289,7 @@ impl Outbox {
     /// Compares what the bus holds with what came to an unknown end.
     fn looked(&mut self, messages: &[Kept], last_sequence: u64) {
         for kept in messages {
-            self.looked_upto = kept.sequence;
+            self.looked_upto = Some(kept.sequence);
             let Ok(Received::Event(envelope)) = from_message(&kept.message) else { continue };
             let Some(sending) = self.window.of(envelope.place.seq) else { continue };
             if sending.slot == Slot::Unknown && sending.place == envelope.place {
@@ -295,7 +298,8 @@ impl Outbox {
                 self.rate.add(1);
             }
         }
-        if messages.is_empty() || self.looked_upto >= last_sequence {
+        if messages.is_empty() || self.looked_upto.is_some_and(|upto| upto >= last_sequence) {
+            self.looked_upto = None;
             self.resent += self.window.send_unknown_again();
         }
     }
@@ -371,7 +375,7 @@ impl Outbox {
         let operation = Operation::Fetch {
             stream: io.node.to_owned(),
             filter: self.name().filter(),
-            after: self.looked_upto.min(self.sequence),
+            after: self.looked_upto.unwrap_or_else(|| self.window.floor_of_unknown()),
             messages_max: FETCH_MESSAGES_MAX,
             bytes_max: FETCH_BYTES_MAX,
         };
@@ -413,7 +417,8 @@ impl Outbox {
                 message_id: sending.message_id.clone(),
             };
             let Ok(ticket) = io.submit(self.route, operation) else { break };
-            sending.slot = Slot::InFlight { floor: self.sequence };
+            sending.slot = Slot::InFlight;
+            sending.floor.get_or_insert(self.sequence);
             sent.push((ticket, sending.place.seq));
         }
         for (ticket, seq) in sent {
@@ -448,7 +453,7 @@ impl Outbox {
         let operation =
             Operation::Publish { stream: io.node.to_owned(), message: head_to_message(&head), message_id };
         if let Ok(ticket) = io.submit(self.route, operation) {
-            self.mark = Some(ticket);
+            self.mark = Some((ticket, self.sequence));
             self.marked = Some(self.acknowledged.clone());
             self.mark_at = io.after(HEAD_MARK_IDLE);
         }

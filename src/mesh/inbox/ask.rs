@@ -102,7 +102,7 @@ impl Inbox {
             self.asking = None;
             self.repair.is_asking = false;
             // What the bus held before may be there again, or what was passed over by it.
-            self.bus_after = 0;
+            (self.bus_after, self.is_at_end, self.is_rescanning) = (0, false, true);
             self.ask_later(why, io);
         }
     }

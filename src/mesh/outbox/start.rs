@@ -81,7 +81,6 @@ impl Outbox {
             start.asked = None;
             start.found = Some(messages.first().and_then(|kept| signed_place(&kept.message, &name, io)));
             self.sequence = messages.first().map_or(0, |kept| kept.sequence);
-            self.looked_upto = self.sequence;
         }
     }
 

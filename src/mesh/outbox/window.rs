@@ -18,8 +18,8 @@ use crate::{
 pub(super) enum Slot {
     /// It is to be sent.
     Waiting,
-    /// It was sent; whatever the bus had acknowledged by then had at most this sequence.
-    InFlight { floor: u64 },
+    /// It was sent.
+    InFlight,
     /// Nobody knows whether it landed.
     Unknown,
     /// It landed.
@@ -33,6 +33,8 @@ pub(super) struct Sending {
     pub(super) message: Message,
     pub(super) message_id: String,
     pub(super) slot: Slot,
+    /// The highest sequence that the bus had acknowledged when it was sent first.
+    pub(super) floor: Option<u64>,
 }
 
 /// All of them.
@@ -64,7 +66,7 @@ impl Window {
         let message = to_message(envelope);
         self.bytes += size(&message);
         let (place, message_id) = (envelope.place.clone(), envelope.message_id());
-        self.sending.push_back(Sending { place, message, message_id, slot: Slot::Waiting });
+        self.sending.push_back(Sending { place, message, message_id, slot: Slot::Waiting, floor: None });
     }
 
     /// The messages that are to be sent, in order.
@@ -101,6 +103,12 @@ impl Window {
     /// Whether some came to an unknown end while none is under way any more.
     pub(super) fn is_to_be_looked_for(&self) -> bool {
         self.tickets.is_empty() && self.sending.iter().any(|sending| sending.slot == Slot::Unknown)
+    }
+
+    /// What came to an unknown end lies behind this sequence, if it landed.
+    pub(super) fn floor_of_unknown(&self) -> u64 {
+        let unknown = self.sending.iter().filter(|sending| sending.slot == Slot::Unknown);
+        unknown.filter_map(|sending| sending.floor).min().unwrap_or(0)
     }
 
     /// Everything that came to an unknown end is to be sent again; gives how many.
