@@ -27,7 +27,10 @@ impl Keep {
         let paths = match &node.value {
             Content::List(paths) if (1..=KEEP_PATHS_MAX).contains(&paths.len()) => paths,
             found => {
-                let message = format!("expected a list of 1 to {KEEP_PATHS_MAX} field paths, found {found}");
+                let message = format!(
+                    "expected a list of 1 to {KEEP_PATHS_MAX} field paths, found {}",
+                    found.counted()
+                );
                 source.refuse(&node.referenced, message);
                 return None;
             }

@@ -38,7 +38,7 @@ impl RuleReader<'_, '_> {
             .get(type_key)
             .map(|node| read_text(self.source, node, "an event type", EventType::parse).ok_or(()));
         let when = fields.get("when").map(|node| self.bare(node).ok_or(()));
-        let stream = fields.get("stream").map(|node| self.text(node, "stream", check_stream).ok_or(()));
+        let stream = fields.get("stream").map(|node| self.text(node, "a stream", check_stream).ok_or(()));
         let tags = fields.get("tags").map(|node| self.tags(node).ok_or(()));
         let data = self.data(node, fields, data_required);
         Some(Rule {

@@ -47,6 +47,17 @@ impl Content {
     }
 }
 
+impl Content {
+    /// What a message calls a node where the number of its parts matters.
+    pub(crate) fn counted(&self) -> String {
+        match self {
+            Self::List(items) => format!("a list of {}", items.len()),
+            Self::Map(entries) => format!("a map of {}", entries.len()),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// What a message calls a node.
 impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

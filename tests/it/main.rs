@@ -22,6 +22,7 @@ mod conformance;
 mod durability;
 mod event_log;
 mod golden;
+mod golden_exports;
 mod handlers;
 mod kill;
 mod pages;

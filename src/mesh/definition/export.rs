@@ -193,7 +193,8 @@ fn read_events(source: &mut Source<'_>, node: &Yaml) -> Option<HashMap<Box<str>,
         Content::Map(entries) if (1..=MAPPED_TYPES_MAX).contains(&entries.len()) => entries,
         found => {
             let message = format!(
-                "expected 1 to {MAPPED_TYPES_MAX} event types with what of them goes out, found {found}"
+                "expected 1 to {MAPPED_TYPES_MAX} event types with what of them goes out, found {}",
+                found.counted()
             );
             source.refuse(&node.referenced, message);
             return None;

@@ -244,7 +244,8 @@ fn read_events(source: &mut Source<'_>, node: &Yaml) -> Option<HashMap<Box<str>,
         Content::Map(entries) if (1..=MAPPED_TYPES_MAX).contains(&entries.len()) => entries,
         found => {
             let message = format!(
-                "expected 1 to {MAPPED_TYPES_MAX} event types with what becomes of them, found {found}"
+                "expected 1 to {MAPPED_TYPES_MAX} event types with what becomes of them, found {}",
+                found.counted()
             );
             source.refuse(&node.referenced, message);
             return None;
@@ -282,7 +283,8 @@ fn read_append(reader: &mut RuleReader<'_, '_>, node: &Yaml) -> Option<Vec<Rule>
     let items = match &node.value {
         Content::List(items) if items.len() <= MAPPED_EVENTS_MAX => items,
         found => {
-            let message = format!("expected a list of at most {MAPPED_EVENTS_MAX} events, found {found}");
+            let message =
+                format!("expected a list of at most {MAPPED_EVENTS_MAX} events, found {}", found.counted());
             reader.source.refuse(&node.referenced, message);
             return None;
         }

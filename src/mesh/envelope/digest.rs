@@ -27,7 +27,7 @@ pub fn signed_bytes(name: &ExportName, definition: &[u8; 32], place: &Place) -> 
     out
 }
 
-/// SHA-256 of everything that is published of an event, with its place but for the chain.
+/// The hash of a published event and its place, without the chain.
 pub fn digest(envelope: &Envelope) -> [u8; 32] {
     let Envelope { name, definition, place, event, signature: _ } = envelope;
     let mut hash = Sha256::new();

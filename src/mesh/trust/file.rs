@@ -53,7 +53,8 @@ fn read_keys(source: &mut Source<'_>, node: &Yaml) -> Vec<TrustedKey> {
         }
         found => {
             let message = format!(
-                "expected a list of 1 to {TRUSTED_KEYS_MAX} keys such as [{{key: V...}}], found {found}"
+                "expected a list of 1 to {TRUSTED_KEYS_MAX} keys such as [{{key: V...}}], found {}",
+                found.counted()
             );
             source.refuse(&node.referenced, message);
             Vec::new()
