@@ -312,7 +312,8 @@ impl Outbox {
             }
             return;
         };
-        let Some(place) = start::signed_place(&kept.message, self.name(), io) else { return };
+        let found = start::place_in(&kept.message, self.name(), io).filter(|found| found.is_signed);
+        let Some(place) = found.map(|found| found.place) else { return };
         if place.log_id != self.acknowledged.log_id && !io.has(Sabotage::IgnoreNameTaken) {
             self.met_other_log(&place);
         } else if place.log_id == self.acknowledged.log_id

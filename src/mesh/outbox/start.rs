@@ -27,10 +27,18 @@ use crate::{
 pub(super) struct Start {
     asked: Option<Ticket>,
     /// What the bus holds; `None` inside: nothing of ours.
-    found: Option<Option<Place>>,
+    found: Option<Option<Found>>,
     /// The number at which to go on without asking.
     at: Option<u64>,
     is_sought: bool,
+}
+
+/// The newest place on the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) place: Place,
+    /// Its owner has signed it: it is a fact. Else it is a hint, which damage or anybody may have made.
+    pub(super) is_signed: bool,
 }
 
 impl Start {
@@ -49,8 +57,8 @@ impl Start {
     }
 }
 
-/// The place that a message of this node's own name is signed for, if it is one and the signature holds.
-pub(super) fn signed_place(message: &Message, name: &ExportName, io: &Io<'_>) -> Option<Place> {
+/// The place that a message of this node's own name is about, if it is one, and a signature that it has holds.
+pub(super) fn place_in(message: &Message, name: &ExportName, io: &Io<'_>) -> Option<Found> {
     let (found, definition, place, signature) = match from_message(message).ok()? {
         Received::Event(envelope) => {
             let envelope = *envelope;
@@ -65,10 +73,12 @@ pub(super) fn signed_place(message: &Message, name: &ExportName, io: &Io<'_>) ->
         return None;
     }
     match signature {
-        Some(signature) => io.verify(name, &definition, &place, &signature).ok().map(|()| place),
-        // Within a batch: it says nothing that is to be believed of another log, but its own log can check it.
-        None if place.log_id == io.events.log().log_id() => Some(place),
-        None => None,
+        Some(signature) => {
+            let verified = io.verify(name, &definition, &place, &signature);
+            verified.ok().map(|()| Found { place, is_signed: true })
+        }
+        // Within a batch.
+        None => Some(Found { place, is_signed: false }),
     }
 }
 
@@ -79,7 +89,7 @@ impl Outbox {
         let Phase::Starting(start) = &mut self.phase else { return };
         if start.asked == Some(ticket) {
             start.asked = None;
-            start.found = Some(messages.first().and_then(|kept| signed_place(&kept.message, &name, io)));
+            start.found = Some(messages.first().and_then(|kept| place_in(&kept.message, &name, io)));
             self.sequence = messages.first().map_or(0, |kept| kept.sequence);
         }
     }
@@ -107,25 +117,31 @@ impl Outbox {
         };
         let own = io.events.log().log_id();
         match found {
-            Some(place) if place.log_id != own && !is_given_up(decisions, &place) => {
+            Some(Found { place, is_signed: true })
+                if place.log_id != own && !is_given_up(decisions, &place) =>
+            {
                 if !io.has(Sabotage::IgnoreNameTaken) {
                     self.met_other_log(&place);
                     return Ok(Next::Now);
                 }
                 self.seek_and_run(0, None, io)
             }
-            Some(place) if place.log_id == own && !is_given_up(decisions, &place) => {
+            Some(Found { place, is_signed: true })
+                if place.log_id == own && !is_given_up(decisions, &place) =>
+            {
                 if place.position > io.events.head().get() && !io.has(Sabotage::IgnoreRewind) {
                     self.met_past(&place, io);
                     return Ok(Next::Now);
                 }
                 self.seek_and_run(place.seq, Some(&place), io)
             }
-            // Nothing of ours: the bus is new or emptied, or holds what was given up.
-            _ => {
+            // Nothing that is known for ours: the bus is new or emptied, ends within a batch or with what somebody made
+            // up, or holds what was given up.
+            found => {
                 let (name, version) = (self.name().export.clone(), self.name().version);
                 let acknowledged = io.store.acknowledged((&name, version))?;
-                self.seek_and_run(acknowledged.saturating_sub(REPUBLISH_EVENTS_MAX), None, io)
+                let again = if found.is_some() { 0 } else { REPUBLISH_EVENTS_MAX };
+                self.seek_and_run(acknowledged.saturating_sub(again), None, io)
             }
         }
     }

@@ -184,7 +184,7 @@ impl World {
                     node.step(self.now);
                 }
             }
-            if self.check(true).is_ok() && self.is_quiet() {
+            if self.is_quiet() && self.check(true).is_ok() {
                 return Ok(());
             }
         }
