@@ -16,6 +16,7 @@ use std::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::sharing::Sharing;
 use crate::{
     api,
     append::{Appender, Intake, committer::Committer},
@@ -39,7 +40,12 @@ use crate::{
 };
 
 mod gauges;
+#[expect(dead_code, reason = "the mesh that runs is put in its place in `start`")]
+mod mesh_api;
+mod mesh_keys;
+pub(crate) mod ownership;
 mod scrub;
+mod sharing;
 mod tokens;
 
 /// How often a node that is not ready yet looks whether it is.
@@ -69,6 +75,9 @@ pub enum AppError {
     /// The token file cannot be used.
     #[error("{0}")]
     Tokens(String),
+    /// The node's key or the file of trusted keys cannot be used.
+    #[error("{0}")]
+    Keys(String),
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -132,6 +141,7 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
 
+    let Sharing { ownership, mesh } = sharing::start(&config, &disk, &clock, &events, &lifecycle)?;
     let tokens =
         tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
     let refresh =
@@ -153,6 +163,8 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     let context = api::Context {
         node: config.node.as_str().into(),
         appender: appender.clone(),
+        ownership,
+        mesh,
         events,
         projections: Arc::clone(&projections),
         clock,

@@ -4,6 +4,7 @@
 //! construction, and all problems of a file are reported at once, each with its place. Mapping is pure. Does not know
 //! sequences, signatures or buses.
 
+pub mod directory;
 pub mod export;
 pub mod import;
 #[cfg(test)]

@@ -228,6 +228,12 @@ impl Trust {
 }
 
 impl TrustedKey {
+    /// Whether signatures under it are believed at this time.
+    pub fn is_in_force(&self, now_unix_nanos: i64) -> bool {
+        self.not_before_unix_nanos.is_none_or(|from| now_unix_nanos >= from)
+            && self.not_after_unix_nanos.is_none_or(|until| now_unix_nanos < until)
+    }
+
     fn new(
         public: &str,
         not_before_unix_nanos: Option<i64>,
