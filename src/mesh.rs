@@ -7,3 +7,4 @@
 pub mod bus;
 pub mod envelope;
 pub mod memory;
+pub mod nats;

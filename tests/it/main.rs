@@ -24,6 +24,8 @@ mod event_log;
 mod golden;
 mod handlers;
 mod kill;
+mod mesh_bus;
+mod nats_server;
 mod pages;
 mod probes;
 mod projection_errors;
