@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod inbox;
 pub mod io;
 pub mod memory;
+pub mod nats;
 pub mod node;
 pub mod outbox;
 pub mod pipeline;

@@ -25,6 +25,8 @@ mod golden;
 mod golden_exports;
 mod handlers;
 mod kill;
+mod mesh_bus;
+mod nats_server;
 mod pages;
 mod probes;
 mod projection_errors;
