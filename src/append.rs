@@ -216,6 +216,9 @@ pub enum AppendError {
     /// State that the request depends on cannot be read.
     #[error("the log could not be read to judge the append: {0}")]
     Unreadable(String),
+    /// The node has published what its log does not have: somebody must decide before it goes on.
+    #[error("{0}")]
+    LogRewound(String),
     /// The node stops.
     #[error("the node is stopping")]
     Stopping,

@@ -5,6 +5,14 @@
 
 use std::time::Duration;
 
+mod compare;
+mod mesh;
+mod sharing;
+
+pub use compare::*;
+pub use mesh::*;
+pub use sharing::*;
+
 /// Events in one append request.
 pub const REQUEST_EVENTS_MAX: usize = 1_000;
 /// Bytes of one append request: types, streams, tags, data and metadata of all its events.
@@ -281,22 +289,6 @@ pub const BEHIND_PIECES_MAX: usize = 64;
 pub const REPLAY_STEP_EVENTS: u64 = 5_000;
 /// Different documents that a verification shows; all of them are counted.
 pub const REPLAY_DIFFERENCES_MAX: usize = 20;
-/// Events that one of two versions to be compared may lie behind the other, which stands still until it has come.
-pub const COMPARE_LAG_MAX: u64 = 10_000;
-/// How long a version may take to stand still for a comparison, wherever it is.
-pub const COMPARE_STAND_MAX: Duration = Duration::from_secs(10);
-/// How long the version that is ahead stands still until the other one has come.
-pub const COMPARE_MEET_MAX: Duration = Duration::from_secs(5);
-/// How long the snapshots of a comparison are kept.
-pub const COMPARE_TIME_MAX: Duration = Duration::from_secs(600);
-/// Documents that a comparison looks at between two pauses.
-pub const COMPARE_STEP_DOCUMENTS: usize = 5_000;
-/// Documents of each kind that a comparison shows; all of them are counted.
-pub const COMPARE_SAMPLES_MAX: usize = 20;
-/// Places of one such document that it shows.
-pub const COMPARE_FIELDS_MAX: usize = 20;
-/// Bytes of one value, or of the way to it, as it shows them.
-pub const COMPARE_VALUE_BYTES_MAX: usize = 120;
 /// Bytes of a version's file from which on it is compacted when it is built.
 pub const COMPACT_BYTES_MIN: u64 = 16 * MIB as u64;
 /// How long changes of a projection may be visible and not durable. Short, because a durable commit holds up the next
@@ -350,24 +342,6 @@ pub const INDEX_ENTRIES_MAX: usize = 1_000;
 pub const STANDING_VERSIONS_MAX: usize = 16;
 /// Bytes of the label of a standing version.
 pub const LABEL_BYTES_MAX: usize = 63;
-/// Field paths in one `keep`.
-pub const KEEP_PATHS_MAX: usize = 256;
-/// Event types in one export or import.
-pub const MAPPED_TYPES_MAX: usize = 256;
-/// Events that an import may make of one.
-pub const MAPPED_EVENTS_MAX: usize = 64;
-/// Bytes of those events together: they are appended in one request.
-pub const MAPPED_BYTES_MAX: usize = REQUEST_BYTES_MAX / 2;
-/// Patterns in one list of `owns`.
-pub const OWNED_PATTERNS_MAX: usize = 1_024;
-/// Bytes that a published message may have besides the public event's: its headers and subject.
-pub const ENVELOPE_BYTES_MAX: usize = 16 * 1_024;
-/// Bytes of a file of trusted keys.
-pub const TRUST_FILE_BYTES_MAX: usize = MIB;
-/// Bytes of a file that holds a key.
-pub const KEY_FILE_BYTES_MAX: usize = 4_096;
-/// Keys of one node in the file of trusted keys.
-pub const TRUSTED_KEYS_MAX: usize = 64;
 /// How often definition files are looked at, whether or not a change was seen.
 pub const DEFINITIONS_RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 /// How long changes of definition files must rest before they are read.
@@ -491,6 +465,25 @@ pub const BUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub const BUS_FETCH_MESSAGES_MAX: usize = 1_000;
 /// Bytes that one fetch brings; one message may exceed it alone.
 pub const BUS_FETCH_BYTES_MAX: usize = 4 * MIB;
+/// Messages of one subscription that may wait inside the NATS client; a read of which one is lost is done again.
+pub const BUS_CLIENT_MESSAGES_MAX: usize = 65_536;
+/// Commands that may wait inside the NATS client for the connection.
+pub const BUS_CLIENT_COMMANDS_MAX: usize = 256;
+/// How long a connection to the broker may take to come about.
+pub const BUS_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first pause before a lost connection is tried again; it doubles up to `BUS_RECONNECT_MAX`, and up to the same
+/// again is added at random.
+pub const BUS_RECONNECT_MIN: Duration = Duration::from_millis(50);
+/// The longest such pause, before what is added.
+pub const BUS_RECONNECT_MAX: Duration = Duration::from_secs(4);
+/// How often a connection asks whether the broker is there.
+pub const BUS_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a broker that does not fit is looked at again.
+pub const BUS_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often operations are looked at that may have taken too long.
+pub const BUS_EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes that a broker has to take in one message beside the largest event.
+pub const BUS_MESSAGE_EXTRA_BYTES: usize = 16 * 1_024;
 /// How long a broker knows a message by its id.
 pub const BUS_DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Bytes of headers and payload that a bus in memory takes in one message.

@@ -227,6 +227,7 @@ impl From<AppendError> for Refusal {
                 format!("{message}; nothing was appended; repeat"),
             )
             .retry_after(Duration::from_secs(1)),
+            AppendError::LogRewound(_) => Self::new(Code::FailedPrecondition, "LOG_REWOUND", message),
             AppendError::Stopping => {
                 Self::new(Code::Unavailable, "STOPPING", format!("{message}; nothing was appended; repeat"))
                     .retry_after(Duration::from_secs(1))

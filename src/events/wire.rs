@@ -374,7 +374,7 @@ mod tests {
     fn unknown_fields_are_left_out() {
         let bare: &[u8] = &[0x0a, 7, 0x08, 0xac, 2, 0x4a, 0, 0x52, 0];
         check(&[], Some(bare));
-        check(&[0x52, 2, 0x10, 9, 0x58, 1, 0x65, 1, 2, 3, 4, 0x69, 1, 2, 3, 4, 5, 6, 7, 8], Some(bare));
+        check(&[0x52, 2, 0x10, 9, 0x68, 1, 0x75, 1, 2, 3, 4, 0x69, 1, 2, 3, 4, 5, 6, 7, 8], Some(bare));
     }
 
     #[test]

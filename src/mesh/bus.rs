@@ -5,6 +5,8 @@
 //! messages in an order of its own; its sequence numbers are hints and never trusted, since a broker that lost its store
 //! begins again at 1. Does not know envelopes, signatures, exports or logs.
 
+pub(in crate::mesh) mod mailbox;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -35,7 +37,7 @@ pub struct BusFull;
 pub struct Message {
     /// Where it goes, or came from: tokens joined by dots.
     pub subject: String,
-    /// Written in lower case; read in any case. In order.
+    /// Written in lower case; read in any case. A transport may give them back in another order.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub payload: Bytes,

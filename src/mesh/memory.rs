@@ -6,7 +6,6 @@
 
 mod broker;
 mod fault;
-mod member;
 mod operations;
 mod stream;
 #[cfg(test)]
@@ -18,15 +17,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use self::{
-    broker::Broker,
-    member::{MemberId, Wake},
-};
+use self::broker::{Broker, MemberId};
 pub use self::{
     fault::{Fault, Faults},
     stream::StreamLimits,
 };
-use super::bus::{Bus, BusEvent, BusFull, Kept, Message, Operation, Ticket};
+use super::bus::{Bus, BusEvent, BusFull, Kept, Message, Operation, Ticket, mailbox::Wake};
 
 /// A broker in memory. Clones are the same broker.
 #[derive(Debug, Clone)]

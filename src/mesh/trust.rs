@@ -209,6 +209,22 @@ impl Trust {
         }
         Err(refused.expect("a key that is listed was refused for a reason"))
     }
+
+    /// The node that made a signature which is not the owner's, if the trust file has its key and the signature fits.
+    pub fn signer_of(
+        &self,
+        name: &ExportName,
+        definition: &[u8; 32],
+        place: &Place,
+        signature: &Signature,
+    ) -> Option<&str> {
+        let signed = signed_bytes(name, definition, place);
+        let fits = |key: &TrustedKey| {
+            key.public == signature.key && key.pair.verify(&signed, &signature.bytes).is_ok()
+        };
+        let others = self.nodes.iter().filter(|(node, _)| ***node != *name.owner);
+        others.filter(|(_, keys)| keys.iter().any(fits)).map(|(node, _)| &**node).next()
+    }
 }
 
 impl TrustedKey {

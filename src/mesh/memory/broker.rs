@@ -10,14 +10,30 @@ use std::{
 
 use super::{
     fault::{Fault, Faults},
-    member::{Member, MemberId, Wake},
     stream::{Stream, StreamLimits},
 };
 use crate::{
     clock::{Clock as _, SimClock},
     limits::BUS_ASKED_TIME_MAX,
-    mesh::bus::{BusError, BusEvent, Message, Ticket},
+    mesh::bus::{
+        BusError, BusEvent, Message, Ticket,
+        mailbox::{Listener, Mailbox, Wake},
+    },
 };
+
+/// Names a connection; rises.
+pub(super) type MemberId = u64;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) node: String,
+    pub(super) mailbox: Mailbox,
+    /// When a lost connection is back; none: when somebody heals it.
+    back_at: Option<i64>,
+    /// Nothing comes before what came earlier.
+    last_due: i64,
+}
 
 #[derive(Debug)]
 pub(super) struct Broker {
@@ -84,15 +100,15 @@ impl Broker {
 
     pub(super) fn set_wake(&mut self, member: MemberId, wake: Wake) {
         if let Some(member) = self.members.get_mut(&member) {
-            member.wake = Some(wake);
+            member.mailbox.wake = Some(wake);
         }
     }
 
     /// The wakes of all for whom there is something new.
     pub(super) fn take_wakes(&mut self) -> Vec<Wake> {
         let wakes = self.members.values_mut().filter_map(|member| {
-            let woken = std::mem::take(&mut member.woken);
-            member.wake.clone().filter(|_| woken)
+            let woken = std::mem::take(&mut member.mailbox.woken);
+            member.mailbox.wake.clone().filter(|_| woken)
         });
         wakes.collect()
     }
@@ -103,12 +119,12 @@ impl Broker {
         self.deliver();
         self.expire();
         let member = self.members.get_mut(&member);
-        member.map(Member::drain).unwrap_or_default()
+        member.map(|member| member.mailbox.drain()).unwrap_or_default()
     }
 
     pub(super) fn next_due(&self) -> Option<i64> {
         let back = self.members.values().filter_map(|member| member.back_at);
-        let deadlines = self.members.values().filter_map(Member::first_deadline);
+        let deadlines = self.members.values().filter_map(|member| member.mailbox.first_deadline());
         let deliveries = self.deliveries.keys().next().map(|(due, _)| *due);
         back.chain(deadlines).chain(deliveries).min()
     }
@@ -218,16 +234,16 @@ impl Broker {
         match delivery {
             Delivery::Finish { to, ticket, event } => {
                 if let Some(member) = self.members.get_mut(&to) {
-                    member.finish(ticket, event);
+                    member.mailbox.finish(ticket, event);
                 }
             }
             Delivery::Hear { to, listener, message } => {
                 let bytes = message.bytes();
                 if let Some(member) = self.members.get_mut(&to)
-                    && member.connected
-                    && member.listeners.contains_key(&listener)
+                    && member.mailbox.connected
+                    && member.mailbox.listeners.contains_key(&listener)
                 {
-                    member.hand(BusEvent::Heard { ticket: listener, message }, bytes, None);
+                    member.mailbox.hand(BusEvent::Heard { ticket: listener, message }, bytes, None);
                 }
             }
             Delivery::Ask { to, service, asked, message } => {
@@ -248,12 +264,12 @@ impl Broker {
     fn arrive_question(&mut self, to: MemberId, service: Ticket, asked: Ticket, message: Message) {
         let bytes = message.bytes();
         let heard = self.members.get_mut(&to).is_some_and(|member| {
-            let serves = member.connected && member.listeners.contains_key(&service);
-            let takes = serves && member.take_question();
-            let heard =
-                takes && member.hand(BusEvent::Asked { ticket: service, asked, message }, bytes, None);
+            let serves = member.mailbox.connected && member.mailbox.listeners.contains_key(&service);
+            let takes = serves && member.mailbox.take_question();
+            let heard = takes
+                && member.mailbox.hand(BusEvent::Asked { ticket: service, asked, message }, bytes, None);
             if takes && !heard {
-                member.close_question();
+                member.mailbox.close_question();
             }
             heard
         });
@@ -264,14 +280,16 @@ impl Broker {
 
     fn arrive_answer(&mut self, to: MemberId, ask: Ticket, message: Message, last: bool) {
         let now = self.now;
-        let Some(member) = self.members.get_mut(&to).filter(|member| member.is_pending(ask)) else { return };
+        let Some(member) = self.members.get_mut(&to).filter(|member| member.mailbox.is_pending(ask)) else {
+            return;
+        };
         let bytes = message.bytes();
         let event = BusEvent::Answered { ticket: ask, message, last };
-        if member.hand(event, bytes, last.then_some(ask)) {
-            member.restart(ask, now);
+        if member.mailbox.hand(event, bytes, last.then_some(ask)) {
+            member.mailbox.restart(ask, now);
         } else {
             let error = BusError::Unknown("the answer has more parts than were polled".to_owned());
-            member.finish(ask, BusEvent::Failed { ticket: ask, error });
+            member.mailbox.finish(ask, BusEvent::Failed { ticket: ask, error });
         }
     }
 
@@ -288,9 +306,9 @@ impl Broker {
             return;
         }
         for member in self.members.values_mut() {
-            for (ticket, waited) in member.overdue(now) {
+            for (ticket, waited) in member.mailbox.overdue(now) {
                 let error = BusError::Unknown(format!("none within {} ms", waited / 1_000_000));
-                member.finish(ticket, BusEvent::Failed { ticket, error });
+                member.mailbox.finish(ticket, BusEvent::Failed { ticket, error });
             }
         }
         let over: BTreeSet<Ticket> = self
@@ -302,7 +320,7 @@ impl Broker {
         for asked in over {
             self.end_question(asked);
         }
-        let deadlines = self.members.values().filter_map(Member::first_deadline);
+        let deadlines = self.members.values().filter_map(|member| member.mailbox.first_deadline());
         let expiries = self.questions.values().map(|question| question.expires);
         self.deadline = deadlines.chain(expiries).min().unwrap_or(i64::MAX);
     }
@@ -319,7 +337,36 @@ impl Broker {
         if let Some(question) = self.questions.remove(&asked)
             && let Some(member) = self.members.get_mut(&question.answerer)
         {
-            member.close_question();
+            member.mailbox.close_question();
+        }
+    }
+}
+
+impl Member {
+    fn new(node: &str) -> Self {
+        let mut mailbox = Mailbox::new();
+        mailbox.come_back();
+        Self { node: node.to_owned(), mailbox, back_at: None, last_due: 0 }
+    }
+
+    pub(super) fn lose(&mut self, reason: &str, back_at: Option<i64>) {
+        self.back_at = back_at;
+        self.mailbox.lose(reason);
+    }
+
+    fn come_back(&mut self) {
+        self.back_at = None;
+        self.mailbox.come_back();
+        let tickets: Vec<_> = self.mailbox.listeners.keys().copied().collect();
+        for ticket in tickets {
+            self.mailbox.listen(ticket);
+        }
+    }
+
+    pub(super) fn hear(&mut self, ticket: Ticket, listener: Listener) {
+        self.mailbox.listeners.insert(ticket, listener);
+        if self.mailbox.connected {
+            self.mailbox.listen(ticket);
         }
     }
 }

@@ -4,17 +4,17 @@
 //! outcome is sent on its way. Does not know how things travel.
 
 use super::{
-    broker::{Broker, Delivery, flip},
+    broker::{Broker, Delivery, MemberId, flip},
     fault::Fault,
-    member::MemberId,
 };
 use crate::{
     limits::{
         BUS_ASKED_TIME_MAX, BUS_FETCH_BYTES_MAX, BUS_FETCH_MESSAGES_MAX, BUS_MESSAGE_BYTES_MAX, BUS_TIMEOUT,
     },
-    mesh::{
-        bus::{BusError, BusEvent, BusFull, Kept, Message, Operation, Ticket, subject_matches},
-        memory::member::Listener,
+    mesh::bus::{
+        BusError, BusEvent, BusFull, Kept, Message, Operation, Ticket,
+        mailbox::{Listener, cost},
+        subject_matches,
     },
 };
 
@@ -36,9 +36,9 @@ impl Broker {
             _ => (BUS_TIMEOUT.as_nanos() as i64, false),
         };
         let state = self.members.get_mut(&member).ok_or(BusFull)?;
-        state.admit(bytes, listens)?;
+        state.mailbox.admit(bytes, listens)?;
         if !listens {
-            state.begin(ticket, bytes, now, timeout, doubtful);
+            state.mailbox.begin(ticket, bytes, now, timeout, doubtful);
             self.ends_by(now.saturating_add(timeout));
         }
         self.act(member, ticket, operation);
@@ -52,18 +52,18 @@ impl Broker {
             Operation::Listen { filter } => return state.hear(ticket, Listener::new(filter, false)),
             Operation::Serve { filter } => return state.hear(ticket, Listener::new(filter, true)),
             Operation::Forget { ticket: listener } => {
-                let event = if state.listeners.remove(&listener).is_some() {
+                let event = if state.mailbox.listeners.remove(&listener).is_some() {
                     BusEvent::Forgotten { ticket: listener }
                 } else {
                     let error = BusError::NotFound(format!("there is no listener {}", listener.0));
                     BusEvent::Failed { ticket, error }
                 };
-                state.finish(ticket, event);
+                state.mailbox.finish(ticket, event);
                 return;
             }
-            _ if !state.connected => {
+            _ if !state.mailbox.connected => {
                 let error = BusError::NotConnected("there is no connection".to_owned());
-                state.finish(ticket, BusEvent::Failed { ticket, error });
+                state.mailbox.finish(ticket, BusEvent::Failed { ticket, error });
                 return;
             }
             _ => {}
@@ -93,7 +93,7 @@ impl Broker {
 
     fn lose(&mut self, member: MemberId) {
         let back_at = self.now + 1 + self.duration_below(self.faults.outage_max);
-        if let Some(state) = self.members.get_mut(&member).filter(|state| state.connected) {
+        if let Some(state) = self.members.get_mut(&member).filter(|state| state.mailbox.connected) {
             state.lose("the connection was lost", Some(back_at));
             self.count(Fault::Disconnect);
         }
@@ -280,9 +280,9 @@ impl Broker {
     }
 
     fn ears(&self, message: &Message, serving: bool) -> Vec<(MemberId, Ticket)> {
-        let ears = |(id, member): (&MemberId, &super::member::Member)| {
+        let ears = |(id, member): (&MemberId, &super::broker::Member)| {
             let id = *id;
-            member.ears(message, serving).map(move |ticket| (id, ticket)).collect::<Vec<_>>()
+            member.mailbox.ears(message, serving).map(move |ticket| (id, ticket)).collect::<Vec<_>>()
         };
         self.members.iter().flat_map(ears).collect()
     }
@@ -302,20 +302,4 @@ fn check_size(message: &Message) -> Result<(), BusError> {
         return Err(BusError::TooLarge { bytes, bytes_max: BUS_MESSAGE_BYTES_MAX });
     }
     Ok(())
-}
-
-/// Bytes that an operation takes while it is in flight.
-fn cost(operation: &Operation) -> usize {
-    match operation {
-        Operation::Publish { message, .. }
-        | Operation::Announce { message }
-        | Operation::Ask { message, .. }
-        | Operation::Answer { message, .. } => message.bytes(),
-        Operation::Fetch { bytes_max, .. } => (*bytes_max).min(BUS_FETCH_BYTES_MAX),
-        Operation::Last { .. }
-        | Operation::State { .. }
-        | Operation::Listen { .. }
-        | Operation::Serve { .. }
-        | Operation::Forget { .. } => 0,
-    }
 }

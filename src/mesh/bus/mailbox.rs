@@ -1,6 +1,7 @@
-//! One connection to the broker in memory: what it has in flight, whom it listens to, what it has not polled.
+//! One connection's books, the same for every transport: what it has in flight, whom it listens to, what nobody polled.
 //!
-//! Invariants: an operation ends once; what waits to be polled is bounded. Does not know streams or faults.
+//! Invariants: an operation ends once; what is in flight and what waits to be polled is bounded. Time is any count of
+//! nanoseconds that rises. Does not know brokers, streams or faults.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,18 +11,15 @@ use std::{
 
 use crate::{
     limits::{
-        BUS_ASKED_MAX, BUS_LISTENERS_MAX, BUS_OPERATION_BYTES_MAX, BUS_OPERATIONS_MAX,
+        BUS_ASKED_MAX, BUS_FETCH_BYTES_MAX, BUS_LISTENERS_MAX, BUS_OPERATION_BYTES_MAX, BUS_OPERATIONS_MAX,
         BUS_UNPOLLED_BYTES_MAX, BUS_UNPOLLED_MAX,
     },
-    mesh::bus::{BusError, BusEvent, BusFull, Message, Ticket, subject_matches},
+    mesh::bus::{BusError, BusEvent, BusFull, Message, Operation, Ticket, subject_matches},
 };
-
-/// Names a connection; rises.
-pub(super) type MemberId = u64;
 
 /// Wakes whoever polls.
 #[derive(Clone)]
-pub(super) struct Wake(pub(super) Arc<dyn Fn() + Send + Sync>);
+pub(in crate::mesh) struct Wake(pub(in crate::mesh) Arc<dyn Fn() + Send + Sync>);
 
 impl fmt::Debug for Wake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,18 +28,13 @@ impl fmt::Debug for Wake {
 }
 
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) node: String,
-    pub(super) connected: bool,
-    /// When a lost connection is back; none: when somebody heals it.
-    pub(super) back_at: Option<i64>,
-    /// Nothing comes before what came earlier.
-    pub(super) last_due: i64,
-    pub(super) listeners: BTreeMap<Ticket, Listener>,
-    pub(super) wake: Option<Wake>,
-    pub(super) woken: bool,
+pub(in crate::mesh) struct Mailbox {
+    pub(in crate::mesh) connected: bool,
+    pub(in crate::mesh) listeners: BTreeMap<Ticket, Listener>,
+    pub(in crate::mesh) wake: Option<Wake>,
+    pub(in crate::mesh) woken: bool,
     pending: BTreeMap<Ticket, Pending>,
-    mailbox: VecDeque<Waiting>,
+    events: VecDeque<Waiting>,
     /// Operations and their bytes that are pending, or over and not polled.
     held: usize,
     held_bytes: usize,
@@ -52,15 +45,15 @@ pub(super) struct Member {
 
 /// A listener or a service.
 #[derive(Debug)]
-pub(super) struct Listener {
-    pub(super) filter: String,
-    pub(super) serves: bool,
+pub(in crate::mesh) struct Listener {
+    pub(in crate::mesh) filter: String,
+    pub(in crate::mesh) serves: bool,
     /// `Listening` was said.
-    pub(super) in_force: bool,
+    pub(in crate::mesh) in_force: bool,
 }
 
 impl Listener {
-    pub(super) fn new(filter: String, serves: bool) -> Self {
+    pub(in crate::mesh) fn new(filter: String, serves: bool) -> Self {
         Self { filter, serves, in_force: false }
     }
 }
@@ -82,30 +75,26 @@ struct Waiting {
     ends: Option<usize>,
 }
 
-impl Member {
-    pub(super) fn new(node: &str) -> Self {
-        let mut member = Self {
-            node: node.to_owned(),
-            connected: true,
-            back_at: None,
-            last_due: 0,
+impl Mailbox {
+    /// Of a connection that is not there yet.
+    pub(in crate::mesh) fn new() -> Self {
+        Self {
+            connected: false,
             listeners: BTreeMap::new(),
             wake: None,
             woken: false,
             pending: BTreeMap::new(),
-            mailbox: VecDeque::new(),
+            events: VecDeque::new(),
             held: 0,
             held_bytes: 0,
             unpolled: 0,
             unpolled_bytes: 0,
             asked: 0,
-        };
-        member.say(BusEvent::Connected);
-        member
+        }
     }
 
     /// Makes room for an operation.
-    pub(super) fn admit(&mut self, bytes: usize, listens: bool) -> Result<(), BusFull> {
+    pub(in crate::mesh) fn admit(&mut self, bytes: usize, listens: bool) -> Result<(), BusFull> {
         if listens {
             return if self.listeners.len() < BUS_LISTENERS_MAX { Ok(()) } else { Err(BusFull) };
         }
@@ -118,50 +107,57 @@ impl Member {
         Ok(())
     }
 
-    pub(super) fn begin(&mut self, ticket: Ticket, bytes: usize, now: i64, timeout: i64, doubtful: bool) {
+    pub(in crate::mesh) fn begin(
+        &mut self,
+        ticket: Ticket,
+        bytes: usize,
+        now: i64,
+        timeout: i64,
+        doubtful: bool,
+    ) {
         let deadline = now.saturating_add(timeout);
         self.pending.insert(ticket, Pending { deadline, timeout, bytes, doubtful });
     }
 
     /// The operation is over, unless it was before.
-    pub(super) fn finish(&mut self, ticket: Ticket, event: BusEvent) -> bool {
+    pub(in crate::mesh) fn finish(&mut self, ticket: Ticket, event: BusEvent) -> bool {
         let Some(pending) = self.pending.remove(&ticket) else { return false };
         self.push(Waiting { event, ends: Some(pending.bytes) });
         true
     }
 
-    pub(super) fn is_pending(&self, ticket: Ticket) -> bool {
+    pub(in crate::mesh) fn is_pending(&self, ticket: Ticket) -> bool {
         self.pending.contains_key(&ticket)
     }
 
     /// Its time begins again.
-    pub(super) fn restart(&mut self, ticket: Ticket, now: i64) {
+    pub(in crate::mesh) fn restart(&mut self, ticket: Ticket, now: i64) {
         if let Some(pending) = self.pending.get_mut(&ticket) {
             pending.deadline = now.saturating_add(pending.timeout);
         }
     }
 
-    pub(super) fn first_deadline(&self) -> Option<i64> {
+    pub(in crate::mesh) fn first_deadline(&self) -> Option<i64> {
         self.pending.values().map(|pending| pending.deadline).min()
     }
 
     /// Operations whose time is over, and how long they had.
-    pub(super) fn overdue(&self, now: i64) -> Vec<(Ticket, i64)> {
+    pub(in crate::mesh) fn overdue(&self, now: i64) -> Vec<(Ticket, i64)> {
         let overdue = self.pending.iter().filter(|(_, pending)| pending.deadline <= now);
         overdue.map(|(ticket, pending)| (*ticket, pending.timeout)).collect()
     }
 
-    pub(super) fn hear(&mut self, ticket: Ticket, listener: Listener) {
-        self.listeners.insert(ticket, listener);
-        self.listen(ticket);
-    }
-
-    pub(super) fn say(&mut self, event: BusEvent) {
+    pub(in crate::mesh) fn say(&mut self, event: BusEvent) {
         self.push(Waiting { event, ends: None });
     }
 
     /// A message that nobody asked to be counted: heard, asked or a part of an answer. False if there is no room.
-    pub(super) fn hand(&mut self, event: BusEvent, message_bytes: usize, ends: Option<Ticket>) -> bool {
+    pub(in crate::mesh) fn hand(
+        &mut self,
+        event: BusEvent,
+        message_bytes: usize,
+        ends: Option<Ticket>,
+    ) -> bool {
         let fits = self.unpolled == 0 || self.unpolled_bytes + message_bytes <= BUS_UNPOLLED_BYTES_MAX;
         if self.unpolled >= BUS_UNPOLLED_MAX || !fits {
             return false;
@@ -174,19 +170,18 @@ impl Member {
     }
 
     /// Whether one more question can be open.
-    pub(super) fn take_question(&mut self) -> bool {
+    pub(in crate::mesh) fn take_question(&mut self) -> bool {
         let takes = self.asked < BUS_ASKED_MAX;
         self.asked += usize::from(takes);
         takes
     }
 
-    pub(super) fn close_question(&mut self) {
+    pub(in crate::mesh) fn close_question(&mut self) {
         self.asked = self.asked.saturating_sub(1);
     }
 
     /// The connection is gone: what is in flight comes to nothing.
-    pub(super) fn lose(&mut self, reason: &str, back_at: Option<i64>) {
-        self.back_at = back_at;
+    pub(in crate::mesh) fn lose(&mut self, reason: &str) {
         if !mem::replace(&mut self.connected, false) {
             return;
         }
@@ -200,22 +195,15 @@ impl Member {
         }
     }
 
-    pub(super) fn come_back(&mut self) {
-        self.back_at = None;
-        if mem::replace(&mut self.connected, true) {
-            return;
-        }
-        self.say(BusEvent::Connected);
-        let tickets: Vec<_> = self.listeners.keys().copied().collect();
-        for ticket in tickets {
-            self.listen(ticket);
+    pub(in crate::mesh) fn come_back(&mut self) {
+        if !mem::replace(&mut self.connected, true) {
+            self.say(BusEvent::Connected);
         }
     }
 
     /// Says that a listener is in force, once.
-    pub(super) fn listen(&mut self, ticket: Ticket) {
-        if self.connected
-            && let Some(listener) = self.listeners.get_mut(&ticket)
+    pub(in crate::mesh) fn listen(&mut self, ticket: Ticket) {
+        if let Some(listener) = self.listeners.get_mut(&ticket)
             && !mem::replace(&mut listener.in_force, true)
         {
             self.say(BusEvent::Listening { ticket });
@@ -223,20 +211,20 @@ impl Member {
     }
 
     /// Everything that waits.
-    pub(super) fn drain(&mut self) -> Vec<BusEvent> {
+    pub(in crate::mesh) fn drain(&mut self) -> Vec<BusEvent> {
         self.unpolled = 0;
         self.unpolled_bytes = 0;
-        for waiting in &self.mailbox {
+        for waiting in &self.events {
             if let Some(bytes) = waiting.ends {
                 self.held -= 1;
                 self.held_bytes -= bytes;
             }
         }
-        mem::take(&mut self.mailbox).into_iter().map(|waiting| waiting.event).collect()
+        mem::take(&mut self.events).into_iter().map(|waiting| waiting.event).collect()
     }
 
     /// The services under which a message falls, or the listeners.
-    pub(super) fn ears<'a>(
+    pub(in crate::mesh) fn ears<'a>(
         &'a self,
         message: &'a Message,
         serving: bool,
@@ -249,7 +237,23 @@ impl Member {
     }
 
     fn push(&mut self, waiting: Waiting) {
-        self.mailbox.push_back(waiting);
+        self.events.push_back(waiting);
         self.woken = true;
+    }
+}
+
+/// Bytes that an operation takes while it is in flight.
+pub(in crate::mesh) fn cost(operation: &Operation) -> usize {
+    match operation {
+        Operation::Publish { message, .. }
+        | Operation::Announce { message }
+        | Operation::Ask { message, .. }
+        | Operation::Answer { message, .. } => message.bytes(),
+        Operation::Fetch { bytes_max, .. } => (*bytes_max).min(BUS_FETCH_BYTES_MAX),
+        Operation::Last { .. }
+        | Operation::State { .. }
+        | Operation::Listen { .. }
+        | Operation::Serve { .. }
+        | Operation::Forget { .. } => 0,
     }
 }
