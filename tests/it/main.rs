@@ -28,6 +28,7 @@ mod kill;
 mod mesh_bus;
 mod mesh_commands;
 mod mesh_ownership;
+mod mesh_private;
 mod nats_server;
 mod pages;
 mod probes;

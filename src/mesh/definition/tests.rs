@@ -316,6 +316,61 @@ fn an_import_file_is_checked_as_a_whole() {
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_read() {
+    let text = include_str!("../../../docs/mesh.md");
+    let blocks: Vec<&str> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let of = |start: &str| blocks.iter().find(|block| block.starts_with(start)).unwrap();
+    let export = Export::parse(of("export: "), "f").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(export.public_types(), ["flight.left", "flight.scheduled", "gate.opened"]);
+    let import = Import::parse(of("import: "), "f").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(import.event_types().unwrap(), ["flight.left", "flight.scheduled"]);
+    let trust =
+        crate::mesh::trust::Trust::parse(of("flights:"), "f").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((trust.keys_of("flights").len(), trust.keys_of("weather").len()), (2, 1));
+    assert_eq!(blocks.len(), 4);
+}
+
+#[test]
+fn directories_are_read_file_by_file() {
+    use crate::{
+        disk::{Disk as _, replace_file, sim::SimDisk},
+        mesh::definition::directory::{imported, read_exports, read_imports},
+    };
+    use std::path::Path;
+    let (disk, dir) = (SimDisk::new(1), Path::new("/imports"));
+    disk.create_dir_all(dir).unwrap();
+    let write = |name: &str, text: &str| replace_file(&disk, &dir.join(name), text.as_bytes()).unwrap();
+    write("a.yaml", IMPORT);
+    write("b.yml", &IMPORT.replace("import: f", "import: g"));
+    write("c.yaml", &IMPORT.replace("flights/*", "other/*"));
+    write("d.yaml", "import: 5\n");
+    write("e.yaml", &IMPORT.replace("import: f", "import: h").replace("flights/*", "h"));
+    write(".f.yaml", "ignored");
+    write("notes.txt", "ignored");
+    let read = read_imports(&disk, dir);
+    assert_eq!(read.files.keys().collect::<Vec<_>>(), ["a.yaml", "e.yaml"]);
+    for expected in [
+        "/imports/b.yml: streams flights/* of the import g overlap with flights/* of the import f, which is defined in a.yaml",
+        "/imports/c.yaml: the import f is defined in a.yaml already; this file is not used",
+        "/imports/d.yaml:1:1: missing key `from`",
+        "/imports/d.yaml:1:9: expected a name",
+    ] {
+        assert!(
+            read.problems.iter().any(|problem| problem.starts_with(expected)),
+            "{expected}\n{:#?}",
+            read.problems
+        );
+    }
+    assert_eq!(imported(&read.files["a.yaml"]).owner, "flights");
+    let missing = read_exports(&disk, Path::new("/none"));
+    assert!(missing.problems[0].starts_with("/none: the directory cannot be read"), "{:?}", missing.problems);
+    write("x.yaml", EXPORT.trim_end_matches("events:\n"));
+    let exports = read_exports(&disk, dir);
+    assert!(exports.files.is_empty() && exports.problems.iter().any(|p| p.contains("missing key `events`")));
+}
+
+#[test]
 fn hashes_are_of_what_decides() {
     let hash = |text: &str| *Export::parse(text, "f").unwrap().hash();
     let one = "export: a\nversion: 1\nevents: {x: {data: all}}\n";
