@@ -64,5 +64,7 @@ pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
 pub const REPAIR_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Earlier places that an import names when it asks, so that the owner can tell where they part.
 pub const REPAIR_POINTS_MAX: usize = 96;
+/// How long a node that stops goes on publishing what is durable.
+pub const MESH_DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Commands that wait for the mesh.
 pub const MESH_COMMANDS_MAX: usize = 64;

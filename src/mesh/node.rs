@@ -200,6 +200,11 @@ impl Mesh {
         self.outboxes.values().all(|outbox| outbox.is_drained(head))
     }
 
+    /// Whether there is a bus to publish to.
+    pub const fn is_connected(&self) -> bool {
+        self.bus.is_connected
+    }
+
     /// How often each import stopped since the node started.
     pub fn stops(&self) -> impl Iterator<Item = (&str, StopReason, u64)> {
         self.stops.iter().map(|((import, reason), count)| (import.as_str(), *reason, *count))

@@ -186,7 +186,7 @@ fn drive(mesh: &mut Mesh, clock: &dyn Clock, handle: &MeshHandle, drain: &Mutex<
             *lock(&handle.shared.shown) = Shown { status: mesh.status(now), stops };
         }
         if let Some(deadline) = *lock(drain) {
-            if mesh.is_drained() || Instant::now() >= deadline {
+            if mesh.is_drained() || !mesh.is_connected() || Instant::now() >= deadline {
                 return;
             }
             wait = wait.min(DRAIN_LOOK);

@@ -32,5 +32,4 @@ bugs! {
     signatures_are_not_looked_at: SkipSignature;
     cursor_is_stored_apart_from_its_events: CursorApart;
     imported_events_are_exported_again: ReexportImport;
-    unknown_publishes_are_taken_for_published: ForgetUnknown;
 }

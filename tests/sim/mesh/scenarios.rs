@@ -296,6 +296,28 @@ fn unanswered_publishes(sabotage: Option<Sabotage>) -> Outcome {
     world.settle(100)
 }
 
+fn dropped_publishes(sabotage: Option<Sabotage>) -> Outcome {
+    let mut world = World::kind(sabotage);
+    world.broker.set_faults(Faults::none().with(Fault::Drop, 700_000));
+    for _ in 0..30 {
+        world.append_some(FLIGHTS);
+    }
+    world.turn(4);
+    world.broker.set_faults(Faults::none());
+    world.turn(40);
+    let newest = world.newest("flights").place.seq;
+    let kept = world.broker.messages("flights");
+    let seqs: std::collections::BTreeSet<u64> = kept
+        .iter()
+        .filter_map(|kept| match from_message(&kept.message) {
+            Ok(Received::Event(envelope)) => Some(envelope.place.seq),
+            _ => None,
+        })
+        .collect();
+    ensure(seqs.len() as u64 == newest, || format!("the bus has {} of {newest} events", seqs.len()))?;
+    world.settle(100)
+}
+
 fn late_importer(_: Option<Sabotage>) -> Outcome {
     let mut world = World::new(80, Faults::none(), None);
     let few = StreamLimits { messages_max: 10, ..StreamLimits::default() };
@@ -360,6 +382,7 @@ scenarios! {
     restored_owner_and_its_importer_go_on: restored_owner, [IgnoreRewind, IgnoreStaleEpoch];
     second_node_of_a_name_exports_nothing: taken_name, [IgnoreNameTaken];
     unknown_publishes_are_looked_for: unanswered_publishes, [ResendBlindly];
+    dropped_publishes_are_sent_again: dropped_publishes, [ForgetUnknown];
     late_importer_takes_all_from_the_owner: late_importer, [];
     outage_keeps_nobody_from_appending: outage, [];
 }
