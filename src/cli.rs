@@ -44,6 +44,7 @@ pub mod demo;
 pub mod documents;
 pub mod error;
 pub mod load;
+pub mod mesh;
 pub mod offline;
 pub mod output;
 pub mod projection;
@@ -136,6 +137,9 @@ enum Command {
     /// What one version of a service reads, under one name
     #[command(subcommand)]
     Release(release::ReleaseCommand),
+    /// What nodes share, who may append what, keys
+    #[command(subcommand)]
+    Mesh(mesh::MeshCommand),
     /// Measure a node, and what the machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -327,6 +331,7 @@ impl Invocation {
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),
             Command::Release(command) => wait(release::run(session, command)),
+            Command::Mesh(command) => mesh::run(session, command),
             // The bare server of the baseline is a server like any other.
             Command::Bench(BenchCommand::EchoServer) => {
                 wait_all_cores(bench::run(session, &BenchCommand::EchoServer))

@@ -5,6 +5,8 @@
 //! messages in an order of its own; its sequence numbers are hints and never trusted, since a broker that lost its store
 //! begins again at 1. Does not know envelopes, signatures, exports or logs.
 
+pub(in crate::mesh) mod mailbox;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -35,10 +37,32 @@ pub struct BusFull;
 pub struct Message {
     /// Where it goes, or came from: tokens joined by dots.
     pub subject: String,
-    /// Written in lower case; read in any case. In order.
+    /// Written in lower case; read in any case. A transport may give them back in another order.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub payload: Bytes,
+}
+
+impl Message {
+    /// Bytes of subject, headers and payload.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        self.subject.len() + self.payload.len() + headers.sum::<usize>()
+    }
+}
+
+/// Whether a subject is under a filter: token by token, `*` for any one, `>` at the end for one or more.
+pub fn subject_matches(filter: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for wanted in filter.split('.') {
+        match (wanted, tokens.next()) {
+            (">", found) => return found.is_some(),
+            ("*", Some(_)) => {}
+            (wanted, Some(found)) if wanted == found => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
 }
 
 /// A message as a stream keeps it.
@@ -58,7 +82,8 @@ pub enum Operation {
     /// Put a message into the stream of this node. Final: `Published`, or `Failed`, after which it may have landed
     /// where the failure is `Unknown`. `message_id` makes repeats within the broker's window land once.
     Publish { stream: String, message: Message, message_id: String },
-    /// Messages of a stream above a sequence, in its order; bounded. Final: `Fetched`. At the end an empty one.
+    /// Messages of a stream above a sequence, in its order; bounded, but the first one comes however large it is.
+    /// Final: `Fetched`. At the end an empty one.
     Fetch { stream: String, filter: String, after: u64, messages_max: usize, bytes_max: usize },
     /// The newest message of a stream under a filter. Final: `Fetched` with at most one message.
     Last { stream: String, filter: String },
@@ -69,9 +94,11 @@ pub enum Operation {
     /// Hear what is announced under a filter, until `Forget`: `Heard` for each, some of which may be lost when more
     /// come than are polled. No final event before `Forget`, but `Listening` once it is in force.
     Listen { filter: String },
-    /// End a listener or a service. Final for it: `Forgotten`.
+    /// End a listener or a service. Final for both: `Forgotten` under the ticket of the listener; where there is no such
+    /// listener, `Failed` under the ticket of this operation.
     Forget { ticket: Ticket },
-    /// Ask whoever serves a subject. `Answer` for each part, the last of which is final; or `Failed`.
+    /// Ask one of those who serve a subject. `Answered` for each part, the last of which is final; or `Failed`. The time
+    /// begins again with each part.
     Ask { message: Message, timeout_nanos: u64 },
     /// Answer what is asked under a filter, until `Forget`: `Asked` for each.
     Serve { filter: String },
@@ -89,7 +116,8 @@ pub enum BusEvent {
     Disconnected { reason: String },
     /// It is in the stream at this sequence. `duplicate`: it was there before, by its message id.
     Published { ticket: Ticket, sequence: u64, duplicate: bool },
-    /// What was asked for, and where the stream ends now.
+    /// What was asked for, and where the stream ends now as far as the broker says: at least the last of these messages;
+    /// of an empty answer the end of the whole stream, 0 if it is empty.
     Fetched { ticket: Ticket, messages: Vec<Kept>, last_sequence: u64 },
     /// The state of a stream.
     State { ticket: Ticket, state: StreamState },
@@ -116,7 +144,8 @@ pub struct StreamState {
     pub first_sequence: u64,
     /// The highest sequence ever given.
     pub last_sequence: u64,
-    /// Tells this stream from another of the same name: changes when it is created anew.
+    /// Tells this stream from another of the same name: changes when it is created anew. Empty where the broker does not
+    /// let this node see it.
     pub created: String,
 }
 
@@ -139,4 +168,25 @@ pub enum BusError {
     /// It is larger than the broker takes, in bytes.
     #[error("{bytes} bytes are more than the {bytes_max} that the broker takes")]
     TooLarge { bytes: usize, bytes_max: usize },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subject_matches;
+
+    #[test]
+    fn filters_match_token_by_token() {
+        let check = |filter: &str, subject: &str, expected: bool| {
+            assert_eq!(subject_matches(filter, subject), expected, "{filter} {subject}");
+        };
+        check("a.b", "a.b", true);
+        check("a.b", "a.b.c", false);
+        check("a.b.c", "a.b", false);
+        check("a.>", "a.b.c", true);
+        check("a.>", "a", false);
+        check("a.*.c", "a.b.c", true);
+        check("a.*", "a.b.c", false);
+        check(">", "a", true);
+        check("a.b", "a.bb", false);
+    }
 }

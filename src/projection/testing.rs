@@ -211,6 +211,8 @@ pub(crate) fn event(position: Position, event_type: &str, data: &str) -> Recorde
             time_unix_nanos: None,
         },
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

@@ -130,6 +130,8 @@ fn random_event(position: Position, random: &mut Random) -> RecordedEvent {
             time_unix_nanos: None,
         },
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

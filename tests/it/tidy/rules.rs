@@ -88,7 +88,11 @@ const OWNERS: &[(&[&str], &[&str], &str)] = &[
     (&["notify"], &["src/projection/watch_directory.rs"], "one file watches directories"),
     (&["cel"], &["src/expression.rs", "src/expression/"], "the parser is a detail of expressions"),
     (&["async_nats"], &["src/mesh/nats.rs", "src/mesh/nats/"], "NATS has one owner"),
-    (&["nkeys"], &["src/mesh/trust.rs", "src/mesh/trust/"], "keys have one owner"),
+    (
+        &["nkeys"],
+        &["src/mesh/trust.rs", "src/mesh/trust/", "src/mesh/nats/credentials.rs", "src/mesh/topology.rs"],
+        "keys stay with trust, and with the names of NATS users",
+    ),
     (&["axum"], &["src/http.rs", "src/http/"], "HTTP has one owner"),
     (&["comfy_table", "indicatif"], &["src/cli.rs", "src/cli/"], "only the command line draws for people"),
     (&["rustix::fs", "std::fs", "tokio::fs"], &["src/disk/real.rs"], "file I/O goes through the disk seam"),
