@@ -29,6 +29,7 @@ mod mesh_bus;
 mod mesh_commands;
 mod mesh_ownership;
 mod mesh_private;
+mod mesh_two_nodes;
 mod nats_server;
 mod pages;
 mod probes;
