@@ -84,7 +84,7 @@ async fn import(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_exported_arrives_and_nothing_else_leaves() {
-    let broker = MemoryBroker::new(1, Faults::default());
+    let broker = MemoryBroker::new(1, Faults::none());
     let (flights, operations) = pair(&broker).await;
     let marker = format!("marker{}", Uuid::new_v4().simple());
     let data = format!("{{\"flight\":\"UA1\",\"delay\":20,\"captain\":\"{marker}\"}}");
@@ -138,7 +138,7 @@ async fn what_is_exported_arrives_and_nothing_else_leaves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_is_paused_resumed_and_passes_an_event_by() {
-    let broker = MemoryBroker::new(2, Faults::default());
+    let broker = MemoryBroker::new(2, Faults::none());
     let (flights, operations) = pair(&broker).await;
     let mut mesh = MeshClient::new(operations.channel.clone());
     depart(&flights, "{\"flight\":\"UA1\",\"delay\":1}").await;
