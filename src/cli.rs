@@ -44,6 +44,7 @@ pub mod demo;
 pub mod documents;
 pub mod error;
 pub mod load;
+pub mod mesh;
 pub mod offline;
 pub mod output;
 pub mod projection;
@@ -145,6 +146,9 @@ enum Command {
     /// Repair a damaged data directory, offline, by explicit flags only
     #[command(after_help = repair::EXAMPLES)]
     Repair(RepairArgs),
+    /// Share events with other nodes over NATS
+    #[command(subcommand)]
+    Mesh(mesh::MeshCommand),
     /// Check or print the settings that `serve` would run with
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -334,6 +338,7 @@ impl Invocation {
             Command::Bench(command) => wait(bench::run(session, &command)),
             Command::Verify(args) => verify::run(&args, session.output),
             Command::Repair(args) => repair::run(&args, session.output),
+            Command::Mesh(command) => wait(mesh::run(&command, session.output)),
             Command::Config(ConfigCommand::Check(args)) => {
                 settings::check(crate::config::load(&args.flags(), &self.environment, &RealDisk))
             }

@@ -8,3 +8,4 @@ pub mod bus;
 pub mod envelope;
 pub mod memory;
 pub mod nats;
+pub mod topology;

@@ -25,6 +25,7 @@ mod golden;
 mod handlers;
 mod kill;
 mod mesh_bus;
+mod mesh_nats;
 mod nats_server;
 mod pages;
 mod probes;
