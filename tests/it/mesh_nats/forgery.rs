@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, HeaderMap};
+use futures_util::StreamExt as _;
 use nkeys::KeyPair;
 use outrigger::mesh::bus::BusEvent;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::{A, ALL, Mesh};
 use crate::{mesh_bus::peer::message, nats_server::NatsServer};
@@ -79,10 +81,19 @@ impl Attacker {
             "deliver_subject" => {
                 let config = json!({"durable_name": "push", "ack_policy": "none", "deliver_policy": "all",
                     "deliver_subject": TARGET});
+                // A consumer delivers where somebody listens: the attacker does.
+                let listening = self.client.subscribe(TARGET).await.unwrap();
                 self.consumer("push", config).await;
+                self.put(OWN, None, "own").await;
+                self.client.flush().await.unwrap();
+                drop(timeout(self.patience, listening.into_future()).await);
             }
             "republish" => {
-                self.update("operations", &json!({"republish": {"src": ">", "dest": TARGET}})).await;
+                self.update(
+                    "operations",
+                    &json!({"republish": {"src": "outrigger.v1.operations.>", "dest": ALL}}),
+                )
+                .await;
                 self.put(OWN, None, "own").await;
             }
             "trace destination" => self.put_with(&[("Nats-Trace-Dest", TARGET)]).await,
