@@ -27,6 +27,7 @@ mod handlers;
 mod kill;
 mod mesh_bus;
 mod mesh_commands;
+mod mesh_nats;
 mod mesh_ownership;
 mod mesh_private;
 mod mesh_two_nodes;
