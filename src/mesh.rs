@@ -18,4 +18,5 @@ pub mod pipeline;
 pub mod repair;
 pub mod state;
 pub mod store;
+pub mod topology;
 pub mod trust;

@@ -1,19 +1,27 @@
 //! `outrigger mesh`: what nodes share, who may append what, keys.
 //!
-//! One file for each command. Most ask a node; `keygen` needs none.
+//! One file for each command. Most ask a node; `keygen`, `nats-config` and `provision` need none.
 
 mod decide;
 mod graph;
 mod keygen;
+pub mod nats_config;
 mod peers;
+pub mod provision;
 mod rules;
 mod status;
 mod words;
 
+use std::path::Path;
+
 use clap::Subcommand;
 
 use super::{Session, client::Connection, error::CliError, wait};
-use crate::api::proto::v1::mesh_client::MeshClient;
+use crate::{
+    api::proto::v1::mesh_client::MeshClient,
+    disk::{read_file, real::RealDisk},
+    mesh::topology::{TOPOLOGY_BYTES_MAX, Topology},
+};
 
 /// Commands about the mesh.
 #[derive(Debug, Subcommand)]
@@ -51,6 +59,12 @@ pub enum MeshCommand {
     /// Make a key for a node, offline
     #[command(after_help = keygen::EXAMPLES)]
     Keygen(keygen::KeygenArgs),
+    /// Write the NATS server's configuration for a topology: it refuses foreign publishes by itself
+    #[command(after_help = nats_config::EXAMPLES)]
+    NatsConfig(nats_config::NatsConfigArgs),
+    /// Make and check the streams of a topology, with the operator's credential
+    #[command(after_help = provision::EXAMPLES)]
+    Provision(provision::ProvisionArgs),
 }
 
 type Client = MeshClient<Connection>;
@@ -59,6 +73,8 @@ type Client = MeshClient<Connection>;
 pub fn run(session: &Session, command: MeshCommand) -> Result<(), CliError> {
     match command {
         MeshCommand::Keygen(args) => keygen::run(&args, session.output),
+        MeshCommand::NatsConfig(args) => nats_config::run(&args),
+        MeshCommand::Provision(args) => wait(provision::run(&args, session.output)),
         MeshCommand::Graph(args) => wait(graph::run(session, args)),
         command => wait(ask(session, command)),
     }
@@ -76,6 +92,21 @@ async fn ask(session: &Session, command: MeshCommand) -> Result<(), CliError> {
         MeshCommand::Resume(args) => decide::resume(&mut client, args, format).await,
         MeshCommand::Skip(args) => decide::skip(&mut client, args, format).await,
         MeshCommand::Resync(args) => decide::resync(&mut client, args, format).await,
-        MeshCommand::Keygen(_) | MeshCommand::Graph(_) => unreachable!("`run` has them"),
+        MeshCommand::Keygen(_)
+        | MeshCommand::NatsConfig(_)
+        | MeshCommand::Provision(_)
+        | MeshCommand::Graph(_) => unreachable!("`run` has them"),
     }
+}
+
+/// Reads a topology, or says all that is wrong with it, a line each.
+fn read_topology(file: &Path) -> Result<Topology, CliError> {
+    let path = file.display();
+    let bytes = read_file(&RealDisk, file, TOPOLOGY_BYTES_MAX)
+        .map_err(|error| CliError::failed(format!("cannot read {path}: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| CliError::failed(format!("{path} is not UTF-8 text")))?;
+    Topology::parse(&text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|problem| format!("{path}:{problem}")).collect();
+        CliError::failed(lines.join("\n"))
+    })
 }

@@ -2,7 +2,7 @@
 
 mod checks;
 mod faults;
-mod peer;
+pub(crate) mod peer;
 
 use outrigger::mesh::memory::{Faults, MemoryBroker};
 

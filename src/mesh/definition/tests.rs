@@ -328,7 +328,7 @@ fn the_examples_of_the_documentation_are_read() {
     let trust =
         crate::mesh::trust::Trust::parse(of("flights:"), "f").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((trust.keys_of("flights").len(), trust.keys_of("weather").len()), (2, 1));
-    assert_eq!(blocks.len(), 4);
+    assert_eq!(blocks.len(), 5);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use futures_util::future::join_all;
+
 use super::{
     driver::{addresses, options},
     stream::{self, StreamOutcome, StreamSize},
@@ -48,9 +50,13 @@ pub async fn provision(
     let options = options(credentials_file, &clock, &disk).name("outrigger mesh provision");
     let client =
         options.connect(addresses(url).map_err(failed)?).await.map_err(|error| failed(error.to_string()))?;
+    let ensured = streams.iter().map(|(node, size)| {
+        let client = &client;
+        async move { (node, stream::ensure(client, node, *size, true).await) }
+    });
     let (mut done, mut wrong) = (Vec::new(), Vec::new());
-    for (node, size) in streams {
-        match stream::ensure(&client, node, *size, true).await {
+    for (node, outcome) in join_all(ensured).await {
+        match outcome {
             Ok(outcome) => done.push(Provisioned { node: node.clone(), outcome }),
             Err(reason) => wrong.push(format!("{node}: {reason}")),
         }

@@ -90,7 +90,13 @@ const OWNERS: &[(&[&str], &[&str], &str)] = &[
     (&["async_nats"], &["src/mesh/nats.rs", "src/mesh/nats/"], "NATS has one owner"),
     (
         &["nkeys"],
-        &["src/mesh/trust.rs", "src/mesh/trust/", "src/mesh/nats/credentials.rs", "src/mesh/topology.rs"],
+        &[
+            "src/mesh/trust.rs",
+            "src/mesh/trust/",
+            "src/mesh/nats/credentials.rs",
+            "src/mesh/topology.rs",
+            "src/mesh/topology/",
+        ],
         "keys stay with trust, and with the names of NATS users",
     ),
     (&["axum"], &["src/http.rs", "src/http/"], "HTTP has one owner"),
