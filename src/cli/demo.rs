@@ -1,6 +1,6 @@
 //! `outrigger demo`: a node in a temporary directory, a day of flights out of New York, and what it knows about them.
 //!
-//! Then its read model changes while events come and a client reads. The node is one like any other: the story talks
+//! Then its read model changes while events come and a client reads, and three services share events. The node is one like any other: the story talks
 //! gRPC to it. Every figure shown is read from stored documents or counted; only the means are divided here. The
 //! directory is removed at the end.
 
@@ -33,6 +33,7 @@ use crate::{
 
 mod blue_green;
 mod reader;
+mod services;
 mod story;
 mod traffic;
 
@@ -80,6 +81,7 @@ pub async fn run(args: &DemoArgs, output: Format, colour: bool) -> Result<(), Cl
     let story = async {
         tell(running.grpc_addr, output, colour).await?;
         blue_green::tell(&Node::new(&running.grpc_addr.to_string(), None)?, dir.path()).await?;
+        services::tell(dir.path()).await?;
         if !args.exit {
             print(&next_commands(running.grpc_addr, running.http_addr))?;
             running.failed().await;
@@ -105,12 +107,15 @@ fn prepare(dir: &Path) -> std::io::Result<Config> {
     for (name, text) in DEFINITIONS {
         disk::replace_file(&RealDisk, &projections.join(name), text)?;
     }
-    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = Config { node: "demo".into(), data_dir: dir.join("data"), ..Config::default() };
-    config.grpc.listen = any_port;
-    config.http.listen = any_port;
+    config.grpc.listen = any_port();
+    config.http.listen = any_port();
     config.projections.dir = Some(projections);
     Ok(config)
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
 fn remove(dir: TempDir) {

@@ -3,7 +3,7 @@
 //! One file for each command. Most ask a node; `keygen`, `nats-config` and `provision` need none.
 
 mod decide;
-mod graph;
+pub(super) mod graph;
 mod keygen;
 pub mod nats_config;
 mod peers;

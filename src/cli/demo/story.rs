@@ -98,6 +98,36 @@ pub(super) fn late_table(airports: &[Document]) -> Table {
     rows
 }
 
+/// What another service knows of airports: delays from one owner, weather from another.
+pub(super) fn joined_table(airports: &[Document]) -> Table {
+    let mut rows = table(&[
+        ("airport", Align::Left),
+        ("departed", Align::Right),
+        ("cancelled", Align::Right),
+        ("mean delay", Align::Right),
+        ("observations", Align::Right),
+        ("last temperature", Align::Right),
+        ("last wind", Align::Right),
+    ]);
+    for airport in airports {
+        let joined = object(airport);
+        let count = |name| integer(&joined, name).unwrap_or_default().to_string();
+        let measured = |name, unit, digits: usize| {
+            number(&joined, name).map(|value| format!("{value:.digits$} {unit}")).unwrap_or_default()
+        };
+        rows.add_row([
+            airport.key.as_ref().map(key_text).unwrap_or_default(),
+            count("departures"),
+            count("cancelled"),
+            measured("mean_delay_minutes", "min", 1),
+            count("observations"),
+            measured("temp_f", "F", 0),
+            measured("wind_mph", "mph", 0),
+        ]);
+    }
+    rows
+}
+
 /// Whether a document has a field.
 pub(super) fn has_field(document: &Document, name: &str) -> bool {
     object(document).get(name).is_some()
@@ -188,6 +218,15 @@ mod tests {
         let airport = document("EWR", r#"{"cancelled":2,"delay_sum":5315,"departures":304,"scheduled":306}"#);
         let station = document("EWR", r#"{"last_temp_f":28.04}"#);
         check(&airports_table(&[airport], &[station]), &["EWR", "306", "304", "2", "17.5 min", "28 F"]);
+    }
+
+    #[test]
+    fn what_is_joined_stands_side_by_side() {
+        let airport = document(
+            "EWR",
+            r#"{"cancelled":1,"departures":304,"mean_delay_minutes":17.48,"observations":22,"temp_f":28.04,"wind_mph":16.1}"#,
+        );
+        check(&joined_table(&[airport]), &["EWR", "304", "1", "17.5 min", "22", "28 F", "16 mph"]);
     }
 
     #[test]

@@ -69,6 +69,11 @@ struct Seen<'a> {
 /// By owner, export and version.
 type Graph<'a> = BTreeMap<(&'a str, &'a str, u32), Seen<'a>>;
 
+/// Draws what these nodes said, for people.
+pub(in crate::cli) fn draw(statuses: &[GetMeshStatusResponse]) -> Result<(), CliError> {
+    print_lines(&lines(&graph(statuses)))
+}
+
 pub(super) async fn run(session: &Session, args: GraphArgs) -> Result<(), CliError> {
     let mut statuses = vec![get(&mut session.node.mesh().await?).await?];
     for addr in &args.others {
