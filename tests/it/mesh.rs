@@ -144,9 +144,16 @@ async fn events_of_one_node_are_imported_by_another() {
     assert_eq!(header("ce-type").as_deref(), Some("flight.departed"));
     assert_eq!(header("ce-source").as_deref(), Some("outrigger://flights/flights/v1"));
     assert_eq!(&message.payload[..], b"{\"n\":1}");
-    let status = MeshClient::new(importer.channel().await).get_mesh_status(v1::GetMeshStatusRequest {}).await;
-    let status = status.unwrap().into_inner();
-    assert_eq!(status.imports[0].cursor.as_ref().unwrap().seq, expected(401).len() as u64);
+    // Status is as of a step of the mesh, which may come a moment later than its events.
+    let mut mesh = MeshClient::new(importer.channel().await);
+    loop {
+        let status = mesh.get_mesh_status(v1::GetMeshStatusRequest {}).await.unwrap().into_inner();
+        let cursor = status.imports.first().and_then(|import| import.cursor.as_ref());
+        if cursor.is_some_and(|cursor| cursor.seq == expected(401).len() as u64) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
