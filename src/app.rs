@@ -146,21 +146,12 @@ pub async fn start_on(config: Config, bus: Option<Arc<dyn Bus>>) -> Result<Runni
         let opened = tokio::task::spawn_blocking(move || open(&config, metrics)).await;
         opened.map_err(|error| AppError::Thread(format!("opening the node did not end: {error}")))??
     };
+    let Sharing { ownership, mesh, driver } = sharing::start(&config, &opened, &lifecycle, bus)?;
     let Opened { disk, clock, committer, appender, intake, events, projections, definitions } = opened;
     let (head, index) = (events.head().clone(), Arc::clone(events.index()));
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
 
-    let sharing = sharing::Node {
-        config: &config,
-        disk: &disk,
-        clock: &clock,
-        events: &events,
-        appender: &appender,
-        lifecycle: &lifecycle,
-        bus,
-    };
-    let Sharing { ownership, mesh, driver } = sharing::start(sharing)?;
     let tokens =
         tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
     let refresh = gauges::refresher(

@@ -59,6 +59,8 @@ impl Source {
             recorded_at_unix_nanos: 1_700_000_000_000_000_000,
             event,
             tracking: None,
+            origin: None,
+            cursor: None,
         };
         (after + 1..).zip(self.events(count)).map(recorded).collect()
     }

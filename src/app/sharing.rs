@@ -9,18 +9,16 @@ use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle as Runtime;
 
 use super::{
-    AppError, mesh_api,
+    AppError, Opened, mesh_api,
     mesh_keys::{self, TrustInForce},
     ownership,
 };
 use crate::{
     api::mesh::Handle,
-    append::Appender,
     clock::Clock,
     config::Config,
     disk::Disk,
     event::Position,
-    events::Events,
     lifecycle::Lifecycle,
     mesh::{
         bus::Bus,
@@ -51,33 +49,27 @@ pub(super) struct Sharing {
     pub(super) driver: Option<Driver>,
 }
 
-/// What sharing needs of the node.
-pub(super) struct Node<'a> {
-    pub(super) config: &'a Config,
-    pub(super) disk: &'a Arc<dyn Disk>,
-    pub(super) clock: &'a Arc<dyn Clock>,
-    pub(super) events: &'a Events,
-    pub(super) appender: &'a Appender,
-    pub(super) lifecycle: &'a Lifecycle,
-    /// A bus that is handed in, instead of NATS.
-    pub(super) bus: Option<Arc<dyn Bus>>,
-}
-
 /// Reads keys and definitions and starts the mesh. A key or trust file that cannot be used keeps the node from starting; a
 /// definition that cannot be used does not.
-pub(super) fn start(node: Node<'_>) -> Result<Sharing, AppError> {
-    let Node { config, disk, clock, events, lifecycle, .. } = &node;
+pub(super) fn start(
+    config: &Config,
+    opened: &Opened,
+    lifecycle: &Lifecycle,
+    bus: Option<Arc<dyn Bus>>,
+) -> Result<Sharing, AppError> {
+    let Opened { disk, clock, events, .. } = opened;
     let key = mesh_keys::signing_key(config).map_err(AppError::Keys)?;
     let trust = mesh_keys::watch_trust(Arc::clone(disk), config.mesh.trust_file.as_deref(), lifecycle)
         .map_err(AppError::Keys)?;
-    let (owned, problems) = ownership::read(config, &***disk);
+    let (owned, problems) = ownership::read(config, &**disk);
     for problem in problems {
         tracing::error!(problem, "an import file cannot be used");
     }
     let public_key = key.as_ref().map(|key| key.public().to_owned());
     let ownership = InForce::new(owned);
     let shares = config.exports_dir.is_some() || config.imports_dir.is_some();
-    let Some(bus) = bus(&node).filter(|_| shares) else {
+    let bus = if shares { bus.or_else(|| nats(config, opened)) } else { None };
+    let Some(bus) = bus else {
         let log_id = events.log().log_id();
         let mesh = mesh_api::absent(&config.node, log_id, trust, public_key, Arc::clone(clock));
         return Ok(Sharing { ownership, mesh, driver: None });
@@ -89,52 +81,50 @@ pub(super) fn start(node: Node<'_>) -> Result<Sharing, AppError> {
     }
     // A node that exports nothing signs nothing.
     let key = Arc::new(key.unwrap_or_else(SigningKey::generate));
-    let driver = drive(&node, &bus, key, &trust)?;
+    let driver = drive(config, opened, &bus, key, &trust)?;
     let definitions = Definitions {
-        config: (*config).clone(),
+        config: config.clone(),
         disk: Arc::clone(disk),
         ownership: ownership.clone(),
         handle: driver.handle().clone(),
         trust: trust.clone(),
         seen: Seen::default(),
     };
-    let lifecycle = (*lifecycle).clone();
+    let lifecycle = lifecycle.clone();
     lifecycle.clone().tasks().spawn(definitions.watch(lifecycle));
     let mesh = handle(driver.handle().clone(), trust, public_key, Arc::clone(clock));
     Ok(Sharing { ownership, mesh, driver: Some(driver) })
 }
 
-/// The bus: what was handed in, or NATS where the configuration names it.
-fn bus(node: &Node<'_>) -> Option<Arc<dyn Bus>> {
-    if let Some(bus) = &node.bus {
-        return Some(Arc::clone(bus));
-    }
-    let mesh = &node.config.mesh;
+/// NATS, where the configuration names it.
+fn nats(config: &Config, opened: &Opened) -> Option<Arc<dyn Bus>> {
+    let mesh = &config.mesh;
     let url = mesh.nats_url.as_ref()?;
     let settings = NatsSettings {
         credentials_file: mesh.nats_creds_file.clone(),
         create_stream: mesh.create_stream.then(StreamSize::default),
-        ..NatsSettings::new(&node.config.node, url)
+        ..NatsSettings::new(&config.node, url)
     };
-    let (clock, disk) = (Arc::clone(node.clock), Arc::clone(node.disk));
+    let (clock, disk) = (Arc::clone(&opened.clock), Arc::clone(&opened.disk));
     Some(Arc::new(NatsBus::start(settings, &Runtime::current(), clock, disk)))
 }
 
 fn drive(
-    node: &Node<'_>,
+    config: &Config,
+    opened: &Opened,
     bus: &Arc<dyn Bus>,
     key: Arc<SigningKey>,
     trust: &TrustInForce,
 ) -> Result<Driver, AppError> {
-    let Node { config, disk, clock, events, appender, .. } = node;
+    let Opened { disk, clock, events, appender, .. } = opened;
     let path = config.data_dir.join("mesh.redb");
     let store = Store::open(disk, &path, events.log().log_id());
     let store = store.map_err(|error| AppError::Mesh(format!("mesh.redb: {error}")))?;
     let mesh = Mesh::new(Parts {
         node: config.node.clone(),
         bus: Arc::clone(bus),
-        events: (*events).clone(),
-        appender: (*appender).clone(),
+        events: events.clone(),
+        appender: appender.clone(),
         clock: Arc::clone(clock),
         store,
         key,
@@ -178,10 +168,13 @@ struct Definitions {
     seen: Seen,
 }
 
+/// The hash of an export and who may ask for repairs.
+type SeenExport = ([u8; 32], Vec<String>);
+
 /// What was given to the mesh last.
 #[derive(Default)]
 struct Seen {
-    exports: Option<(Vec<([u8; 32], Vec<String>)>, Vec<String>)>,
+    exports: Option<(Vec<SeenExport>, Vec<String>)>,
     imports: Option<(Vec<[u8; 32]>, Vec<String>)>,
     trust: Option<Arc<crate::mesh::trust::Trust>>,
 }

@@ -183,7 +183,7 @@ impl ImportDecisions {
                 self.begins_at = from.place().filter(|place| place.seq > 0);
             }
             Err(error) => {
-                tracing::warn!(position = %event.position, %error, "a decision of a newer program is passed over")
+                tracing::warn!(position = %event.position, %error, "a decision of a newer program is passed over");
             }
         }
     }
@@ -209,7 +209,7 @@ impl ExportDecisions {
                 self.given_up.extend(given_up.into_iter().map(|given_up| given_up.place.chain));
             }
             Err(error) => {
-                tracing::warn!(position = %event.position, %error, "a decision of a newer program is passed over")
+                tracing::warn!(position = %event.position, %error, "a decision of a newer program is passed over");
             }
         }
     }

@@ -9,6 +9,7 @@
 mod apply;
 mod ask;
 mod pending;
+mod shown;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -19,7 +20,7 @@ use super::{
     envelope::{Place, Received, from_message},
     io::{Io, Next, Rate, Route},
     outbox::hint_subject,
-    state::{CommandError, ImportState, ImportStatus, RepairStatus, Stop, StopReason},
+    state::{CommandError, RepairStatus, Stop, StopReason},
 };
 use crate::{
     append::Request,
@@ -34,6 +35,10 @@ use pending::{Pending, Trouble};
 
 /// One import.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing of the bus that no other follows from"
+)]
 pub struct Inbox {
     route: Route,
     import: Arc<Import>,
@@ -190,31 +195,6 @@ impl Inbox {
         self.phase = Phase::Loading;
         self.retry_at = 0;
         self.failed_asks = 0;
-    }
-
-    /// As it is now.
-    pub fn status(&mut self, now_unix_nanos: i64) -> ImportStatus {
-        let state = match &self.stop {
-            _ if self.decisions.is_paused => ImportState::Paused,
-            Some(stop) if !stop.reason.is_repairable() => ImportState::Stopped,
-            _ if !self.is_connected => ImportState::Disconnected,
-            Some(_) => ImportState::Repairing,
-            None if self.phase == Phase::Loading => ImportState::Starting,
-            None if self.is_at_end && self.appending.is_empty() => ImportState::Following,
-            None => ImportState::Importing,
-        };
-        ImportStatus {
-            import: self.import.name().to_owned(),
-            from: self.import.from().clone(),
-            state,
-            stop: self.stop.clone(),
-            last_error: self.last_error.clone(),
-            cursor: self.durable.clone(),
-            owner_seq: self.owner_seq.max(self.accepted.seq),
-            appended: self.appended,
-            rate_per_second: self.rate.per_second(now_unix_nanos),
-            repair: self.repair.clone(),
-        }
     }
 
     /// What comes of its operations, and what the bus says to all.

@@ -125,7 +125,8 @@ impl Rate {
     pub fn per_second(&mut self, now_unix_nanos: i64) -> u64 {
         let passed = now_unix_nanos.saturating_sub(self.since_unix_nanos);
         if passed >= 1_000_000_000 {
-            self.per_second = (u128::from(self.count) * 1_000_000_000 / passed.unsigned_abs() as u128) as u64;
+            self.per_second =
+                (u128::from(self.count) * 1_000_000_000 / u128::from(passed.unsigned_abs())) as u64;
             (self.count, self.since_unix_nanos) = (0, now_unix_nanos);
         }
         self.per_second

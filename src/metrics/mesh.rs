@@ -87,6 +87,8 @@ impl MeshMetrics {
             &self.window,
             &self.export_lag,
         ];
-        all.into_iter().for_each(|gauges| gauges.reset());
+        for gauges in all {
+            gauges.reset();
+        }
     }
 }

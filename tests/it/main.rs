@@ -25,6 +25,7 @@ mod golden;
 mod golden_exports;
 mod handlers;
 mod kill;
+mod mesh;
 mod mesh_bus;
 mod mesh_commands;
 mod mesh_nats;

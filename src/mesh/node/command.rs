@@ -12,6 +12,7 @@ use crate::{
     mesh::{
         decisions::{ExportDecision, ImportDecision, export_request, import_request},
         inbox::Inbox,
+        outbox::Outbox,
         state::{Command, CommandAnswer, CommandError, StopReason},
     },
 };
@@ -108,23 +109,17 @@ impl Mesh {
     }
 
     fn take_effect(&mut self, import: Option<&str>) {
-        match import {
-            Some(import) => {
-                let named = self.inboxes.values_mut().filter(|inbox| inbox.import().name() == import);
-                named.for_each(Inbox::restart);
-            }
-            None => {
-                if let Err(error) = self.decisions.refresh(&self.parts.events) {
-                    tracing::error!(%error, "decisions about exports cannot be read");
-                }
-                self.given_up.clear();
-                self.rewound = None;
-                self.parts.appender.refuse(None);
-                for outbox in self.outboxes.values_mut() {
-                    outbox.restart();
-                }
-            }
+        if let Some(import) = import {
+            let named = self.inboxes.values_mut().filter(|inbox| inbox.import().name() == import);
+            return named.for_each(Inbox::restart);
         }
+        if let Err(error) = self.decisions.refresh(&self.parts.events) {
+            tracing::error!(%error, "decisions about exports cannot be read");
+        }
+        self.given_up.clear();
+        self.rewound = None;
+        self.parts.appender.refuse(None);
+        self.outboxes.values_mut().for_each(Outbox::restart);
     }
 }
 

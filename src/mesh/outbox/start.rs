@@ -26,12 +26,16 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Start {
     asked: Option<Ticket>,
-    /// What the bus holds; `None` inside: nothing of ours.
-    found: Option<Option<Found>>,
+    /// What the bus holds.
+    answer: Option<Answered>,
     /// The number at which to go on without asking.
     at: Option<u64>,
     is_sought: bool,
 }
+
+/// What the bus holds of this export; none: nothing that can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Answered(Option<Found>);
 
 /// The newest place on the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +93,8 @@ impl Outbox {
         let Phase::Starting(start) = &mut self.phase else { return };
         if start.asked == Some(ticket) {
             start.asked = None;
-            start.found = Some(messages.first().and_then(|kept| place_in(&kept.message, &name, io)));
+            let found = messages.first().and_then(|kept| place_in(&kept.message, &name, io));
+            start.answer = Some(Answered(found));
             self.sequence = messages.first().map_or(0, |kept| kept.sequence);
         }
     }
@@ -108,7 +113,7 @@ impl Outbox {
         if let Some(seq) = start.at {
             return self.seek_and_run(seq, None, io);
         }
-        let Some(found) = start.found.clone() else {
+        let Some(Answered(found)) = start.answer.clone() else {
             if start.asked.is_none() {
                 let operation = Operation::Last { stream: io.node.to_owned(), filter };
                 start.asked = io.submit(self.route, operation).ok();

@@ -120,6 +120,9 @@ impl Question {
     }
 }
 
+/// The definition and signature that the end of an answer names.
+pub(crate) type SignedUnder = ([u8; 32], Signature);
+
 /// What an owner makes of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -206,7 +209,7 @@ impl End {
     }
 
     /// From a message, with the definition and signature that it names.
-    pub fn read(payload: &[u8]) -> Result<(Self, Option<([u8; 32], Signature)>), Invalid> {
+    pub fn read(payload: &[u8]) -> Result<(Self, Option<SignedUnder>), Invalid> {
         let invalid = |what: &str| Invalid(format!("expected the end of an answer: {what}"));
         let text: EndText = serde_json::from_slice(payload).map_err(|error| invalid(&error.to_string()))?;
         let place_of = |place: StoredPlace| place.place().ok_or_else(|| invalid("a place that is none"));
@@ -247,7 +250,7 @@ impl End {
 }
 
 fn unhex_any(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || text.len() > 512 {
+    if !text.len().is_multiple_of(2) || text.len() > 512 {
         return None;
     }
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();

@@ -259,7 +259,7 @@ fn taken_name(sabotage: Option<Sabotage>) -> Outcome {
     let mut world = World::kind(sabotage);
     let trust = trust_in(&["flights", "weather", "operations"]);
     let mut other = SimNode::new("flights", 4_242, &world.broker, &trust);
-    other.exports = world.nodes[FLIGHTS].exports.clone();
+    other.exports.clone_from(&world.nodes[FLIGHTS].exports);
     other.sabotage = sabotage;
     for n in 1..20 {
         other.append(event("flight.departed", n, &format!("{{\"n\": {n}}}")));
