@@ -11,11 +11,12 @@ use std::{
 use prost::Message as _;
 use tonic_prost_build::FileDescriptorSet;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "outrigger/v1/common.proto",
     "outrigger/v1/compare.proto",
     "outrigger/v1/event_log.proto",
     "outrigger/v1/query.proto",
+    "outrigger/v1/mesh.proto",
     "outrigger/v1/projections.proto",
     "outrigger/v1/releases.proto",
     "outrigger/v1/standing.proto",

@@ -22,11 +22,13 @@ use crate::{
         MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, WATCHERS_MAX,
     },
     metrics::Metrics,
+    ownership::InForce,
     projection::registry::Registry,
 };
 use proto::raw_servers::{event_log_server::EventLogServer, query_server::QueryServer};
 use proto::v1::{
-    admin_server::AdminServer, projections_server::ProjectionsServer, releases_server::ReleasesServer,
+    admin_server::AdminServer, mesh_server::MeshServer, projections_server::ProjectionsServer,
+    releases_server::ReleasesServer,
 };
 
 mod admin;
@@ -36,6 +38,7 @@ mod convert;
 mod event_log;
 mod list_stream;
 mod long_work;
+pub(crate) mod mesh;
 pub(crate) mod middleware;
 mod outbox;
 mod process;
@@ -59,6 +62,10 @@ mod watch;
 pub(crate) struct Context {
     pub(crate) node: Arc<str>,
     pub(crate) appender: Appender,
+    /// What clients may append.
+    pub(crate) ownership: InForce,
+    /// How events are shared.
+    pub(crate) mesh: mesh::Handle,
     pub(crate) events: Events,
     pub(crate) projections: Arc<Registry>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -114,11 +121,23 @@ async fn tell_health(health: HealthReporter, lifecycle: Lifecycle) {
 
 /// All services, and the reporter that tells their health.
 fn routes(context: Context) -> (Routes, HealthReporter) {
-    let Context { node, appender, events, projections, clock, lifecycle, metrics, tokens, reader_stall } =
-        context;
+    let Context {
+        node,
+        appender,
+        ownership,
+        mesh,
+        events,
+        projections,
+        clock,
+        lifecycle,
+        metrics,
+        tokens,
+        reader_stall,
+    } = context;
     let event_log = event_log::EventLog {
         node: Arc::clone(&node),
         appender,
+        ownership: ownership.clone(),
         events: events.clone(),
         clock: Arc::clone(&clock),
         lifecycle: lifecycle.clone(),
@@ -136,6 +155,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         releases::ReleasesService { projections: Arc::clone(&projections), lifecycle: lifecycle.clone() };
     let projections =
         projections::ProjectionsService { projections, lifecycle: lifecycle.clone(), clock, reader_stall };
+    let mesh = mesh::MeshService { node: Arc::clone(&node), ownership, mesh };
     let admin = admin::Admin { node, events, lifecycle };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -157,6 +177,7 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         .add_service(guarded!(QueryServer, query))
         .add_service(guarded!(ProjectionsServer, projections))
         .add_service(guarded!(ReleasesServer, releases))
+        .add_service(guarded!(MeshServer, mesh))
         .add_service(guarded!(AdminServer, admin));
     (routes, reporter)
 }

@@ -16,6 +16,7 @@ use std::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::sharing::Sharing;
 use crate::{
     api,
     append::{Appender, Intake, committer::Committer},
@@ -27,8 +28,9 @@ use crate::{
     http,
     index::{Index, IndexConfig, IndexError},
     lifecycle::{Lifecycle, Phase},
-    limits::{DEFINITION_BYTES_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
+    limits::{DEFINITION_BYTES_MAX, MESH_DRAIN_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
     log::{self, LogConfig, LogError},
+    mesh::{bus::Bus, node::driver::Driver},
     meta::{Meta, MetaError},
     metrics::Metrics,
     projection::{
@@ -39,7 +41,12 @@ use crate::{
 };
 
 mod gauges;
+mod mesh_api;
+mod mesh_gauges;
+mod mesh_keys;
+pub(crate) mod ownership;
 mod scrub;
+mod sharing;
 mod tokens;
 
 /// How often a node that is not ready yet looks whether it is.
@@ -69,6 +76,12 @@ pub enum AppError {
     /// The token file cannot be used.
     #[error("{0}")]
     Tokens(String),
+    /// The mesh cannot start.
+    #[error("{0}")]
+    Mesh(String),
+    /// The node's key or the file of trusted keys cannot be used.
+    #[error("{0}")]
+    Keys(String),
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -112,10 +125,16 @@ pub struct Running {
     index: Arc<Index>,
     projections: Arc<Registry>,
     definitions: WatchDirectory,
+    mesh: Option<Driver>,
 }
 
-/// Starts a node; it is ready once its projections are where they were.
+/// Starts a node on the bus that is configured; it is ready once its projections are where they were.
 pub async fn start(config: Config) -> Result<Running, AppError> {
+    start_on(config, None).await
+}
+
+/// The same on a bus that is handed in.
+pub async fn start_on(config: Config, bus: Option<Arc<dyn Bus>>) -> Result<Running, AppError> {
     let lifecycle = Lifecycle::new();
     let metrics = Arc::new(Metrics::new());
     let grpc = bind("grpc.listen", config.grpc.listen).await?;
@@ -132,10 +151,25 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
 
+    let sharing = sharing::Node {
+        config: &config,
+        disk: &disk,
+        clock: &clock,
+        events: &events,
+        appender: &appender,
+        lifecycle: &lifecycle,
+        bus,
+    };
+    let Sharing { ownership, mesh, driver } = sharing::start(sharing)?;
     let tokens =
         tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
-    let refresh =
-        gauges::refresher(Arc::clone(&metrics), events.clone(), appender.clone(), Arc::clone(&projections));
+    let refresh = gauges::refresher(
+        Arc::clone(&metrics),
+        events.clone(),
+        appender.clone(),
+        Arc::clone(&projections),
+        driver.as_ref().map(|driver| driver.handle().clone()),
+    );
     if let Some(interval) = config.log.scrub {
         let reader = events.log().clone();
         scrub::start(interval, reader, appender.clone(), lifecycle.clone(), Arc::clone(&metrics));
@@ -153,6 +187,8 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     let context = api::Context {
         node: config.node.as_str().into(),
         appender: appender.clone(),
+        ownership,
+        mesh,
         events,
         projections: Arc::clone(&projections),
         clock,
@@ -176,6 +212,7 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
         index,
         projections,
         definitions,
+        mesh: driver,
     })
 }
 
@@ -187,7 +224,7 @@ impl Running {
 
     /// Stops the node; afterwards everything it acknowledged is durable and nothing of it runs.
     pub async fn stop(self) -> Result<(), AppError> {
-        let Self { lifecycle, appender, head, committer, index, projections, definitions, .. } = self;
+        let Self { lifecycle, appender, head, committer, index, projections, definitions, mesh, .. } = self;
         let failure = lifecycle.failure();
         tracing::info!("stopping");
         lifecycle.set(Phase::Stopping);
@@ -195,6 +232,10 @@ impl Running {
         lifecycle.tasks().close();
         if tokio::time::timeout(SHUTDOWN_DRAIN_MAX, lifecycle.tasks().wait()).await.is_err() {
             tracing::warn!(waited = ?SHUTDOWN_DRAIN_MAX, "calls in progress did not end in time");
+        }
+        let published = tokio::task::spawn_blocking(move || mesh.map(|mesh| mesh.stop(MESH_DRAIN_MAX)));
+        if published.await.is_err() {
+            tracing::error!("the mesh did not end as it should");
         }
         appender.close();
         let drained = tokio::task::spawn_blocking(move || {

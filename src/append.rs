@@ -6,7 +6,7 @@
 //! here, `queue`, `decide` (pure), `facts` (what it judges by), `group`, `committer` (the thread). Does not know gRPC, segments or projections.
 
 use crate::{
-    event::{Event, EventId, Position, Revision, Source, StreamId, Tracking},
+    event::{Event, EventId, ImportCursor, Origin, Position, Revision, Source, StreamId, Tracking},
     index::{Filter, QueryItem},
 };
 
@@ -32,6 +32,12 @@ pub struct Request {
     pub tracking: Option<Tracking>,
     /// Append the events that are not known yet instead of refusing a partly known request.
     pub skip_existing: bool,
+    /// What the position stored of the tracked source must be, exactly. No client can set it.
+    pub tracked: Option<u64>,
+    /// Where the events came from, one for each; empty where they begin here. No client can set it.
+    pub origins: Vec<Origin>,
+    /// How far an import comes with this request; stored with the last of its events. No client can set it.
+    pub cursor: Option<Box<ImportCursor>>,
 }
 
 impl Request {
@@ -43,6 +49,9 @@ impl Request {
             boundaries: Vec::new(),
             tracking: None,
             skip_existing: false,
+            tracked: None,
+            origins: Vec::new(),
+            cursor: None,
         }
     }
 }
@@ -207,6 +216,9 @@ pub enum AppendError {
     /// State that the request depends on cannot be read.
     #[error("the log could not be read to judge the append: {0}")]
     Unreadable(String),
+    /// The node has published what its log does not have: somebody must decide before it goes on.
+    #[error("{0}")]
+    LogRewound(String),
     /// The node stops.
     #[error("the node is stopping")]
     Stopping,

@@ -137,6 +137,9 @@ enum Command {
     /// What one version of a service reads, under one name
     #[command(subcommand)]
     Release(release::ReleaseCommand),
+    /// What nodes share, who may append what, keys
+    #[command(subcommand)]
+    Mesh(mesh::MeshCommand),
     /// Measure a node, and what the machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -146,9 +149,6 @@ enum Command {
     /// Repair a damaged data directory, offline, by explicit flags only
     #[command(after_help = repair::EXAMPLES)]
     Repair(RepairArgs),
-    /// Share events with other nodes over NATS
-    #[command(subcommand)]
-    Mesh(mesh::MeshCommand),
     /// Check or print the settings that `serve` would run with
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -331,6 +331,7 @@ impl Invocation {
             Command::Projection(ProjectionCommand::Check { file }) => offline::check(&file, session.output),
             Command::Projection(ProjectionCommand::Test(args)) => offline::test(&args, session.output),
             Command::Release(command) => wait(release::run(session, command)),
+            Command::Mesh(command) => mesh::run(session, command),
             // The bare server of the baseline is a server like any other.
             Command::Bench(BenchCommand::EchoServer) => {
                 wait_all_cores(bench::run(session, &BenchCommand::EchoServer))
@@ -338,7 +339,6 @@ impl Invocation {
             Command::Bench(command) => wait(bench::run(session, &command)),
             Command::Verify(args) => verify::run(&args, session.output),
             Command::Repair(args) => repair::run(&args, session.output),
-            Command::Mesh(command) => wait(mesh::run(&command, session.output)),
             Command::Config(ConfigCommand::Check(args)) => {
                 settings::check(crate::config::load(&args.flags(), &self.environment, &RealDisk))
             }

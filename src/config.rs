@@ -12,6 +12,7 @@ use crate::{
         BUILDS_DEFAULT, CONFIG_BYTES_MAX, LOW_WATER_BYTES_DEFAULT, MEMORY_BYTES_DEFAULT,
         READER_STALL_DEFAULT, SCRUB_INTERVAL_DEFAULT,
     },
+    ownership::Pattern,
 };
 
 mod environment;
@@ -36,6 +37,14 @@ pub struct Config {
     pub http: Http,
     /// Where projection definitions come from.
     pub projections: Projections,
+    /// What the node owns.
+    pub owns: Owns,
+    /// The directory that is watched for export definitions.
+    pub exports_dir: Option<PathBuf>,
+    /// The directory that is watched for import definitions.
+    pub imports_dir: Option<PathBuf>,
+    /// How events are shared.
+    pub mesh: Mesh,
     /// What the process may use.
     pub limits: Limits,
     /// The event log.
@@ -69,6 +78,30 @@ pub struct Projections {
     pub dir: Option<PathBuf>,
     /// Further files and directories, in the order of the command line.
     pub paths: Vec<PathBuf>,
+}
+
+/// What clients of the node may append. None: everything that is not imported.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Owns {
+    /// Event types.
+    pub types: Option<Vec<Pattern>>,
+    /// Streams.
+    pub streams: Option<Vec<Pattern>>,
+}
+
+/// How events are shared with other nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mesh {
+    /// The servers, separated by commas. None: nothing is shared.
+    pub nats_url: Option<String>,
+    /// Credentials for them.
+    pub nats_creds_file: Option<PathBuf>,
+    /// The key that this node signs with.
+    pub key_file: Option<PathBuf>,
+    /// The keys of nodes whose signatures are believed.
+    pub trust_file: Option<PathBuf>,
+    /// The node creates its own stream if it is missing.
+    pub create_stream: bool,
 }
 
 /// What the process may use.
@@ -117,6 +150,10 @@ impl Default for Config {
             grpc: Grpc { listen: SocketAddr::from(([127, 0, 0, 1], 7400)), token_file: None },
             http: Http { listen: SocketAddr::from(([0, 0, 0, 0], 7480)) },
             projections: Projections::default(),
+            owns: Owns::default(),
+            exports_dir: None,
+            imports_dir: None,
+            mesh: Mesh::default(),
             limits: Limits {
                 memory_bytes: MEMORY_BYTES_DEFAULT,
                 reader_stall: READER_STALL_DEFAULT,

@@ -11,7 +11,11 @@ use uuid::Uuid;
 
 use crate::limits::{SOURCE_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TYPE_BYTES_MAX};
 
+mod origin;
+#[cfg(test)]
+pub(crate) mod samples;
 mod stored;
+pub use origin::{ImportCursor, Origin};
 #[cfg(test)]
 pub(crate) use stored::generated;
 
@@ -263,6 +267,11 @@ impl Source {
         Self::check_client(text).map(|()| Self(text.into()))
     }
 
+    /// Checks a source, also one of the system's own.
+    pub fn parse_any(text: &str) -> Result<Self, Invalid> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
     fn check_client(text: &str) -> Result<(), Invalid> {
         check_reserved("sources", text)?;
         Self::check(text)
@@ -373,6 +382,10 @@ pub struct RecordedEvent {
     pub event: Event,
     /// What the append said of its source; on the last of its events.
     pub tracking: Option<Tracking>,
+    /// Where it came from, if it is imported.
+    pub origin: Option<Box<Origin>>,
+    /// How far the import has come that appended it; on the last of its events.
+    pub cursor: Option<Box<ImportCursor>>,
 }
 
 impl RecordedEvent {

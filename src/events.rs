@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{EventId, Invalid, Position, RecordedEvent, Source, Token, Tracking},
+    event::{EventId, ImportCursor, Invalid, Position, RecordedEvent, Source, Token, Tracking},
     follower::Head,
     index::{Direction, Filter, Index, IndexError},
     log::{LogError, LogReader},
@@ -20,6 +20,7 @@ pub mod history;
 pub mod live;
 mod read;
 pub mod recent;
+mod system;
 pub mod wire;
 
 use live::Live;
@@ -135,6 +136,31 @@ impl Events {
     /// What the log says of a source, and where it says so.
     pub fn tracking(&self, source: &Source) -> Result<Option<(Tracking, Position)>, EventsError> {
         stored_tracking(&self.index, &self.log, source, self.head.get())
+    }
+
+    /// The cursors that an import has stored under a source, newest first, below a position; at most so many.
+    pub fn import_cursors(
+        &self,
+        source: &Source,
+        below: Position,
+        count_max: usize,
+    ) -> Result<Vec<(ImportCursor, Position)>, EventsError> {
+        let filter = Filter { source: Some(source.clone()), include_system: true, ..Filter::default() };
+        let mut upto = self.head.get().min(Position::new(below.get().saturating_sub(1)));
+        let mut cursors = Vec::new();
+        while upto > Position::ZERO && cursors.len() < count_max {
+            let left = count_max - cursors.len();
+            let found = self.index.find(&filter, Direction::Backward, Position::ZERO, upto, left)?;
+            for position in found.positions {
+                let event = self.at(position)?;
+                let cursor = event.and_then(|event| event.cursor).ok_or_else(|| {
+                    Invalid(format!("the event at position {position} tracks {source:?} without a cursor"))
+                })?;
+                cursors.push((*cursor, position));
+            }
+            upto = found.scanned_to;
+        }
+        Ok(cursors)
     }
 }
 

@@ -75,9 +75,11 @@ pub mod kv;
 pub mod lifecycle;
 pub mod limits;
 pub mod log;
+pub mod mapping;
 pub mod mesh;
 pub mod meta;
 pub mod metrics;
+pub mod ownership;
 pub mod process;
 pub mod projection;
 #[doc(hidden)]

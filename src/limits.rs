@@ -3,11 +3,17 @@
 //! A queue, batch, wait or cache anywhere in the crate takes its bound from here or from `config`; a refusal names
 //! the limit it hit by the value written here.
 
-mod bus;
-
 use std::time::Duration;
 
-pub use self::bus::*;
+mod bus;
+mod compare;
+mod mesh;
+mod sharing;
+
+pub use bus::*;
+pub use compare::*;
+pub use mesh::*;
+pub use sharing::*;
 
 /// Events in one append request.
 pub const REQUEST_EVENTS_MAX: usize = 1_000;
@@ -285,22 +291,6 @@ pub const BEHIND_PIECES_MAX: usize = 64;
 pub const REPLAY_STEP_EVENTS: u64 = 5_000;
 /// Different documents that a verification shows; all of them are counted.
 pub const REPLAY_DIFFERENCES_MAX: usize = 20;
-/// Events that one of two versions to be compared may lie behind the other, which stands still until it has come.
-pub const COMPARE_LAG_MAX: u64 = 10_000;
-/// How long a version may take to stand still for a comparison, wherever it is.
-pub const COMPARE_STAND_MAX: Duration = Duration::from_secs(10);
-/// How long the version that is ahead stands still until the other one has come.
-pub const COMPARE_MEET_MAX: Duration = Duration::from_secs(5);
-/// How long the snapshots of a comparison are kept.
-pub const COMPARE_TIME_MAX: Duration = Duration::from_secs(600);
-/// Documents that a comparison looks at between two pauses.
-pub const COMPARE_STEP_DOCUMENTS: usize = 5_000;
-/// Documents of each kind that a comparison shows; all of them are counted.
-pub const COMPARE_SAMPLES_MAX: usize = 20;
-/// Places of one such document that it shows.
-pub const COMPARE_FIELDS_MAX: usize = 20;
-/// Bytes of one value, or of the way to it, as it shows them.
-pub const COMPARE_VALUE_BYTES_MAX: usize = 120;
 /// Bytes of a version's file from which on it is compacted when it is built.
 pub const COMPACT_BYTES_MIN: u64 = 16 * MIB as u64;
 /// How long changes of a projection may be visible and not durable. Short, because a durable commit holds up the next

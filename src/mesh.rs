@@ -5,7 +5,18 @@
 //! below it; does not know projections, gRPC or the command line, which get plain handles built in `app`.
 
 pub mod bus;
+pub mod decisions;
+pub mod definition;
 pub mod envelope;
+pub mod inbox;
+pub mod io;
 pub mod memory;
 pub mod nats;
+pub mod node;
+pub mod outbox;
+pub mod pipeline;
+pub mod repair;
+pub mod state;
+pub mod store;
 pub mod topology;
+pub mod trust;

@@ -8,6 +8,10 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
+pub mod mesh;
+
+use mesh::MeshMetrics;
+
 /// The metrics of one node.
 #[derive(Debug)]
 pub struct Metrics {
@@ -52,6 +56,8 @@ pub struct Metrics {
     pub index: IntGaugeVec,
     /// What versions of projections do.
     pub projections: ProjectionMetrics,
+    /// What is shared with other nodes.
+    pub mesh: MeshMetrics,
 }
 
 impl Metrics {
@@ -98,6 +104,7 @@ impl Metrics {
             ),
             index: add(&registry, gauges("index", "Sizes of the index, and lookups of ids", &["count"])),
             projections: ProjectionMetrics::new(&registry),
+            mesh: MeshMetrics::new(&registry),
             registry,
         }
     }

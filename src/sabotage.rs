@@ -59,4 +59,36 @@ pub enum Sabotage {
     StaleHash,
     /// A version becomes active before it shows what the one before has shown.
     EarlyFlip,
+    /// An import goes on behind events that are missing.
+    IgnoreGap,
+    /// An import takes a number again that it has had.
+    AcceptLowerSeq,
+    /// An import takes an event of an epoch before the one it is in.
+    AcceptOldEpoch,
+    /// An import takes events whose chain does not continue its own.
+    IgnoreFork,
+    /// An import does without signatures.
+    SkipSignature,
+    /// An import believes owners that nobody vouches for.
+    AcceptUnknownOwner,
+    /// An import believes a key of another node.
+    AcceptForeignKey,
+    /// An import's cursor is stored in an append of its own, before the events.
+    CursorApart,
+    /// An import does not look whether the owner still has its place.
+    IgnoreStaleEpoch,
+    /// An import goes on with another definition under the same version.
+    IgnoreDefinition,
+    /// An import passes events by that it cannot map.
+    MapWithoutStopping,
+    /// An export lets imported events out again.
+    ReexportImport,
+    /// An export does not look for a message whose publish came to an unknown end before it sends it again.
+    ResendBlindly,
+    /// An export takes a message whose publish came to an unknown end for published.
+    ForgetUnknown,
+    /// An export goes on where another log publishes under its name.
+    IgnoreNameTaken,
+    /// An export goes on below what it has published.
+    IgnoreRewind,
 }

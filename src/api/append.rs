@@ -180,6 +180,7 @@ async fn queue(service: &EventLog, messages: Vec<AppendStreamRequest>) -> Chunk 
 
 async fn request_of(service: &EventLog, request: AppendRequest) -> Result<Request, Refusal> {
     let mut request = convert::append_request(request, &*service.clock)?;
+    check_ownership(service, &request)?;
     if request.reaches_back(service.events.head().get()) {
         // A long look back is not the committer's work: everybody's appends wait for that.
         let look_ahead = move |events: &Events| {
@@ -189,6 +190,17 @@ async fn request_of(service: &EventLog, request: AppendRequest) -> Result<Reques
         request = service.blocking(look_ahead).await?;
     }
     Ok(request)
+}
+
+/// Refuses what is another node's to append. Nothing else reaches the queue of what a client sends.
+fn check_ownership(service: &EventLog, request: &Request) -> Result<(), Refusal> {
+    let ownership = service.ownership.get();
+    for (index, event) in request.events.iter().enumerate() {
+        if let Err(refused) = ownership.may_append(event.event_type.as_str(), event.stream.as_str()) {
+            return Err(Refusal::not_owner(index, refused));
+        }
+    }
+    Ok(())
 }
 
 fn response(service: &EventLog, answer: Answer) -> Result<v1::AppendResponse, Refusal> {

@@ -12,8 +12,8 @@ use crate::{
     append::{Boundary, Expectation, Expected, Request},
     clock::Clock,
     event::{
-        Event, EventId, EventType, Invalid, Position, RecordedEvent, Revision, Source, StreamId, Tag, Token,
-        Tracking,
+        Event, EventId, EventType, Invalid, Origin, Position, RecordedEvent, Revision, Source, StreamId, Tag,
+        Token, Tracking,
     },
     index::{Filter, QueryItem},
     json,
@@ -66,6 +66,9 @@ pub(crate) fn append_request(
         boundaries: boundaries(request.fail_if_events_match)?,
         tracking: request.tracking.map(tracking).transpose()?,
         skip_existing: request.skip_existing,
+        tracked: None,
+        origins: Vec::new(),
+        cursor: None,
     })
 }
 
@@ -305,6 +308,19 @@ pub(crate) fn event(recorded: RecordedEvent) -> v1::Event {
         metadata: event.metadata,
         time: Some(timestamp(time)),
         recorded_at: Some(timestamp(recorded_at)),
+        origin: recorded.origin.map(|origin| origin_out(&origin)),
+    }
+}
+
+/// An origin as the API shows it.
+fn origin_out(origin: &Origin) -> v1::Origin {
+    v1::Origin {
+        owner: origin.owner.to_string(),
+        log_id: Bytes::copy_from_slice(origin.log_id.as_bytes()),
+        epoch: origin.epoch,
+        position: origin.position.get(),
+        id: Bytes::copy_from_slice(origin.id.as_bytes()),
+        hash: Bytes::copy_from_slice(&origin.hash),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     index::StreamEntry,
     lifecycle::Lifecycle,
     metrics::Metrics,
+    ownership::InForce,
 };
 
 /// What the service needs.
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) struct EventLog {
     pub(crate) node: Arc<str>,
     pub(crate) appender: Appender,
+    pub(crate) ownership: InForce,
     pub(crate) events: Events,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lifecycle: Lifecycle,

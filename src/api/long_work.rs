@@ -1,4 +1,4 @@
-//! Long work for one client, piece by piece, told as a stream.
+//! Long work: to its end although the client is gone, or for one client, piece by piece, told as a stream.
 //!
 //! The work is done on a thread that may block; after each piece it rests as long as the piece took, so that it takes at
 //! most half of a core. It ends with the client, or with the node. Does not know what the work is.
@@ -13,6 +13,27 @@ use super::{
     status::Refusal,
     subscribe::stopping,
 };
+use crate::lifecycle::Lifecycle;
+
+/// Works although the client is gone, but not longer than the node runs.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    lifecycle: &Lifecycle,
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    let stop = lifecycle.stop().clone();
+    let task = lifecycle.tasks().spawn(async move {
+        tokio::select! {
+            done = work => done,
+            () = stop.cancelled() => Err(stopping()),
+        }
+    });
+    task.await.map_err(|error| did_not_end(&error))?
+}
+
+/// Work that panicked, or that the runtime gave up.
+pub(super) fn did_not_end(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(Code::Internal, "INTERNAL", format!("the call did not end: {error}"))
+}
 
 /// What came of a piece: what the client is told, and whether it was the last one.
 pub(super) type Piece<M> = Result<(M, bool), Refusal>;

@@ -118,6 +118,7 @@ mod tests {
         api::convert,
         event::{
             Event, EventId, EventType, Position, RecordedEvent, Revision, Source, StreamId, Tag, Tracking,
+            samples::{cursor, origin},
         },
         events::wire,
     };
@@ -128,22 +129,27 @@ mod tests {
         let times = (option::of(any::<i64>()), prop_oneof![Just(0), any::<i64>(), 0..2_000_000_000_i64]);
         let tracking = option::of(("[a-z]{1,9}", any::<u64>()));
         let numbers = (1..=u64::MAX, 1..=u64::MAX, 1..=u128::MAX);
-        (names, bytes(), option::of(bytes()), times, tracking, numbers).prop_map(
-            |((event_type, stream, tags), data, metadata, times, tracking, numbers)| RecordedEvent {
-                position: Position::new(numbers.0),
-                revision: Revision::new(numbers.1),
-                recorded_at_unix_nanos: times.1,
-                tracking: tracking
-                    .map(|(name, position)| Tracking { source: Source::parse(&name).unwrap(), position }),
-                event: Event {
-                    id: EventId::from_slice(&numbers.2.to_be_bytes()).unwrap(),
-                    event_type: EventType::parse_any(&event_type).unwrap(),
-                    stream: StreamId::parse_any(&stream).unwrap(),
-                    tags: tags.iter().map(|tag| Tag::parse(tag).unwrap()).collect(),
-                    data,
-                    metadata,
-                    time_unix_nanos: times.0,
-                },
+        let imported = (option::of(origin()), option::of(cursor()));
+        (names, bytes(), option::of(bytes()), times, tracking, numbers, imported).prop_map(
+            |((event_type, stream, tags), data, metadata, times, tracking, numbers, imported)| {
+                RecordedEvent {
+                    origin: imported.0.map(Box::new),
+                    cursor: imported.1.map(Box::new),
+                    position: Position::new(numbers.0),
+                    revision: Revision::new(numbers.1),
+                    recorded_at_unix_nanos: times.1,
+                    tracking: tracking
+                        .map(|(name, position)| Tracking { source: Source::parse(&name).unwrap(), position }),
+                    event: Event {
+                        id: EventId::from_slice(&numbers.2.to_be_bytes()).unwrap(),
+                        event_type: EventType::parse_any(&event_type).unwrap(),
+                        stream: StreamId::parse_any(&stream).unwrap(),
+                        tags: tags.iter().map(|tag| Tag::parse(tag).unwrap()).collect(),
+                        data,
+                        metadata,
+                        time_unix_nanos: times.0,
+                    },
+                }
             },
         )
     }
@@ -185,8 +191,8 @@ mod tests {
         }
 
         #[test]
-        fn a_tracking_that_prost_refuses_is_refused(inner in vec(any::<u8>(), 0..12)) {
-            let payload = [&[10 << 3 | 2, inner.len() as u8], &*inner].concat();
+        fn a_message_inside_that_prost_refuses_is_refused(inner in vec(any::<u8>(), 0..12), field in 10_u8..=12) {
+            let payload = [&[field << 3 | 2, inner.len() as u8], &*inner].concat();
             let is_framed = wire::frame(Position::new(1), &payload, &mut Vec::new()).is_ok();
             let stored = crate::event::generated::StoredEvent::decode(&*payload);
             prop_assert!(!is_framed || stored.is_ok(), "{:?}", stored);

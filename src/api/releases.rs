@@ -2,15 +2,15 @@
 //!
 //! Invariant: a call that decides something goes on to its end although its client is gone. Decides nothing itself.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tonic::{Code, Request, Response, Status};
 
 use super::{
+    long_work::{did_not_end, to_its_end},
     projections::{self, versions::deploy_refusal},
     proto::v1::{self, releases_server},
     status::Refusal,
-    subscribe::stopping,
 };
 use crate::{
     event::Position,
@@ -57,7 +57,7 @@ impl releases_server::Releases for ReleasesService {
         request: Request<v1::ApplyReleaseRequest>,
     ) -> Result<Response<v1::ApplyReleaseResponse>, Status> {
         let (service, request) = (self.clone(), request.into_inner());
-        Ok(Response::new(self.to_its_end(async move { service.apply(request).await }).await?))
+        Ok(Response::new(to_its_end(&self.lifecycle, async move { service.apply(request).await }).await?))
     }
 
     async fn promote_release(
@@ -69,7 +69,7 @@ impl releases_server::Releases for ReleasesService {
         let promote = async move {
             Ok(projections.promote_release(&release, max_lag, &reason.unwrap_or_default()).await?)
         };
-        let ReleaseTurn { position, turns } = self.to_its_end(promote).await?;
+        let ReleaseTurn { position, turns } = to_its_end(&self.lifecycle, promote).await?;
         let (position, turns) = (position.map(Position::get), turns_out(turns));
         Ok(Response::new(v1::PromoteReleaseResponse { position, turns }))
     }
@@ -82,7 +82,7 @@ impl releases_server::Releases for ReleasesService {
         let v1::RollbackReleaseRequest { release, reason } = request.into_inner();
         let back =
             async move { Ok(projections.roll_back_release(&release, &reason.unwrap_or_default()).await?) };
-        let ReleaseTurn { position, turns } = self.to_its_end(back).await?;
+        let ReleaseTurn { position, turns } = to_its_end(&self.lifecycle, back).await?;
         let (position, turns) = (position.map_or(0, Position::get), turns_out(turns));
         Ok(Response::new(v1::RollbackReleaseResponse { position, turns }))
     }
@@ -113,7 +113,7 @@ impl releases_server::Releases for ReleasesService {
         let v1::RemoveReleaseRequest { release, reason } = request.into_inner();
         let remove =
             async move { Ok(projections.remove_release(&release, &reason.unwrap_or_default()).await?) };
-        let position = self.to_its_end(remove).await?.get();
+        let position = to_its_end(&self.lifecycle, remove).await?.get();
         Ok(Response::new(v1::RemoveReleaseResponse { position }))
     }
 }
@@ -130,7 +130,7 @@ impl ReleasesService {
             .map_err(|invalid| Refusal::field("INVALID_ARGUMENT", "release", invalid))?;
         let projections = Arc::clone(&self.projections);
         let deployed = tokio::task::spawn_blocking(move || deploy_all(&projections, definitions)).await;
-        let (versions, deployed) = deployed.map_err(|error| internal(&error))??;
+        let (versions, deployed) = deployed.map_err(|error| did_not_end(&error))??;
         let reason = reason.unwrap_or_default();
         let position = self.projections.apply_release(&name, versions, &reason).await?;
         let release = self.projections.release(&name)?;
@@ -171,21 +171,6 @@ impl ReleasesService {
         });
         each.collect()
     }
-
-    /// Works although the client is gone, but not longer than the node runs.
-    async fn to_its_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let stop = self.lifecycle.stop().clone();
-        let task = self.lifecycle.tasks().spawn(async move {
-            tokio::select! {
-                done = work => done,
-                () = stop.cancelled() => Err(stopping()),
-            }
-        });
-        task.await.map_err(|error| internal(&error))?
-    }
 }
 
 /// Deploys all definitions if all are such; gives the highest version of each projection, and how many were not there.
@@ -223,10 +208,6 @@ fn turns_out(turns: Vec<ProjectionTurn>) -> Vec<v1::ReleaseTurn> {
         answering_version: turn.answering,
     };
     turns.into_iter().map(turn).collect()
-}
-
-fn internal(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(Code::Internal, "INTERNAL", format!("the call did not end: {error}"))
 }
 
 impl From<ReleaseError> for Refusal {

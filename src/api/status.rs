@@ -13,6 +13,7 @@ use super::proto::v1;
 use crate::{
     append::{AppendError, Expected, FailedCondition, FailedExpectation},
     events::{EventsError, history::TokenError},
+    ownership::NotOwner,
 };
 
 const DOMAIN: &str = "outrigger";
@@ -65,6 +66,18 @@ impl Refusal {
     ) -> Self {
         let what = format!("expected at most {limit} {unit}, found {actual}");
         Self::field("LIMIT_EXCEEDED", field, what).with("limit", limit).with("actual", actual)
+    }
+
+    /// An event is another node's to append.
+    pub(crate) fn not_owner(index: usize, refused: NotOwner) -> Self {
+        let field = refused.field.as_str();
+        let refusal = Self::field("NOT_OWNER", format!("events[{index}].{field}"), &refused)
+            .code(Code::PermissionDenied)
+            .with(field, &refused.value);
+        match &refused.owner {
+            Some(owner) => refusal.with("owner", owner),
+            None => refusal,
+        }
     }
 
     /// A token names no point of this log's history.
@@ -214,6 +227,7 @@ impl From<AppendError> for Refusal {
                 format!("{message}; nothing was appended; repeat"),
             )
             .retry_after(Duration::from_secs(1)),
+            AppendError::LogRewound(_) => Self::new(Code::FailedPrecondition, "LOG_REWOUND", message),
             AppendError::Stopping => {
                 Self::new(Code::Unavailable, "STOPPING", format!("{message}; nothing was appended; repeat"))
                     .retry_after(Duration::from_secs(1))

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::mesh_gauges;
 use crate::{
-    append::Appender, events::Events, index::IndexStatus, metrics::Metrics, projection::registry::Registry,
+    append::Appender, events::Events, index::IndexStatus, mesh::node::driver::MeshHandle, metrics::Metrics,
+    projection::registry::Registry,
 };
 
 /// Sets every gauge from its owner.
@@ -12,11 +14,15 @@ pub(super) fn refresher(
     events: Events,
     appender: Appender,
     projections: Arc<Registry>,
+    mesh: Option<MeshHandle>,
 ) -> Arc<dyn Fn() + Send + Sync> {
     Arc::new(move || {
         metrics.head_position.set(events.head().get().get() as i64);
         metrics.append_queue_bytes.set(appender.queued_bytes() as i64);
         set_index(&metrics, &events.index().status());
+        if let Some(mesh) = &mesh {
+            mesh_gauges::set(&metrics.mesh, mesh, events.head().get().get());
+        }
         metrics.projections.state.reset();
         for status in projections.list() {
             let version = status.version.to_string();

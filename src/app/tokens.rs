@@ -83,6 +83,6 @@ fn apply(tokens: &Tokens, file: &Path, text: &str) -> Result<(), String> {
             ));
         }
     }
-    tokens.set([parsed.app.as_str(), parsed.admin.as_str()]);
+    tokens.set(&parsed.app, &parsed.admin);
     Ok(())
 }

@@ -223,13 +223,20 @@ fn judge(request: Request, sources: &mut Sources, group: &mut Group) -> Answer {
         Decision::AlreadyApplied(events) => events,
         Decision::Append(verdicts) => {
             let recorded_at_unix_nanos = sources.recorded_at_unix_nanos();
-            let append = |(event, verdict): (Event, Verdict)| match verdict {
-                Verdict::Known(there) => there,
-                Verdict::New(revision) => group.push(event, revision, recorded_at_unix_nanos),
+            let mut origins = request.origins.into_iter();
+            let append = |(event, verdict): (Event, Verdict)| {
+                let origin = origins.next().map(Box::new);
+                match verdict {
+                    Verdict::Known(there) => there,
+                    Verdict::New(revision) => group.push(event, revision, recorded_at_unix_nanos, origin),
+                }
             };
             let events = request.events.into_iter().zip(verdicts).map(append).collect();
             if let Some(tracking) = request.tracking {
                 group.track(tracking);
+            }
+            if let Some(cursor) = request.cursor {
+                group.carry(cursor);
             }
             events
         }

@@ -112,7 +112,8 @@ fn failed_conditions(request: &Request, facts: &Facts) -> Vec<FailedCondition> {
         Some(FailedCondition::Match { index, after, position })
     };
     let matches = request.boundaries.iter().zip(&facts.matches).enumerate().filter_map(broken);
-    let stale = request.tracking.iter().filter(|tracking| tracking.position <= facts.tracked);
+    let is_other = request.tracked.is_some_and(|expected| expected != facts.tracked);
+    let stale = request.tracking.iter().filter(|tracking| is_other || tracking.position <= facts.tracked);
     let tracking = stale.map(|tracking| FailedCondition::Tracking {
         source: tracking.source.clone(),
         stored: facts.tracked,
@@ -183,7 +184,15 @@ mod tests {
 
     fn recorded(position: u64, revision: u64, event: Event) -> Box<RecordedEvent> {
         let (position, revision) = (Position::new(position), Revision::new(revision));
-        Box::new(RecordedEvent { position, revision, recorded_at_unix_nanos: 1, event, tracking: None })
+        Box::new(RecordedEvent {
+            position,
+            revision,
+            recorded_at_unix_nanos: 1,
+            event,
+            tracking: None,
+            origin: None,
+            cursor: None,
+        })
     }
 
     fn facts(known: Vec<Option<Box<RecordedEvent>>>, streams: &[(&str, u64, u64)]) -> Facts {
@@ -306,6 +315,10 @@ mod tests {
         assert_eq!(rest, [FailedCondition::Match { index: 1, after, position }, tracking]);
         (facts.matches[1], facts.tracked) = (None, 6);
         request.expectations.remove(0);
+        assert!(decide(&request, &facts).is_ok());
+        request.tracked = Some(5);
+        assert!(decide(&request, &facts).is_err(), "another request has moved the source meanwhile");
+        request.tracked = Some(6);
         assert!(decide(&request, &facts).is_ok());
     }
 

@@ -8,7 +8,10 @@ use foldhash::HashMap;
 
 use super::AppendedEvent;
 use crate::{
-    event::{Event, EventId, EventType, Position, RecordedEvent, Revision, Source, StreamId, Tag, Tracking},
+    event::{
+        Event, EventId, EventType, ImportCursor, Origin, Position, RecordedEvent, Revision, Source, StreamId,
+        Tag, Tracking,
+    },
     index::{Filter, QueryItem, StreamHead},
 };
 
@@ -70,9 +73,18 @@ impl Group {
         event: Event,
         revision: Revision,
         recorded_at_unix_nanos: i64,
+        origin: Option<Box<Origin>>,
     ) -> AppendedEvent {
         let (id, position) = (event.id, self.last().next());
-        self.events.push(RecordedEvent { position, revision, recorded_at_unix_nanos, event, tracking: None });
+        self.events.push(RecordedEvent {
+            position,
+            revision,
+            recorded_at_unix_nanos,
+            event,
+            tracking: None,
+            origin,
+            cursor: None,
+        });
         AppendedEvent { id, position, revision, already_existed: false }
     }
 
@@ -86,6 +98,12 @@ impl Group {
     /// Makes what was pushed known to the lookups below; to be called before a request is judged.
     pub(super) fn settle(&mut self) {
         self.names.catch_up(&self.events);
+    }
+
+    /// Stores how far an import has come with the last event.
+    pub(super) fn carry(&mut self, cursor: Box<ImportCursor>) {
+        let last = self.events.last_mut().expect("a request that moves a cursor has appended an event");
+        last.cursor = Some(cursor);
     }
 
     /// The event with this id.

@@ -51,6 +51,12 @@ impl Appender {
         if state.closed {
             return Err(AppendError::Stopping);
         }
+        if let Some(reason) = &state.refused {
+            let is_system = |event: &Event| event.event_type.is_system();
+            if !requests.iter().all(|request| request.events.iter().all(is_system)) {
+                return Err(AppendError::LogRewound(reason.clone()));
+            }
+        }
         if state.bytes + bytes > self.0.bytes_max || state.requests + count > APPEND_QUEUE_REQUESTS_MAX {
             return Err(AppendError::QueueFull { bytes_max: self.0.bytes_max, queued_bytes: state.bytes });
         }
@@ -63,6 +69,11 @@ impl Appender {
             self.0.changed.notify_one();
         }
         Ok(())
+    }
+
+    /// Refuses all events but the system's own from now on, with this reason; `None` takes them again.
+    pub fn refuse(&self, reason: Option<String>) {
+        self.0.lock().refused = reason;
     }
 
     /// Queues a request and waits for its answer.
@@ -183,6 +194,8 @@ struct QueueState {
     bytes: usize,
     requests: usize,
     closed: bool,
+    /// Why only the system's own events are taken.
+    refused: Option<String>,
 }
 
 impl Queue {
@@ -195,7 +208,9 @@ impl Queue {
 fn request_bytes(request: &Request) -> usize {
     const EVENT_FRAMING_BYTES: usize = 128;
     const TAG_FRAMING_BYTES: usize = 4;
+    const IMPORT_BYTES: usize = 256;
     let event_bytes =
         |event: &Event| event.size_bytes() + EVENT_FRAMING_BYTES + event.tags.len() * TAG_FRAMING_BYTES;
-    request.events.iter().map(event_bytes).sum()
+    let import_bytes = (request.origins.len() + usize::from(request.cursor.is_some())) * IMPORT_BYTES;
+    request.events.iter().map(event_bytes).sum::<usize>() + import_bytes
 }

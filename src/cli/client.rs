@@ -12,8 +12,8 @@ use tonic::{
 use super::error::CliError;
 use crate::{
     api::proto::v1::{
-        event_log_client::EventLogClient, projections_client::ProjectionsClient, query_client::QueryClient,
-        releases_client::ReleasesClient,
+        event_log_client::EventLogClient, mesh_client::MeshClient, projections_client::ProjectionsClient,
+        query_client::QueryClient, releases_client::ReleasesClient,
     },
     limits::{CONNECT_WAIT_MAX, MESSAGE_BYTES_MAX},
 };
@@ -42,6 +42,12 @@ impl Node {
                 .transpose()
                 .map_err(|_| CliError::Usage("--token: expected visible ASCII characters".into()))?,
         })
+    }
+
+    /// Another node, as the same caller.
+    #[must_use]
+    pub fn at(&self, addr: &str) -> Self {
+        Self { addr: addr.to_owned(), token: self.token.clone() }
     }
 
     /// Connects, or says why not.
@@ -78,6 +84,12 @@ impl Node {
     /// A client of the releases.
     pub async fn releases(&self) -> Result<ReleasesClient<Connection>, CliError> {
         let client = ReleasesClient::new(self.connect().await?);
+        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// A client of the mesh.
+    pub async fn mesh(&self) -> Result<MeshClient<Connection>, CliError> {
+        let client = MeshClient::new(self.connect().await?);
         Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 

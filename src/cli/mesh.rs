@@ -1,45 +1,95 @@
-//! `outrigger mesh`: the commands of the mesh. One file per command.
+//! `outrigger mesh`: what nodes share, who may append what, keys.
+//!
+//! One file for each command. Most ask a node; `keygen` and `nats-config` need none, and `provision` asks NATS.
 
-pub mod nats_config;
-pub mod provision;
-
-use std::path::Path;
+mod decide;
+mod graph;
+mod keygen;
+mod nats_config;
+mod peers;
+mod provision;
+mod rules;
+mod status;
+mod topology;
+mod words;
 
 use clap::Subcommand;
 
-use super::{error::CliError, output::Format};
-use crate::{
-    disk::{read_file, real::RealDisk},
-    mesh::topology::{TOPOLOGY_BYTES_MAX, Topology},
-};
+use super::{Session, client::Connection, error::CliError, wait};
+use crate::api::proto::v1::mesh_client::MeshClient;
 
-/// The commands of the mesh.
+/// Commands about the mesh.
 #[derive(Debug, Subcommand)]
 pub enum MeshCommand {
+    /// How everything that is shared stands
+    #[command(after_help = status::STATUS_EXAMPLES)]
+    Status,
+    /// What this node publishes
+    #[command(after_help = "Examples:\n  outrigger mesh exports\n  outrigger mesh exports --output json")]
+    Exports,
+    /// What this node takes from others, with lag and reasons to stand still
+    #[command(after_help = "Examples:\n  outrigger mesh imports\n  outrigger mesh imports --output json")]
+    Imports,
+    /// Who exports what to whom, as lines of text
+    #[command(after_help = graph::EXAMPLES)]
+    Graph(graph::GraphArgs),
+    /// The nodes whose signatures this node believes, with their keys
+    #[command(after_help = "Examples:\n  outrigger mesh peers\n  outrigger mesh peers --output json")]
+    Peers,
+    /// Who may append events of a type or to a stream, and why
+    #[command(after_help = rules::EXAMPLES)]
+    Rules(rules::RulesArgs),
+    /// Decide that an import stands still
+    #[command(after_help = "Examples:\n  outrigger mesh pause flights --reason 'maintenance of the board'")]
+    Pause(decide::ImportArgs),
+    /// Decide that a paused or stopped import goes on where it stands
+    #[command(after_help = "Examples:\n  outrigger mesh resume flights")]
+    Resume(decide::ImportArgs),
+    /// Decide that a stopped import passes the event by at which it stands
+    #[command(after_help = decide::SKIP_EXAMPLES)]
+    Skip(decide::SkipArgs),
+    /// Decide that an import, or this node, goes on after a log went back to an older state
+    #[command(after_help = decide::RESYNC_EXAMPLES)]
+    Resync(decide::ResyncArgs),
     /// Write the NATS server's configuration for a topology: it refuses foreign publishes by itself
     #[command(after_help = nats_config::EXAMPLES)]
     NatsConfig(nats_config::NatsConfigArgs),
     /// Make and check the streams of a topology, with the operator's credential
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::ProvisionArgs),
+    /// Make a key for a node, offline
+    #[command(after_help = keygen::EXAMPLES)]
+    Keygen(keygen::KeygenArgs),
 }
 
+type Client = MeshClient<Connection>;
+
 /// Runs one of them.
-pub async fn run(command: &MeshCommand, format: Format) -> Result<(), CliError> {
+pub fn run(session: &Session, command: MeshCommand) -> Result<(), CliError> {
     match command {
-        MeshCommand::NatsConfig(args) => nats_config::run(args),
-        MeshCommand::Provision(args) => provision::run(args, format).await,
+        MeshCommand::Keygen(args) => keygen::run(&args, session.output),
+        MeshCommand::Graph(args) => wait(graph::run(session, args)),
+        MeshCommand::NatsConfig(args) => nats_config::run(&args),
+        MeshCommand::Provision(args) => wait(provision::run(&args, session.output)),
+        command => wait(ask(session, command)),
     }
 }
 
-/// Reads a topology, or says all that is wrong with it, a line each.
-fn read_topology(file: &Path) -> Result<Topology, CliError> {
-    let path = file.display();
-    let bytes = read_file(&RealDisk, file, TOPOLOGY_BYTES_MAX)
-        .map_err(|error| CliError::failed(format!("cannot read {path}: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| CliError::failed(format!("{path} is not UTF-8 text")))?;
-    Topology::parse(&text).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|problem| format!("{path}:{problem}")).collect();
-        CliError::failed(lines.join("\n"))
-    })
+async fn ask(session: &Session, command: MeshCommand) -> Result<(), CliError> {
+    let (mut client, format) = (session.node.mesh().await?, session.output);
+    match command {
+        MeshCommand::Status => status::status(&mut client, format).await,
+        MeshCommand::Exports => status::exports(&mut client, format).await,
+        MeshCommand::Imports => status::imports(&mut client, format).await,
+        MeshCommand::Peers => peers::run(&mut client, format).await,
+        MeshCommand::Rules(args) => rules::run(&mut client, args, format).await,
+        MeshCommand::Pause(args) => decide::pause(&mut client, args, format).await,
+        MeshCommand::Resume(args) => decide::resume(&mut client, args, format).await,
+        MeshCommand::Skip(args) => decide::skip(&mut client, args, format).await,
+        MeshCommand::Resync(args) => decide::resync(&mut client, args, format).await,
+        MeshCommand::Keygen(_)
+        | MeshCommand::Graph(_)
+        | MeshCommand::NatsConfig(_)
+        | MeshCommand::Provision(_) => unreachable!("`run` has them"),
+    }
 }

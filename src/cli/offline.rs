@@ -225,6 +225,8 @@ impl Recorder {
             recorded_at_unix_nanos: event.time_unix_nanos.unwrap_or(0),
             event,
             tracking: None,
+            origin: None,
+            cursor: None,
         })
     }
 }

@@ -11,7 +11,11 @@ use super::{
     client::Connection,
     error::CliError,
     output::{Align, Format, Out, table},
-    projection::{bar::Bar, versions::is_on_its_way, wait::LOOK},
+    projection::{
+        bar::Bar,
+        versions::{PromoteOptions, is_on_its_way},
+        wait::LOOK,
+    },
     render::{self, state_word},
     text::{duration_text, grouped, to_line, to_raw},
 };
@@ -91,18 +95,8 @@ pub struct ApplyArgs {
 pub struct PromoteArgs {
     /// The release
     release: String,
-    /// How many events each version may be behind the head [default: 1000]
-    #[arg(long, value_name = "N")]
-    max_lag: Option<u64>,
-    /// Wait until all of its versions are ready, and then until they answer
-    #[arg(long)]
-    wait: bool,
-    /// With --wait: exit 1 after so many seconds
-    #[arg(long, value_name = "S", requires = "wait")]
-    timeout: Option<f64>,
-    /// Why, for those who read the log later
-    #[arg(long)]
-    reason: Option<String>,
+    #[command(flatten)]
+    how: PromoteOptions,
 }
 
 /// What `rollback` and `remove` take.
@@ -259,7 +253,8 @@ async fn wait_for(
 }
 
 async fn promote(client: &mut Client, format: Format, args: PromoteArgs) -> Result<(), CliError> {
-    let PromoteArgs { release, max_lag, wait, timeout, reason } = args;
+    let PromoteArgs { release, how } = args;
+    let PromoteOptions { max_lag, wait, timeout, reason } = how;
     let request = PromoteReleaseRequest { release: release.clone(), max_lag, reason };
     let began = Instant::now();
     let is_over = || timeout.is_some_and(|timeout| began.elapsed().as_secs_f64() >= timeout);

@@ -14,6 +14,7 @@ use super::error::{code_name, reason};
 use super::text::{key_json, raw, time_text, token_text, uuid_text};
 use crate::api::proto::v1;
 
+mod origin;
 mod standing;
 mod told;
 
@@ -33,6 +34,8 @@ struct Event<'a> {
     metadata: Option<Box<RawValue>>,
     time: String,
     recorded_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<origin::Origin<'a>>,
 }
 
 /// An event.
@@ -52,6 +55,7 @@ fn event_of(event: &v1::Event) -> Event<'_> {
         metadata: event.metadata.as_deref().map(raw),
         time: time_text(event.time.as_ref()),
         recorded_at: time_text(event.recorded_at.as_ref()),
+        origin: event.origin.as_ref().map(origin::Origin::of),
     }
 }
 
@@ -445,6 +449,7 @@ mod tests {
             metadata: None,
             time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
             recorded_at: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
+            origin: None,
         };
         assert_eq!(
             to_line(&event(&recorded)),

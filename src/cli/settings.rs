@@ -57,19 +57,27 @@ pub fn print(loaded: &Loaded, format: Format) -> Result<(), CliError> {
 
 fn yaml(loaded: &Loaded) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut group = "";
+    let mut before: Vec<&str> = Vec::new();
     for (key, value, source) in &loaded.effective {
-        let (head, leaf) = key.name.split_once('.').map_or(("", key.name), |(head, leaf)| (head, leaf));
-        if head != group && !head.is_empty() {
-            let any = |(key, value, _): &&(&crate::config::Key, Option<String>, Source)| {
-                value.is_some() && key.name.split_once('.').is_some_and(|(at, _)| at == head)
-            };
-            let comment = if loaded.effective.iter().any(|at| any(&at)) { "" } else { "# " };
-            lines.push(format!("{comment}{head}:"));
+        let mut groups: Vec<&str> = key.name.split('.').collect();
+        let leaf = groups.pop().expect("a key has a name");
+        let same = groups.iter().zip(&before).take_while(|(now, before)| now == before).count();
+        for depth in same..groups.len() {
+            let group = format!("{}.", groups[..=depth].join("."));
+            let any = loaded
+                .effective
+                .iter()
+                .any(|(key, value, _)| value.is_some() && key.name.starts_with(&group));
+            let comment = if any { "" } else { "# " };
+            lines.push(format!("{}{comment}{}:", "  ".repeat(depth), groups[depth]));
         }
-        group = head;
-        let indent = if head.is_empty() { "" } else { "  " };
+        let indent = "  ".repeat(groups.len());
+        before = groups;
         let (setting, origin) = match value {
+            // A list is kept as it is written.
+            Some(value) if key.list && value.starts_with('[') => {
+                (format!("{indent}{leaf}: {value}"), source.to_string())
+            }
             Some(value) => (format!("{indent}{leaf}: {}", scalar(value)), source.to_string()),
             None => (format!("{indent}# {leaf}:"), "not set".to_owned()),
         };

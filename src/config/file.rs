@@ -9,6 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
 use super::{KEYS, Problem, Source, settings::Given};
+use crate::json::Json;
 
 /// Adds what the file names to `given`, and what is wrong with it to `problems`.
 pub(super) fn read(file: &str, text: &str, given: &mut Given, problems: &mut Vec<Problem>) {
@@ -53,7 +54,8 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// `path` is the dotted key of this node, empty at the root.
     fn walk(&mut self, path: &str, at: Location, tree: Tree) {
-        let is_key = KEYS.iter().any(|key| key.name == path);
+        let key = KEYS.iter().find(|key| key.name == path);
+        let is_key = key.is_some();
         match tree {
             Tree::Map(fields) if !is_key => {
                 for (name, value) in fields {
@@ -64,8 +66,17 @@ impl Reading<'_> {
                 let source = problem(self.file, at, String::new()).source_of_value;
                 self.given.set(path, text, source);
             }
-            Tree::Scalar(_) | Tree::List | Tree::Map(_) | Tree::Null => {
-                let expected = if is_key { "one value" } else { "keys and values" };
+            Tree::List(Some(items)) if key.is_some_and(|key| key.list) => {
+                let source = problem(self.file, at, String::new()).source_of_value;
+                let items = items.iter().map(|item| Json::Text(item.as_str().into())).collect();
+                self.given.set(path, Json::Array(items).to_string(), source);
+            }
+            Tree::Scalar(_) | Tree::List(_) | Tree::Map(_) | Tree::Null => {
+                let expected = match key {
+                    Some(key) if key.list => "a list of texts",
+                    Some(_) => "one value",
+                    None => "keys and values",
+                };
                 let whose = if path.is_empty() { "the file" } else { path };
                 let message = format!("{whose}: expected {expected}, found {}", tree.name());
                 self.problems.push(problem(self.file, at, message));
@@ -94,7 +105,8 @@ impl Reading<'_> {
 enum Tree {
     Null,
     Scalar(String),
-    List,
+    /// None where an item is no scalar.
+    List(Option<Vec<String>>),
     Map(Vec<(Spanned<String>, Spanned<Tree>)>),
 }
 
@@ -103,7 +115,8 @@ impl Tree {
         match self {
             Self::Null => "nothing",
             Self::Scalar(_) => "a single value",
-            Self::List => "a list",
+            Self::List(Some(_)) => "a list",
+            Self::List(None) => "a list of other things than texts",
             Self::Map(_) => "keys and values",
         }
     }
@@ -153,8 +166,14 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
-        while seq.next_element::<Tree>()?.is_some() {}
-        Ok(Tree::List)
+        let mut items = Some(Vec::new());
+        while let Some(item) = seq.next_element::<Tree>()? {
+            match (item, &mut items) {
+                (Tree::Scalar(item), Some(items)) => items.push(item),
+                _ => items = None,
+            }
+        }
+        Ok(Tree::List(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {

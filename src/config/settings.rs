@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use super::{Config, Grpc, Http, Limits, Log, Problem, Projections, Source, Telemetry, value};
+use super::{Config, Grpc, Http, Limits, Log, Mesh, Owns, Problem, Projections, Source, Telemetry, value};
 use crate::{
     event::Invalid,
     limits::{
@@ -22,6 +22,8 @@ pub struct Key {
     pub flag: Option<&'static str>,
     /// What it is, in one line.
     pub about: &'static str,
+    /// Its value is a list of texts: in the file a YAML list, elsewhere separated by commas.
+    pub list: bool,
 }
 
 impl Key {
@@ -32,17 +34,30 @@ impl Key {
 }
 
 const fn key(name: &'static str, flag: Option<&'static str>, about: &'static str) -> Key {
-    Key { name, flag, about }
+    Key { name, flag, about, list: false }
+}
+
+const fn list(name: &'static str, about: &'static str) -> Key {
+    Key { name, flag: None, about, list: true }
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 14] = [
+pub const KEYS: [Key; 23] = [
     key("node", Some("--node"), "the node's name, a DNS label"),
     key("data_dir", Some("--data-dir"), "where the node keeps what it stores"),
     key("grpc.listen", Some("--grpc"), "address of the gRPC API"),
     key("grpc.token_file", None, "tokens that callers must present"),
     key("http.listen", Some("--http"), "address of probes and metrics"),
     key("projections.dir", None, "directory watched for projection definitions"),
+    list("owns.types", "event types that clients of this node may append"),
+    list("owns.streams", "streams that clients of this node may append to"),
+    key("exports.dir", None, "directory watched for export definitions"),
+    key("imports.dir", None, "directory watched for import definitions"),
+    key("mesh.nats.url", None, "NATS servers that nodes share events over"),
+    key("mesh.nats.creds_file", None, "credentials for NATS"),
+    key("mesh.key_file", None, "the key that this node signs with"),
+    key("mesh.trust_file", None, "the keys of nodes whose signatures are believed"),
+    key("mesh.create_stream", None, "create this node's stream if it is missing"),
     key("limits.memory", None, "memory for caches, queues and builds"),
     key("limits.reader_stall", None, "how long a reader may take nothing before its call is ended"),
     key("limits.builds", None, "how many versions build at the same time"),
@@ -80,6 +95,19 @@ impl Given {
                 dir: checked.optional("projections.dir", value::path),
                 paths: Vec::new(),
             },
+            owns: Owns {
+                types: checked.optional("owns.types", value::patterns),
+                streams: checked.optional("owns.streams", value::patterns),
+            },
+            exports_dir: checked.optional("exports.dir", value::path),
+            imports_dir: checked.optional("imports.dir", value::path),
+            mesh: Mesh {
+                nats_url: checked.optional("mesh.nats.url", value::nats_url),
+                nats_creds_file: checked.optional("mesh.nats.creds_file", value::path),
+                key_file: checked.optional("mesh.key_file", value::path),
+                trust_file: checked.optional("mesh.trust_file", value::path),
+                create_stream: checked.or("mesh.create_stream", false, value::boolean),
+            },
             limits: Limits {
                 memory_bytes: checked.or("limits.memory", MEMORY_BYTES_DEFAULT, |text| {
                     value::bytes_at_least(text, MEMORY_BYTES_MIN)
@@ -102,7 +130,36 @@ impl Given {
             dev: checked.or("dev", false, value::boolean),
         };
         self.check_exposure(&config, problems);
+        self.check_mesh(&config, problems);
         config
+    }
+
+    /// What is shared must be signed, and what is taken over must be vouched for. With `dev` the node makes its key itself.
+    fn check_mesh(&self, config: &Config, problems: &mut Vec<Problem>) {
+        let needs = [
+            (
+                "exports.dir",
+                "mesh.key_file",
+                "events are published under a signature: create a key with `outrigger mesh keygen`",
+            ),
+            (
+                "imports.dir",
+                "mesh.trust_file",
+                "events are taken over only under signatures that a file of trusted keys vouches for",
+            ),
+        ];
+        if config.mesh.nats_url.is_none() {
+            return;
+        }
+        for (key, needed, why) in needs {
+            if config.dev && needed == "mesh.key_file" {
+                continue;
+            }
+            if self.0.contains_key(key) && !self.0.contains_key(needed) {
+                let message = format!("{key} needs {needed}: {why}");
+                problems.push(Problem { source_of_value: self.source(key), message });
+            }
+        }
     }
 
     /// A gRPC listener that other machines can reach must ask for tokens.
@@ -148,7 +205,7 @@ fn default_text(name: &str) -> Option<String> {
         "log.scrub" => value::scrub_text(config.log.scrub),
         "telemetry.log" => config.telemetry.log,
         "telemetry.log_format" => "text".into(),
-        "dev" => "false".into(),
+        "dev" | "mesh.create_stream" => "false".into(),
         _ => return None,
     })
 }

@@ -85,7 +85,9 @@ fn every_key_can_stand_in_the_file() {
     let config = loaded(
         "node: n\ndata_dir: d\ngrpc: {listen: '0.0.0.0:1', token_file: t}\nhttp: {listen: '127.0.0.1:3'}\n\
          projections: {dir: p}\nlimits: {memory: 1GiB}\nlog: {low_water: 5MB}\n\
-         telemetry: {log: debug, log_format: json}\ndev: true\n",
+         telemetry: {log: debug, log_format: json}\ndev: true\n\
+         owns: {types: [flight.*, 'a,b'], streams: []}\nexports: {dir: e}\nimports: {dir: i}\n\
+         mesh: {nats: {url: 'nats://a:4222,tls://b', creds_file: c}, key_file: k, trust_file: t, create_stream: true}\n",
         &[],
     )
     .config;
@@ -94,6 +96,54 @@ fn every_key_can_stand_in_the_file() {
     assert_eq!(config.telemetry.log_format, LogFormat::Json);
     assert_eq!(config.projections.dir.as_deref(), Some(Path::new("p")));
     assert!(config.dev);
+    let shown = |patterns: &Option<Vec<Pattern>>| {
+        patterns.as_ref().map(|patterns| patterns.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(shown(&config.owns.types), Some(vec!["flight.*".into(), "a,b".into()]));
+    assert_eq!(shown(&config.owns.streams), Some(Vec::new()));
+    assert_eq!(config.exports_dir.as_deref(), Some(Path::new("e")));
+    assert_eq!(config.imports_dir.as_deref(), Some(Path::new("i")));
+    let mesh = Mesh {
+        nats_url: Some("nats://a:4222,tls://b".into()),
+        nats_creds_file: Some("c".into()),
+        key_file: Some("k".into()),
+        trust_file: Some("t".into()),
+        create_stream: true,
+    };
+    assert_eq!(config.mesh, mesh);
+}
+
+#[test]
+fn lists_are_yaml_lists_in_the_file_and_have_commas_elsewhere() {
+    let variables =
+        [("OUTRIGGER_OWNS__TYPES", " flight.*, weather.observed"), ("OUTRIGGER_OWNS__STREAMS", "[\"a,b\"]")];
+    let owns = loaded("owns: {types: [x]}", &variables).config.owns;
+    assert_eq!(owns.types.unwrap()[1], Pattern::Exact("weather.observed".into()));
+    assert_eq!(owns.streams.unwrap(), [Pattern::Exact("a,b".into())]);
+    check_problems(
+        "owns:\n  types: [a*b]\n  streams: {a: b}\nexports: {dir: [x]}\nmesh: {nats: {url: 'http://x'}, create_stream: maybe}\n",
+        &[
+            "config.yaml:3:12: owns.streams: expected a list of texts, found keys and values",
+            "config.yaml:4:16: exports.dir: expected one value, found a list",
+            "config.yaml:2:10: owns.types: expected a name, or the beginning of names and a `*`, found a `*` that is not at the end",
+            "config.yaml:5:20: mesh.nats.url: expected addresses such as nats://127.0.0.1:4222",
+            "config.yaml:5:48: mesh.create_stream: expected true or false",
+        ],
+    );
+    check_problems(
+        "owns: {types: [[a]]}",
+        &["owns.types: expected a list of texts, found a list of other things"],
+    );
+}
+
+#[test]
+fn what_is_shared_is_signed_and_what_is_imported_is_vouched_for() {
+    let nats = "mesh: {nats: {url: 'nats://x'}}\nexports: {dir: e}\nimports: {dir: i}\n";
+    let key = "config.yaml:2:16: exports.dir needs mesh.key_file: events are published under a signature: create a key";
+    let trust = "config.yaml:3:16: imports.dir needs mesh.trust_file";
+    check_problems(nats, &[key, trust]);
+    check_problems(&format!("{nats}dev: true\n"), &[trust]);
+    assert!(loaded("exports: {dir: e}\nimports: {dir: i}\n", &[]).config.mesh.key_file.is_none());
 }
 
 #[test]
@@ -106,10 +156,10 @@ fn unknown_variables_warn() {
 #[test]
 fn all_problems_come_at_once_with_their_places() {
     check_problems(
-        "node: Bad_Name\ngrpc:\n  listne: x\n  listen: nowhere\nmesh: {}\nlog: 5\nhttp:\n  listen: [1]\n",
+        "node: Bad_Name\ngrpc:\n  listne: x\n  listen: nowhere\nmush: {}\nlog: 5\nhttp:\n  listen: [1]\n",
         &[
             "config.yaml:3:3: unknown key grpc.listne; expected one of: listen, token_file",
-            "config.yaml:5:1: unknown key mesh; expected one of: node, data_dir, grpc,",
+            "config.yaml:5:1: unknown key mush; expected one of: node, data_dir, grpc,",
             "config.yaml:6:6: log: expected keys and values, found a single value",
             "config.yaml:8:11: http.listen: expected one value, found a list",
             "config.yaml:1:7: node: expected a DNS label",

@@ -9,7 +9,9 @@ use tracing_subscriber::EnvFilter;
 use super::LogFormat;
 use crate::{
     event::Invalid,
-    limits::{BUILDS_MAX, SCRUB_INTERVAL_DEFAULT},
+    json::Json,
+    limits::{BUILDS_MAX, OWNED_PATTERNS_MAX, SCRUB_INTERVAL_DEFAULT},
+    ownership::Pattern,
 };
 
 const UNITS: [(&str, u64); 7] = [
@@ -45,6 +47,55 @@ pub fn dns_label(text: &str) -> Result<String, Invalid> {
 /// A path that is not empty.
 pub fn path(text: &str) -> Result<PathBuf, Invalid> {
     if text.is_empty() { Err(Invalid("expected a path, found none".into())) } else { Ok(text.into()) }
+}
+
+/// The items of a list: a JSON array of texts, as a file's list is kept, or texts separated by commas.
+pub fn list(text: &str) -> Result<Vec<String>, Invalid> {
+    if !text.starts_with('[') {
+        return Ok(text
+            .split(',')
+            .map(|item| item.trim().to_owned())
+            .filter(|item| !item.is_empty())
+            .collect());
+    }
+    let expected = || Invalid(format!("expected a list of texts, found {text:?}"));
+    match Json::parse(text.as_bytes()) {
+        Ok(Json::Array(items)) => {
+            let item = |item: Json| match item {
+                Json::Text(item) => Ok(item.to_string()),
+                _ => Err(expected()),
+            };
+            items.into_iter().map(item).collect()
+        }
+        _ => Err(expected()),
+    }
+}
+
+/// A list of names and beginnings of names.
+pub fn patterns(text: &str) -> Result<Vec<Pattern>, Invalid> {
+    let items = list(text)?;
+    if items.len() > OWNED_PATTERNS_MAX {
+        return Err(Invalid(format!(
+            "expected at most {OWNED_PATTERNS_MAX} patterns, found {}",
+            items.len()
+        )));
+    }
+    items.iter().map(|item| Pattern::parse(item)).collect()
+}
+
+/// Addresses of NATS servers, separated by commas.
+pub fn nats_url(text: &str) -> Result<String, Invalid> {
+    let good = |url: &str| {
+        let rest = ["nats://", "tls://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c == '/'))
+    };
+    let items = list(text)?;
+    if !items.is_empty() && items.iter().all(|url| good(url)) {
+        return Ok(items.join(","));
+    }
+    Err(Invalid(format!(
+        "expected addresses such as nats://127.0.0.1:4222, separated by commas, found {text:?}"
+    )))
 }
 
 /// An IP address and a port.

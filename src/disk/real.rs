@@ -25,6 +25,25 @@ impl RealDisk {
         const BLOCK_BYTES: u64 = 512;
         Ok(std::os::unix::fs::MetadataExt::blocks(&fs::metadata(path)?) * BLOCK_BYTES)
     }
+
+    /// The permission bits of a file.
+    pub fn mode(&self, path: &Path) -> io::Result<u32> {
+        Ok(std::os::unix::fs::MetadataExt::mode(&fs::metadata(path)?) & 0o7777)
+    }
+
+    /// Creates a file that only its owner may read and change, with this content, durably. `AlreadyExists` if there is one.
+    #[expect(clippy::disallowed_methods, reason = "this is the one owner of the operating system's files")]
+    pub fn create_private(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+        let file = options.open(path)?;
+        file.write_all_at(content, 0)?;
+        file.sync_all()?;
+        match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => self.sync_dir(dir),
+            _ => self.sync_dir(Path::new(".")),
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one owner of the operating system's files")]

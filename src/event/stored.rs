@@ -8,6 +8,8 @@ use std::fmt;
 use bytes::{Buf as _, Bytes};
 use prost::encoding::{self, DecodeContext, WireType};
 
+mod import;
+
 use super::{
     Event, EventId, EventType, Invalid, Position, RecordedEvent, Revision, Source, StreamId, Tag, Tracking,
 };
@@ -50,6 +52,12 @@ impl RecordedEvent {
             put_bytes(&mut inner, 1, tracking.source.as_str().as_bytes());
             put_varint(&mut inner, 2, tracking.position);
             put_bytes(out, 10, &inner);
+        }
+        if let Some(origin) = &self.origin {
+            import::put_origin(out, 11, origin);
+        }
+        if let Some(cursor) = &self.cursor {
+            import::put_cursor(out, 12, cursor);
         }
     }
 
@@ -94,6 +102,8 @@ struct Fields {
     time_unix_nanos: Option<i64>,
     recorded_at_unix_nanos: i64,
     tracking: Option<Bytes>,
+    origin: Option<Bytes>,
+    cursor: Option<Bytes>,
 }
 
 impl Fields {
@@ -116,6 +126,8 @@ impl Fields {
                 (8, WireType::SixtyFourBit) => fields.time_unix_nanos = Some(take_fixed(&mut payload)?),
                 (9, WireType::SixtyFourBit) => fields.recorded_at_unix_nanos = take_fixed(&mut payload)?,
                 (10, WireType::LengthDelimited) => fields.tracking = Some(take_bytes(&mut payload)?),
+                (11, WireType::LengthDelimited) => fields.origin = Some(take_bytes(&mut payload)?),
+                (12, WireType::LengthDelimited) => fields.cursor = Some(take_bytes(&mut payload)?),
                 (_, wire_type) => {
                     let skipped =
                         encoding::skip_field(wire_type, field, &mut payload, DecodeContext::default());
@@ -141,6 +153,8 @@ impl Fields {
                 time_unix_nanos: self.time_unix_nanos,
             },
             tracking: self.tracking.map(read_tracking).transpose()?,
+            origin: self.origin.map(import::read_origin).transpose()?.map(Box::new),
+            cursor: self.cursor.map(import::read_cursor).transpose()?.map(Box::new),
         })
     }
 }
@@ -194,6 +208,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::event::samples::{cursor, origin};
 
     fn recorded() -> impl Strategy<Value = RecordedEvent> {
         let names = (
@@ -204,21 +219,26 @@ mod tests {
         let texts = (any::<[u8; 16]>(), "[ -~]{0,300}", proptest::option::of("[ -~]{0,20}"));
         let numbers = (any::<i64>(), proptest::option::of(any::<i64>()), any::<u64>());
         let tracking = proptest::option::of(("[a-z/]{1,20}", 1_u64..));
-        (names, texts, numbers, tracking).prop_map(|(names, texts, numbers, tracking)| RecordedEvent {
-            position: Position::new(7),
-            revision: Revision::new(numbers.2),
-            recorded_at_unix_nanos: numbers.0,
-            event: Event {
-                id: EventId::from_slice(&texts.0.map(|byte| byte | 1)).unwrap(),
-                event_type: EventType::parse(&names.0).unwrap(),
-                stream: StreamId::parse_any(&names.1).unwrap(),
-                tags: names.2.iter().map(|tag| Tag::parse(tag).unwrap()).collect(),
-                data: Bytes::from(texts.1),
-                metadata: texts.2.map(Bytes::from),
-                time_unix_nanos: numbers.1,
-            },
-            tracking: tracking
-                .map(|(source, position)| Tracking { source: Source::parse(&source).unwrap(), position }),
+        let imported = (proptest::option::of(origin()), proptest::option::of(cursor()));
+        (names, texts, numbers, tracking, imported).prop_map(|(names, texts, numbers, tracking, imported)| {
+            RecordedEvent {
+                position: Position::new(7),
+                revision: Revision::new(numbers.2),
+                recorded_at_unix_nanos: numbers.0,
+                event: Event {
+                    id: EventId::from_slice(&texts.0.map(|byte| byte | 1)).unwrap(),
+                    event_type: EventType::parse(&names.0).unwrap(),
+                    stream: StreamId::parse_any(&names.1).unwrap(),
+                    tags: names.2.iter().map(|tag| Tag::parse(tag).unwrap()).collect(),
+                    data: Bytes::from(texts.1),
+                    metadata: texts.2.map(Bytes::from),
+                    time_unix_nanos: numbers.1,
+                },
+                tracking: tracking
+                    .map(|(source, position)| Tracking { source: Source::parse(&source).unwrap(), position }),
+                origin: imported.0.map(Box::new),
+                cursor: imported.1.map(Box::new),
+            }
         })
     }
 
@@ -235,6 +255,8 @@ mod tests {
             let message = generated::StoredEvent::decode(&*bytes).unwrap();
             prop_assert_eq!(&message.id[..], &recorded.event.id.as_bytes()[..]);
             prop_assert_eq!(message.tracking.is_some(), recorded.tracking.is_some());
+            prop_assert_eq!(message.origin.is_some(), recorded.origin.is_some());
+            prop_assert_eq!(message.cursor.is_some(), recorded.cursor.is_some());
             prop_assert_eq!(message.encode_to_vec(), bytes);
         }
 

@@ -280,6 +280,8 @@ mod tests {
                 revision: Revision::new(1),
                 recorded_at_unix_nanos: 1,
                 tracking: None,
+                origin: None,
+                cursor: None,
                 event: Event {
                     id: EventId::from_slice(&[1; 16]).unwrap(),
                     event_type: event_type(kind),

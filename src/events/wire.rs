@@ -28,8 +28,15 @@ const STORED_METADATA: u64 = 7;
 const STORED_TIME: u64 = 8;
 const STORED_RECORDED_AT: u64 = 9;
 const STORED_TRACKING: u64 = 10;
+const STORED_ORIGIN: u64 = 11;
+const STORED_CURSOR: u64 = 12;
 /// The largest number that a field may have.
 const NUMBER_MAX: u64 = (1 << 29) - 1;
+
+/// Kinds of the fields of an origin and of a cursor, from 1.
+const ORIGIN_KINDS: [u64; 6] = [DELIMITED, DELIMITED, VARINT, VARINT, DELIMITED, DELIMITED];
+const CURSOR_KINDS: [u64; 10] =
+    [DELIMITED, DELIMITED, VARINT, DELIMITED, DELIMITED, VARINT, VARINT, VARINT, DELIMITED, VARINT];
 
 /// Key of an event in the message that carries it.
 const FRAME_KEY: u8 = 1 << 3 | DELIMITED as u8;
@@ -37,6 +44,7 @@ const FRAME_KEY: u8 = 1 << 3 | DELIMITED as u8;
 const POSITION_KEY: u8 = 1 << 3 | VARINT as u8;
 const TIME_KEY: u8 = 9 << 3 | DELIMITED as u8;
 const RECORDED_AT_KEY: u8 = 10 << 3 | DELIMITED as u8;
+const ORIGIN_KEY: u8 = 11 << 3 | DELIMITED as u8;
 /// Copied fields of an event whose places are kept; an event with more tags is walked over again.
 const KEYS: usize = 16;
 /// What moves a key up by one field number.
@@ -71,6 +79,8 @@ pub(super) struct Stored<'a> {
     time_unix_nanos: Option<i64>,
     recorded_at_unix_nanos: i64,
     is_system: bool,
+    /// A stored origin has the fields of a public one, so it is shown as it is.
+    origin: Option<&'a [u8]>,
 }
 
 impl<'a> Stored<'a> {
@@ -88,6 +98,7 @@ impl<'a> Stored<'a> {
             time_unix_nanos: None,
             recorded_at_unix_nanos: 0,
             is_system: false,
+            origin: None,
         };
         let (mut is_system_type, mut is_system_stream) = (false, false);
         let mut rest = payload;
@@ -98,6 +109,8 @@ impl<'a> Stored<'a> {
                 1..=STORED_METADATA => field.kind == DELIMITED,
                 STORED_TIME | STORED_RECORDED_AT => field.kind == FIXED64,
                 STORED_TRACKING => field.kind == DELIMITED && is_tracking(field.value),
+                STORED_ORIGIN => field.kind == DELIMITED && is_message(field.value, &ORIGIN_KINDS, 1),
+                STORED_CURSOR => field.kind == DELIMITED && is_message(field.value, &CURSOR_KINDS, 2),
                 _ => true,
             };
             if !is_expected {
@@ -108,6 +121,7 @@ impl<'a> Stored<'a> {
                 STORED_RECORDED_AT => stored.recorded_at_unix_nanos = field.fixed64(),
                 STORED_TYPE => is_system_type = field.value.starts_with(b"$"),
                 STORED_STREAM => is_system_stream = field.value.starts_with(b"$"),
+                STORED_ORIGIN => stored.origin = Some(field.value),
                 _ => {}
             }
             if field.is_copied() {
@@ -153,7 +167,8 @@ impl<'a> Stored<'a> {
         let recorded_at = Time::of(self.recorded_at_unix_nanos);
         let time = self.time_unix_nanos.map_or(recorded_at, Time::of);
         let position_len = if position == Position::ZERO { 0 } else { 1 + varint_len(position.get()) };
-        let len = position_len + self.copied + 2 + time.len() + 2 + recorded_at.len();
+        let origin_len = self.origin.map_or(0, |origin| 1 + varint_len(origin.len() as u64) + origin.len());
+        let len = position_len + self.copied + 2 + time.len() + 2 + recorded_at.len() + origin_len;
         out.reserve(1 + varint_len(len as u64) + len);
         out.push(FRAME_KEY);
         put_varint(out, len as u64);
@@ -166,6 +181,11 @@ impl<'a> Stored<'a> {
             out.push(key);
             out.push(time.len() as u8);
             time.put(out);
+        }
+        if let Some(origin) = self.origin {
+            out.push(ORIGIN_KEY);
+            put_varint(out, origin.len() as u64);
+            out.extend_from_slice(origin);
         }
     }
 }
@@ -220,13 +240,20 @@ impl<'a> Field<'a> {
 }
 
 /// Whether this is a stored `Tracking`: it is not shown, yet what is none is no stored event.
-fn is_tracking(mut message: &[u8]) -> bool {
+fn is_tracking(message: &[u8]) -> bool {
+    is_message(message, &[DELIMITED, VARINT], 1)
+}
+
+/// Whether this is a message whose first fields have these kinds, of which the first `texts` are UTF-8.
+fn is_message(mut message: &[u8], kinds: &[u64], texts: u64) -> bool {
     while !message.is_empty() {
-        let is_good = Field::next(&mut message).is_some_and(|field| match field.number {
-            1 => field.kind == DELIMITED && std::str::from_utf8(field.value).is_ok(),
-            2 => field.kind == VARINT,
-            _ => true,
-        });
+        let is_good =
+            Field::next(&mut message).is_some_and(|field| match kinds.get(field.number as usize - 1) {
+                Some(kind) => {
+                    field.kind == *kind && (field.number > texts || std::str::from_utf8(field.value).is_ok())
+                }
+                None => true,
+            });
         if !is_good {
             return false;
         }
@@ -347,7 +374,7 @@ mod tests {
     fn unknown_fields_are_left_out() {
         let bare: &[u8] = &[0x0a, 7, 0x08, 0xac, 2, 0x4a, 0, 0x52, 0];
         check(&[], Some(bare));
-        check(&[0x52, 2, 0x10, 9, 0x58, 1, 0x65, 1, 2, 3, 4, 0x69, 1, 2, 3, 4, 5, 6, 7, 8], Some(bare));
+        check(&[0x52, 2, 0x10, 9, 0x68, 1, 0x75, 1, 2, 3, 4, 0x69, 1, 2, 3, 4, 5, 6, 7, 8], Some(bare));
     }
 
     #[test]

@@ -94,6 +94,8 @@ fn recorded(position: u64, revision: u64, stream: StreamId, recipe: &Recipe) -> 
             time_unix_nanos: None,
         },
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

@@ -12,8 +12,6 @@ use crate::{
     clock::Clock,
     event::{Event, EventId, Invalid, Position, RecordedEvent, Revision, StreamId},
     events::{Events, EventsError},
-    index::{Direction, Filter},
-    limits::DECISIONS_PAGE_EVENTS,
     projection::{activation::Activations, versions::Versions},
 };
 
@@ -59,17 +57,9 @@ impl Decisions {
 
     /// Learns of what the log holds up to `upto`, which the index must have: reads the projection's own stream.
     pub fn refresh(&mut self, events: &Events, upto: Position) -> Result<(), EventsError> {
-        let filter = Filter { stream: Some(self.stream.clone()), include_system: true, ..Filter::default() };
-        while self.upto < upto {
-            let found =
-                events.index().find(&filter, Direction::Forward, self.upto, upto, DECISIONS_PAGE_EVENTS)?;
-            for position in found.positions {
-                let missing = || Invalid(format!("the log has no decision at position {position}"));
-                let payload = events.log().read(position)?.ok_or_else(missing)?;
-                self.fold(&RecordedEvent::decode(position, payload)?)?;
-            }
-            self.upto = found.scanned_to;
-        }
+        let (stream, after) = (self.stream.clone(), self.upto);
+        events.each_of_stream(stream, after, upto, |event| self.fold(event))?;
+        self.upto = self.upto.max(upto);
         Ok(())
     }
 

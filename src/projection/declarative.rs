@@ -10,9 +10,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
-
-use jiff::Timestamp;
+use std::{fmt, sync::Arc};
 
 pub(crate) use self::document::check as check_document;
 use self::{
@@ -23,8 +21,9 @@ use crate::{
     event::{Invalid, RecordedEvent},
     json::{Json, Object},
     limits::EVENT_STEPS_MAX,
+    mapping::about::event_object,
     projection::{
-        definition::{Definition, EVENT_FIELDS, Step},
+        definition::{Definition, Step},
         key::Key,
     },
 };
@@ -126,7 +125,7 @@ pub fn apply_parsed(
     let Some(steps) = definition.steps(event.event.event_type.as_str()) else {
         return Ok(Vec::new());
     };
-    let about = event_object(event, steps.event_fields.as_ref()).map_err(ApplyError::Content)?;
+    let about = event_object(event, &steps.event_fields).map_err(ApplyError::Content)?;
     let arena = crate::expression::Arena::default();
     let mut run = Run::new(Store::new(documents), &arena, &about, data, EVENT_STEPS_MAX);
     for step in &steps.steps {
@@ -150,36 +149,4 @@ fn event_fault(event: &RecordedEvent, step: &Step, fault: Fault) -> EventFault {
         expression: fault.expression,
         message: fault.message,
     }
-}
-
-/// The variable `event`, with these fields; all of them where it is used as a whole.
-fn event_object(recorded: &RecordedEvent, used: Option<&BTreeSet<Box<str>>>) -> Result<Object, Invalid> {
-    let mut object = Object::new();
-    for name in EVENT_FIELDS.into_iter().filter(|name| used.is_none_or(|used| used.contains(*name))) {
-        object.insert(name, event_field(recorded, name)?);
-    }
-    Ok(object)
-}
-
-fn event_field(recorded: &RecordedEvent, name: &str) -> Result<Json, Invalid> {
-    let event = &recorded.event;
-    let text = |text: &str| Json::Text(text.into());
-    let time = |nanos: i64| {
-        let time = Timestamp::from_nanosecond(i128::from(nanos));
-        text(&time.expect("64-bit nanoseconds lie in the years 1677 to 2262").to_string())
-    };
-    Ok(match name {
-        "id" => text(&event.id.to_string()),
-        "type" => text(event.event_type.as_str()),
-        "stream" => text(event.stream.as_str()),
-        "revision" => Json::Int(recorded.revision.get() as i64),
-        "position" => Json::Int(recorded.position.get() as i64),
-        "tags" => Json::Array(event.tags.iter().map(|tag| text(tag.as_str())).collect()),
-        "time" => time(recorded.time_unix_nanos()),
-        "recorded_at" => time(recorded.recorded_at_unix_nanos),
-        _ => match &event.metadata {
-            Some(metadata) => Json::parse(metadata)?,
-            None => Json::Null,
-        },
-    })
 }

@@ -6,26 +6,19 @@
 
 mod read;
 mod read_step;
-mod source;
 mod step;
-mod template;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::HashMap, fmt};
 
 use foldhash::fast::RandomState;
-use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::{
-    step::{DATA, DOC, EVENT, EVENT_FIELDS, ITEM, KeyTemplate, LETS, Operation, Step, Steps},
-    template::{Piece, Template},
-};
+pub(crate) use self::step::{DATA, DOC, EVENT, ITEM, KeyTemplate, LETS, Operation, Step, Steps};
+pub use crate::mapping::{DefinitionError, Problem};
 use crate::{
-    expression::LANGUAGE_VERSION,
     json::{Json, Object},
-    limits::DEFINITION_BYTES_MAX,
-    projection::failure::OnError,
+    mapping::{OnError, check_length, content_hash},
 };
 
 /// The key that says when a version becomes active.
@@ -83,43 +76,10 @@ impl fmt::Display for FieldPath {
     }
 }
 
-/// All that is wrong with a definition; never empty. Displays as one line a problem.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct DefinitionError {
-    /// In order of their place.
-    pub problems: Vec<Problem>,
-}
-
-/// One thing that is wrong with a definition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The file's name as the caller gave it.
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    /// What was found and what was expected.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
-    }
-}
-
 impl Definition {
     /// Reads and checks the text of a projection file. `file` is named in errors.
     pub fn parse(source: &str, file: &str) -> Result<Self, DefinitionError> {
-        if source.len() > DEFINITION_BYTES_MAX {
-            let found = source.len();
-            let message =
-                format!("expected a definition of at most {DEFINITION_BYTES_MAX} bytes, found {found}");
-            let problem = Problem { file: file.to_owned(), line: 1, column: 1, message };
-            return Err(DefinitionError { problems: vec![problem] });
-        }
+        check_length(source, file)?;
         read::read(source, file)
     }
 
@@ -203,8 +163,5 @@ fn hash(mut content: Json) -> [u8; 32] {
     if let Json::Object(content) = &mut content {
         content.remove(AUTO_PROMOTE);
     }
-    let mut hashed = Object::new();
-    hashed.insert("definition", content);
-    hashed.insert("language", Json::Int(i64::from(LANGUAGE_VERSION)));
-    Sha256::digest(Json::Object(hashed).to_string()).into()
+    content_hash(content)
 }

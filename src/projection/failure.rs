@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+pub use crate::mapping::OnError;
 use crate::{
     event::{Invalid, Position},
     json::{Json, Object},
@@ -13,38 +14,6 @@ use crate::{
     limits::FAILURE_TEXT_BYTES_MAX,
     projection::{batch::BatchError, declarative::ApplyError},
 };
-
-/// What a version does about an event that it cannot apply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// It stands still before the event until somebody decides.
-    #[default]
-    Pause,
-    /// It parks the event and all later ones of its stream, and goes on with the rest.
-    Quarantine,
-    /// It counts the event and passes it by.
-    Skip,
-}
-
-impl OnError {
-    /// All of them, in the order in which messages name them.
-    pub const ALL: [Self; 3] = [Self::Pause, Self::Quarantine, Self::Skip];
-
-    /// The word in definition files.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pause => "pause",
-            Self::Quarantine => "quarantine",
-            Self::Skip => "skip",
-        }
-    }
-}
-
-impl fmt::Display for OnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Why an event was not applied. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -34,7 +34,7 @@ use crate::{
         memory::Budget,
         query::QueryError,
         release::Releases,
-        runner::{DurableTurn, Runner},
+        runner::{Runner, Turns},
         status::{Role, Status},
         store::Store,
         versions::Versions,
@@ -138,7 +138,7 @@ pub struct Registry {
     head: Head,
     /// The head recovered at start: what was deployed before answers unpinned reads from here on.
     head_at_start: Position,
-    turn: DurableTurn,
+    turn: Turns,
     builds: Builds,
     replaying: Exclusive,
     comparing: Exclusive,
@@ -229,7 +229,7 @@ impl Registry {
             head_at_start: log.events.head().get(),
             head: log.events.head().clone(),
             log,
-            turn: DurableTurn::default(),
+            turn: Turns::default(),
             builds,
             replaying: Exclusive::default(),
             comparing: Exclusive::default(),
@@ -349,7 +349,7 @@ impl Registry {
             Arc::clone(&store),
             Arc::clone(&status),
             &self.log.events,
-            Arc::clone(&self.turn),
+            self.turn.clone(),
             stop.clone(),
         )
         .fed(feed)

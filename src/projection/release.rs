@@ -12,11 +12,13 @@ use bytes::Bytes;
 use crate::{
     event::{Event, EventId, EventType, Invalid, Position, RecordedEvent, Revision, StreamId},
     events::{Events, EventsError},
-    index::{Direction, Filter},
     json::{Json, Object},
-    limits::{DECISIONS_PAGE_EVENTS, RELEASE_NAME_BYTES_MAX, RELEASE_TURNS_MAX},
+    limits::{RELEASE_NAME_BYTES_MAX, RELEASE_TURNS_MAX},
 };
 
+#[cfg(test)]
+mod model;
+pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +32,7 @@ const STREAM: &str = "$releases";
 pub type Bound = BTreeMap<String, u32>;
 
 /// What happened to a release.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// It names these versions from now on.
     Applied(Bound),
@@ -120,17 +122,8 @@ impl Releases {
 
     /// Learns of what the log holds up to `upto`, which the index must have.
     pub fn refresh(&mut self, events: &Events, upto: Position) -> Result<(), EventsError> {
-        let filter = Filter { stream: Some(stream()), include_system: true, ..Filter::default() };
-        while self.upto < upto {
-            let found =
-                events.index().find(&filter, Direction::Forward, self.upto, upto, DECISIONS_PAGE_EVENTS)?;
-            for position in found.positions {
-                let missing = || Invalid(format!("the log has no decision at position {position}"));
-                let payload = events.log().read(position)?.ok_or_else(missing)?;
-                self.fold(&RecordedEvent::decode(position, payload)?)?;
-            }
-            self.upto = found.scanned_to;
-        }
+        events.each_of_stream(stream(), self.upto, upto, |event| self.fold(event))?;
+        self.upto = self.upto.max(upto);
         Ok(())
     }
 

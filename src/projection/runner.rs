@@ -9,7 +9,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, TryLockError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -41,9 +41,9 @@ mod far;
 mod fed;
 mod pipeline;
 mod settle;
+mod turns;
 
-/// Held while a file takes a durable commit; shared by all versions.
-pub type DurableTurn = Arc<Mutex<()>>;
+pub use turns::Turns;
 
 /// How long a follower without work waits when nothing but the head can wake it.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
@@ -72,7 +72,7 @@ pub struct Runner {
     trying: Option<u64>,
     /// This step of a version that stands still is a try too.
     stepping: bool,
-    turn: DurableTurn,
+    turns: Turns,
     build: BuildTurn,
     stop: Stop,
     /// Where a service says what events do.
@@ -123,13 +123,7 @@ impl From<KvError> for Trouble {
 
 impl Runner {
     /// A runner over a closed store.
-    pub fn new(
-        store: Arc<Store>,
-        status: Arc<Status>,
-        events: &Events,
-        turn: DurableTurn,
-        stop: Stop,
-    ) -> Self {
+    pub fn new(store: Arc<Store>, status: Arc<Status>, events: &Events, turns: Turns, stop: Stop) -> Self {
         let decisions = Decisions::new(store.definition().name());
         Self {
             store,
@@ -142,7 +136,7 @@ impl Runner {
             reader: events.log().clone(),
             head: events.head().clone(),
             until: None,
-            turn,
+            turns,
             build: Builds::default().place(),
             stop,
             feed: None,
@@ -221,6 +215,9 @@ impl Runner {
         if self.feed.is_none() && self.is_far_behind(batch, upto) {
             return self.advance_far(batch, upto);
         }
+        let turns = self.turns.clone();
+        // A service's answers are not waited for in turn.
+        let following = self.feed.is_none().then(|| turns.following());
         let filled = if self.feed.is_some() {
             self.fill_fed(batch, upto, bound)
         } else {
@@ -237,27 +234,27 @@ impl Runner {
         let failed = filled.is_err();
         let caught_up = batch.cursor() >= end;
         let first_build = caught_up && !self.status.progress().built;
-        if first_build && !failed && self.store.is_large()? {
-            self.compact(batch)?;
-        }
         if failed || first_build || self.is_due_by_size(batch) || self.stands_at_decision(batch) {
-            let turn = Arc::clone(&self.turn);
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(following);
+            if first_build && !failed && self.store.is_large()? {
+                self.compact(batch)?;
+            }
+            let _turn = turns.durable();
             self.commit(batch, caught_up, Persistence::Durable)?;
-        } else if batch.events() > 0 {
-            self.commit(batch, caught_up, Persistence::Buffered)?;
+        } else {
+            if batch.events() > 0 {
+                self.commit(batch, caught_up, Persistence::Buffered)?;
+            }
+            drop(following);
         }
         let next = filled?;
         self.paused = None;
         self.status.troubled(None);
         if self.is_due_by_time() {
-            let turn = Arc::clone(&self.turn);
-            match turn.try_lock() {
-                Err(TryLockError::WouldBlock) => return Ok(next.within(TURN_WAIT)),
-                Ok(_) | Err(TryLockError::Poisoned(_)) => {
-                    self.commit(batch, caught_up, Persistence::Durable)?;
-                }
-            }
+            let Some(_turn) = turns.try_durable() else {
+                return Ok(next.within(TURN_WAIT));
+            };
+            self.commit(batch, caught_up, Persistence::Durable)?;
         }
         let undurable_for = self.undurable.since.map(|since| since.elapsed());
         let wait = undurable_for.map_or(IDLE_WAIT, |age| DURABLE_INTERVAL_MAX.saturating_sub(age));
@@ -442,8 +439,8 @@ impl Follower for Runner {
         if batch.events() == 0 && self.undurable.events == 0 || !self.is_settled() {
             return;
         }
-        let turn = Arc::clone(&self.turn);
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = self.turns.clone();
+        let _turn = turns.durable();
         if let Err(error) = self.commit(&mut batch, false, Persistence::Durable) {
             let trouble = format!("{}: {error}", self.store.path().display());
             tracing::warn!(%trouble, "the last changes of a projection are not durable and will be applied again");

@@ -24,7 +24,7 @@ use crate::{
         definition::Definition,
         memory::{Budget, Share},
         registry::{Registry, RegistryConfig, RegistryLog},
-        runner::{DurableTurn, Runner},
+        runner::{Runner, Turns},
         status::Status,
         store::Store,
     },
@@ -172,7 +172,7 @@ impl Node {
 
     /// A runner of a version, under a stop.
     pub(crate) fn version_over(&self, store: Arc<Store>, status: Arc<Status>, stop: Stop) -> Runner {
-        Runner::new(store, status, &self.events(), DurableTurn::default(), stop)
+        Runner::new(store, status, &self.events(), Turns::default(), stop)
     }
 
     pub(crate) fn registry(&self, dev: bool) -> Registry {
@@ -211,6 +211,8 @@ pub(crate) fn event(position: Position, event_type: &str, data: &str) -> Recorde
             time_unix_nanos: None,
         },
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

@@ -15,7 +15,7 @@ mod model;
 mod tests;
 
 /// A change of which versions there are or which of them is active.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A version becomes active.
     Promote {
@@ -105,6 +105,17 @@ impl Versions {
     /// Where another version became active last; 0: never.
     pub fn last_turn(&self) -> Position {
         self.turns.last().map_or(Position::ZERO, |(at, _)| *at)
+    }
+
+    /// Where versions became active, in order.
+    pub fn all_turns(&self) -> &[(Position, u32)] {
+        &self.turns
+    }
+
+    /// The turns that come after the last one by which this version, which answers, is active.
+    pub fn turns_since(&self, answering: u32) -> &[(Position, u32)] {
+        let last = self.turns.iter().rposition(|(_, version)| *version == answering);
+        &self.turns[last.map_or(0, |last| last + 1)..]
     }
 
     /// How often another version became active.

@@ -115,6 +115,8 @@ mod tests {
                 time_unix_nanos: None,
             },
             tracking: None,
+            origin: None,
+            cursor: None,
         }
     }
 

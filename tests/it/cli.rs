@@ -30,6 +30,14 @@ impl Cli {
         Self { process, dir }
     }
 
+    /// A node with these settings, by the names of their variables; `dir` is its directory.
+    pub(crate) fn with_settings(dir: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(binary());
+        command.envs(settings.iter().copied());
+        let process = Process::start_command(command, &dir.path().join("data"), &[]);
+        Self { process, dir }
+    }
+
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.env_clear().env("OUTRIGGER_ADDR", self.process.grpc_addr.to_string());

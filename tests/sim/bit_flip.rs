@@ -58,6 +58,8 @@ fn event(number: u64) -> RecordedEvent {
             time_unix_nanos: None,
         },
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod log_disk_full;
 mod log_format;
 mod log_open;
 mod log_repair;
+mod mesh;
 mod poison;
 mod projection;
 mod sweep;

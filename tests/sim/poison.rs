@@ -256,6 +256,8 @@ fn recorded(record: &Record, position: Position, revisions: &mut BTreeMap<String
         recorded_at_unix_nanos: position.get() as i64,
         event,
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

@@ -23,7 +23,7 @@ use outrigger::{
         exclusive::Exclusive,
         memory::Budget,
         replay::{Comparison, Replay, ReplayStep},
-        runner::{DurableTurn, Runner},
+        runner::{Runner, Turns},
         status::Status,
         store::Store,
     },
@@ -130,6 +130,8 @@ fn random_event(position: Position, random: &mut Random) -> RecordedEvent {
             time_unix_nanos: None,
         },
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 
@@ -172,7 +174,7 @@ fn store(disk: &SimDisk, definition: &str, sabotage: Option<Sabotage>) -> Store 
 }
 
 fn runner(store: Arc<Store>, status: Arc<Status>, events: &Events, head: Head) -> Runner {
-    Runner::new(store, status, events, DurableTurn::default(), Stop::default()).upto(head)
+    Runner::new(store, status, events, Turns::default(), Stop::default()).upto(head)
 }
 
 impl Version {

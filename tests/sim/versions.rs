@@ -35,6 +35,7 @@ use outrigger::{
 };
 
 mod releases;
+mod turns;
 
 const DATA: &str = "/data";
 /// Lives whose crash came behind their end, in a row, until no later place is tried.
@@ -314,14 +315,19 @@ fn check_after(act: Act, disk: &SimDisk, told: &mut Told, acknowledged: bool) {
     node.close();
 }
 
-fn check(act: Act) {
-    let ground = ground(act);
+/// Tells a life for every place where it can be cut; `live` says whether the cut came before the end.
+fn at_every_operation(live: impl Fn(u64) -> bool) {
     let (mut operation, mut calm) = (0, 0);
     while calm < CALM_LIVES_MAX {
-        calm = if live(act, &ground, operation) { 0 } else { calm + 1 };
+        calm = if live(operation) { 0 } else { calm + 1 };
         operation += 1;
     }
     assert!(operation > 20, "{operation} places are too few to be all of them");
+}
+
+fn check(act: Act) {
+    let ground = ground(act);
+    at_every_operation(|operation| live(act, &ground, operation));
 }
 
 #[test]

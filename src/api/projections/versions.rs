@@ -2,13 +2,17 @@
 //!
 //! Invariant: a call that decides something goes on to its end although its client is gone. Decides nothing itself.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tonic::Code;
 
 use super::ProjectionsService;
 use crate::{
-    api::{proto::v1, status::Refusal, subscribe::stopping},
+    api::{
+        long_work::{did_not_end, to_its_end},
+        proto::v1,
+        status::Refusal,
+    },
     event::Position,
     limits::{DECISION_REASON_BYTES_MAX, FILE_NAME_BYTES_MAX},
     projection::{
@@ -39,7 +43,7 @@ impl ProjectionsService {
             Ok(v1::DeployResponse { projection, version, result: result.into(), definition_hash })
         };
         let deployed = self.lifecycle.tasks().spawn_blocking(deploy).await;
-        let deployed: Result<_, DeployError> = deployed.map_err(|error| internal(&error))?;
+        let deployed: Result<_, DeployError> = deployed.map_err(|error| did_not_end(&error))?;
         deployed.map_err(|error| deploy_refusal(error, "definition"))
     }
 
@@ -55,9 +59,10 @@ impl ProjectionsService {
             reason: request.reason.unwrap_or_default(),
         };
         let projections = Arc::clone(&self.projections);
-        let turn = self
-            .to_its_end(async move { Ok(projections.promote(&request.projection, &promote).await?) })
-            .await?;
+        let turn = to_its_end(&self.lifecycle, async move {
+            Ok(projections.promote(&request.projection, &promote).await?)
+        })
+        .await?;
         Ok(v1::PromoteResponse {
             position: turn.position.map(Position::get),
             previous_version: turn.before,
@@ -71,12 +76,11 @@ impl ProjectionsService {
         request: v1::RollbackRequest,
     ) -> Result<v1::RollbackResponse, Refusal> {
         let projections = Arc::clone(&self.projections);
-        let turn = self
-            .to_its_end(async move {
-                let reason = request.reason.unwrap_or_default();
-                Ok(projections.roll_back(&request.projection, request.expect_active, &reason).await?)
-            })
-            .await?;
+        let turn = to_its_end(&self.lifecycle, async move {
+            let reason = request.reason.unwrap_or_default();
+            Ok(projections.roll_back(&request.projection, request.expect_active, &reason).await?)
+        })
+        .await?;
         Ok(v1::RollbackResponse {
             position: turn.position.map_or(0, Position::get),
             previous_version: turn.before,
@@ -91,23 +95,25 @@ impl ProjectionsService {
     ) -> Result<v1::RetireResponse, Refusal> {
         let version = version_of(request.version)?;
         let projections = Arc::clone(&self.projections);
-        let position = self
-            .to_its_end(async move {
-                let v1::RetireRequest { projection, reason, .. } = request;
-                let at = projections.retire(&projection, version, &reason.unwrap_or_default()).await?;
-                let removed = tokio::task::spawn_blocking(move || projections.remove_retired(&projection));
-                removed.await.map_err(|error| internal(&error))??;
-                Ok(at)
-            })
-            .await?;
+        let position = to_its_end(&self.lifecycle, async move {
+            let v1::RetireRequest { projection, reason, .. } = request;
+            let at = projections.retire(&projection, version, &reason.unwrap_or_default()).await?;
+            let removed = tokio::task::spawn_blocking(move || projections.remove_retired(&projection));
+            removed.await.map_err(|error| did_not_end(&error))??;
+            Ok(at)
+        })
+        .await?;
         Ok(v1::RetireResponse { position: position.get() })
     }
 
     pub(super) async fn hold_build(&self, request: v1::PauseRequest) -> Result<v1::PauseResponse, Refusal> {
         let version = version_of(request.version)?;
         let projections = Arc::clone(&self.projections);
-        let paused = self
-            .to_its_end(async move { Ok(projections.pause(&request.projection, version).await?) })
+        let paused =
+            to_its_end(
+                &self.lifecycle,
+                async move { Ok(projections.pause(&request.projection, version).await?) },
+            )
             .await?;
         Ok(v1::PauseResponse { was_paused: paused.before, position: paused.position.get() })
     }
@@ -118,30 +124,12 @@ impl ProjectionsService {
     ) -> Result<v1::ResumeResponse, Refusal> {
         let version = version_of(request.version)?;
         let projections = Arc::clone(&self.projections);
-        let was_paused = self
-            .to_its_end(async move { Ok(projections.resume(&request.projection, version).await?) })
-            .await?;
+        let was_paused = to_its_end(&self.lifecycle, async move {
+            Ok(projections.resume(&request.projection, version).await?)
+        })
+        .await?;
         Ok(v1::ResumeResponse { was_paused })
     }
-
-    /// Works although the client is gone, but not longer than the node runs.
-    async fn to_its_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let stop = self.lifecycle.stop().clone();
-        let task = self.lifecycle.tasks().spawn(async move {
-            tokio::select! {
-                done = work => done,
-                () = stop.cancelled() => Err(stopping()),
-            }
-        });
-        task.await.map_err(|error| internal(&error))?
-    }
-}
-
-fn internal(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(Code::Internal, "INTERNAL", format!("the call did not end: {error}"))
 }
 
 fn version_of(version: u32) -> Result<u32, Refusal> {

@@ -48,6 +48,10 @@ pub struct BenchAppendArgs {
     /// Unanswered requests of an append stream at the most
     #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=BENCH_IN_FLIGHT_MAX as i64))]
     pub in_flight: u32,
+    /// Requests a second of all writers together, instead of as many as they can; a request that is late counts from when it
+    /// was due
+    #[arg(long, value_name = "N", conflicts_with = "stream", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: Option<u32>,
     /// Append so many events and stop, instead of stopping after --seconds
     #[arg(long, value_name = "N")]
     pub events: Option<u64>,
@@ -65,6 +69,7 @@ Examples:
   outrigger bench append --writers 64
   outrigger bench append --writers 8 --batch 1000 --seconds 10 --output json
   outrigger bench append --writers 8 --batch 100 --conditional query
+  outrigger bench append --writers 8 --rate 2000
   outrigger bench append --writers 1 --stream
   outrigger bench append --batch 1000 --events 10000000";
 
@@ -89,6 +94,7 @@ pub async fn bench(session: &Session, args: &BenchAppendArgs) -> Result<(), CliE
         events_max: args.events,
     });
     let (stream, in_flight) = (args.stream, args.in_flight as usize);
+    let pace = args.rate.map(|rate| Duration::from_secs(1) * args.writers / rate);
     let work = move |worker: Worker| {
         let writer = Writer::new(&workload, worker.number, before);
         let batch = workload.batch;
@@ -96,7 +102,7 @@ pub async fn bench(session: &Session, args: &BenchAppendArgs) -> Result<(), CliE
             if stream {
                 stream::append(worker, writer, in_flight).await
             } else {
-                append(worker, writer, batch).await
+                append(worker, writer, batch, pace).await
             }
         }
     };
@@ -136,15 +142,20 @@ fn settings(
         ("connections", connections.into()),
         ("seed", seed.into()),
     ]);
+    if let Some(rate) = args.rate {
+        settings.insert("rate", rate.into());
+    }
     if args.stream {
         settings.insert("in_flight", args.in_flight.into());
     }
     settings
 }
 
-/// One writer: a request, its answer, the next.
-async fn append(worker: Worker, mut writer: Writer, batch: usize) -> Tally {
-    let Worker { connection, course, .. } = worker;
+/// One writer: a request, its answer, the next, which is due a pace after the one before.
+async fn append(worker: Worker, mut writer: Writer, batch: usize, pace: Option<Duration>) -> Tally {
+    let Worker { connection, course, number } = worker;
+    // Writers do not all begin at once.
+    let mut due = Instant::now() + pace.map_or(Duration::ZERO, |pace| pace * (number as u32 % 16) / 16);
     let mut grpc = Grpc::new(connection).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut tally = Tally::default();
     let mut sent = Vec::with_capacity(batch);
@@ -154,7 +165,10 @@ async fn append(worker: Worker, mut writer: Writer, batch: usize) -> Tally {
         if !writer.request(&mut request, &mut sent) {
             break;
         }
-        let started = Instant::now();
+        let started = match pace {
+            Some(pace) => begin(&mut due, pace).await,
+            None => Instant::now(),
+        };
         let checked = match call(&mut grpc, PATH, request.into()).await {
             Ok(response) => answer::appended(&response, &sent).map_err(str::to_owned),
             Err(status) => Err(reason(&status)),
@@ -169,6 +183,17 @@ async fn append(worker: Worker, mut writer: Writer, batch: usize) -> Tally {
         }
     }
     tally
+}
+
+/// Waits until a request is due. When it begins: now, or in the past if the writer is late.
+async fn begin(due: &mut Instant, pace: Duration) -> Instant {
+    let (this, now) = (*due, Instant::now());
+    *due += pace;
+    if this <= now {
+        return this;
+    }
+    tokio::time::sleep_until(this.into()).await;
+    Instant::now()
 }
 
 /// One unary call with messages as bytes.

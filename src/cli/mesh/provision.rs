@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Args;
 use serde::Serialize;
 
-use super::read_topology;
+use super::topology::read_topology;
 use crate::{
     cli::{
         error::CliError,

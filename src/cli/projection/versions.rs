@@ -99,18 +99,25 @@ pub struct PromoteArgs {
     /// Refused unless this version is active
     #[arg(long, value_name = "V")]
     expect_active: Option<u32>,
-    /// How many events it may be behind the head [default: 1000]
+    #[command(flatten)]
+    how: PromoteOptions,
+}
+
+/// How something is promoted, be it a version or a release.
+#[derive(Debug, Default, Args)]
+pub struct PromoteOptions {
+    /// How many events each version may be behind the head [default: 1000]
     #[arg(long, value_name = "N")]
-    max_lag: Option<u64>,
-    /// Wait until it is ready, and then until it answers
+    pub(in crate::cli) max_lag: Option<u64>,
+    /// Wait until all of it is ready, and then until it answers
     #[arg(long)]
-    wait: bool,
+    pub(in crate::cli) wait: bool,
     /// With --wait: exit 1 after so many seconds
     #[arg(long, value_name = "S", requires = "wait")]
-    timeout: Option<f64>,
+    pub(in crate::cli) timeout: Option<f64>,
     /// Why, for those who read the log later
     #[arg(long)]
-    reason: Option<String>,
+    pub(in crate::cli) reason: Option<String>,
 }
 
 impl PromoteArgs {
@@ -120,10 +127,12 @@ impl PromoteArgs {
             name: name.into(),
             version,
             expect_active: None,
-            max_lag: None,
-            wait: true,
-            timeout: Some(timeout_seconds),
-            reason: Some(reason.into()),
+            how: PromoteOptions {
+                max_lag: None,
+                wait: true,
+                timeout: Some(timeout_seconds),
+                reason: Some(reason.into()),
+            },
         }
     }
 }
@@ -256,15 +265,15 @@ pub(in crate::cli) async fn promote(
         projection: args.name.clone(),
         version: args.version,
         expect_active: args.expect_active,
-        max_lag: args.max_lag,
-        reason: args.reason.clone(),
+        max_lag: args.how.max_lag,
+        reason: args.how.reason.clone(),
     };
     let (began, mut bar) = (Instant::now(), Bar::new());
-    let is_over = || args.timeout.is_some_and(|timeout| began.elapsed().as_secs_f64() >= timeout);
+    let is_over = || args.how.timeout.is_some_and(|timeout| began.elapsed().as_secs_f64() >= timeout);
     let mut answer = loop {
         match client.promote(request.clone()).await {
             Ok(answer) => break answer.into_inner(),
-            Err(status) if args.wait && is_on_its_way(&status) && !is_over() => {
+            Err(status) if args.how.wait && is_on_its_way(&status) && !is_over() => {
                 if let Some(version) = find(client, &args.name, args.version).await? {
                     bar.update(version.position, version.head, &text(&version));
                 }
@@ -273,7 +282,7 @@ pub(in crate::cli) async fn promote(
             Err(status) => return Err(status.into()),
         }
     };
-    while args.wait && answer.answering_version != answer.active_version {
+    while args.how.wait && answer.answering_version != answer.active_version {
         if is_over() {
             let waited = duration_text(began.elapsed().as_secs_f64());
             tell_turn(format, &args.name, answer.position, &answer)?;

@@ -26,6 +26,8 @@ fn recorded(position: u64, revision: u64, decision: &Decision) -> RecordedEvent 
         recorded_at_unix_nanos: 1,
         event: decision.to_event("p", id(u128::from(position))),
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::{document, overlay::Store};
 use crate::{
-    expression::{Arena, Described, Environment, EvaluateError, Expression, Text, Value, sum},
+    expression::{Arena, Described, Environment, EvaluateError, Expression, Value, sum},
     json::{Json, Object},
-    limits::{EVENT_CHANGES_MAX, EXPRESSION_TEXT_BYTES_MAX},
+    limits::EVENT_CHANGES_MAX,
+    mapping::{render::RenderFault, template::Template},
     projection::{
-        definition::{DATA, DOC, EVENT, ITEM, KeyTemplate, LETS, Operation, Piece, Step, Template},
+        definition::{DATA, DOC, EVENT, ITEM, KeyTemplate, LETS, Operation, Step},
         key::Key,
     },
 };
@@ -41,6 +42,13 @@ impl Fault {
         }
         self.part.insert_str(0, part);
         self
+    }
+}
+
+impl From<RenderFault> for Fault {
+    fn from(fault: RenderFault) -> Self {
+        let RenderFault { part, expression, message } = fault;
+        Self { key: None, part, expression, message }
     }
 }
 
@@ -271,44 +279,7 @@ impl<'a, 'd> Run<'a, 'd> {
 
     /// The value of a template, normalized.
     fn render(&mut self, frame: &Frame<'a>, template: &'a Template) -> Outcome<Json> {
-        Ok(match template {
-            Template::Constant(value) => value.clone().normalized(),
-            Template::Expression(expression) => self.value(expression, &frame.values)?.to_json().normalized(),
-            Template::Text(pieces) => Json::Text(self.text(frame, pieces)?.into()),
-            Template::Array(items) => {
-                let items = items.iter().enumerate();
-                let items = items.map(|(at, item)| {
-                    self.render(frame, item).map_err(|fault| fault.inside(&at.to_string()))
-                });
-                Json::Array(items.collect::<Outcome<_>>()?)
-            }
-            Template::Object(fields) => {
-                let fields = fields.iter().map(|(name, field)| {
-                    let value = self.render(frame, field).map_err(|fault| fault.inside(name))?;
-                    Ok((name.clone(), value))
-                });
-                Json::Object(fields.collect::<Outcome<_>>()?)
-            }
-            Template::Unset => unreachable!("only merge has it, and takes it out"),
-        })
-    }
-
-    fn text(&mut self, frame: &Frame<'a>, pieces: &'a [Piece]) -> Outcome<String> {
-        let mut out = String::new();
-        for piece in pieces {
-            let text = match piece {
-                Piece::Literal(text) => Text::Borrowed(text),
-                Piece::Expression(expression) => self
-                    .evaluate(|environment| expression.run_text(&frame.values, environment))
-                    .map_err(|error| Fault::of(expression, error))?,
-            };
-            out.push_str(text.as_str());
-            if out.len() > EXPRESSION_TEXT_BYTES_MAX {
-                let message = format!("the text would be longer than {EXPRESSION_TEXT_BYTES_MAX} bytes");
-                return Err(Fault::new("", message));
-            }
-        }
-        Ok(out)
+        self.evaluate(|environment| template.render(&frame.values, environment)).map_err(Fault::from)
     }
 
     fn value(&mut self, expression: &'a Expression, values: &[Value<'a>]) -> Outcome<Value<'a>> {
@@ -316,10 +287,10 @@ impl<'a, 'd> Run<'a, 'd> {
         value.map_err(|error| Fault::of(expression, error))
     }
 
-    fn evaluate<T>(
+    fn evaluate<T, E>(
         &mut self,
-        evaluate: impl FnOnce(&mut Environment<'a, '_>) -> Result<T, EvaluateError>,
-    ) -> Result<T, EvaluateError> {
+        evaluate: impl FnOnce(&mut Environment<'a, '_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let (arena, lookup, steps_left) = (self.arena, Some(&mut self.store as _), self.steps_left);
         let mut environment = Environment { arena, lookup, steps_left };
         let result = evaluate(&mut environment);

@@ -25,6 +25,8 @@ fn event(number: u64, event_type: &str, data: &str) -> RecordedEvent {
             time_unix_nanos: None,
         },
         tracking: None,
+        origin: None,
+        cursor: None,
     }
 }
 

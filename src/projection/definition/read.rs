@@ -6,18 +6,18 @@ use foldhash::fast::RandomState;
 
 use super::{
     AUTO_PROMOTE, Collection, Definition, DefinitionError, FieldPath, IndexDefinition, hash,
-    read_step::read_steps,
-    source::{Content, Fields, Source, Yaml},
-    step::Steps,
+    read_step::read_steps, step::Steps,
 };
 use crate::{
     event::EventType,
     json::Json,
     limits::{COLLECTIONS_MAX, INDEXES_MAX, KEY_PARTS_MAX, NAME_BYTES_MAX},
-    projection::failure::OnError,
+    mapping::{
+        OnError,
+        head::{read_name, read_on_error, read_version},
+        source::{Content, Fields, Source, Yaml},
+    },
 };
-
-const VERSION_MAX: u32 = 1 << 31;
 
 pub(super) fn read(text: &str, file: &str) -> Result<Definition, DefinitionError> {
     let mut source = Source::new(text, file);
@@ -64,54 +64,6 @@ fn read_tree(source: &mut Source<'_>, tree: &Yaml) -> Option<Definition> {
         service: is_service,
         auto_promote: auto_promote?,
     })
-}
-
-fn read_name(source: &mut Source<'_>, node: &Yaml) -> Option<Box<str>> {
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    match &node.value {
-        Content::Text(name)
-            if name.len() <= NAME_BYTES_MAX
-                && name.bytes().all(|byte| letter(byte) || byte == b'-')
-                && name.bytes().next().is_some_and(letter)
-                && name.bytes().last().is_some_and(letter) =>
-        {
-            Some(name.as_str().into())
-        }
-        found => {
-            let message = format!(
-                "expected a name of a-z 0-9 - that begins and ends with a letter or digit, at most {NAME_BYTES_MAX} \
-                 bytes, found {found}"
-            );
-            source.refuse(&node.referenced, message);
-            None
-        }
-    }
-}
-
-fn read_version(source: &mut Source<'_>, node: &Yaml) -> Option<u32> {
-    let version = match node.value {
-        Content::Int(version) => {
-            u32::try_from(version).ok().filter(|version| (1..=VERSION_MAX).contains(version))
-        }
-        _ => None,
-    };
-    if version.is_none() {
-        let message = format!("expected a whole number from 1 to {VERSION_MAX}, found {}", node.value);
-        source.refuse(&node.referenced, message);
-    }
-    version
-}
-
-fn read_on_error(source: &mut Source<'_>, node: &Yaml) -> Option<OnError> {
-    let named = match &node.value {
-        Content::Text(word) => OnError::ALL.into_iter().find(|policy| policy.as_str() == word),
-        _ => None,
-    };
-    if named.is_none() {
-        let words = OnError::ALL.map(OnError::as_str).join(", ");
-        source.refuse(&node.referenced, format!("expected one of {words}, found {}", node.value));
-    }
-    named
 }
 
 /// Whether the version becomes active when it is ready.

@@ -1,17 +1,20 @@
 //! Reads steps: which operation on which collection, and compiles their expressions in the scope that each part has.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Collection,
-    source::{Content, Fields, Source, Yaml},
-    step::{EVENT, EVENT_FIELDS, KeyTemplate, LETS, Operation, Plan, Step, Steps},
-    template::{Template, compile_bare},
+    step::{EVENT, KeyTemplate, LETS, Operation, Plan, Step, Steps},
 };
 use crate::{
-    expression::{Expression, Scope, Uses, nearest},
+    expression::{Expression, Scope, nearest},
     json::Json,
     limits::{KEY_PARTS_MAX, LETS_MAX, STEPS_MAX},
+    mapping::{
+        about::{EVENT_FIELDS, UsedFields},
+        source::{Content, Fields, Source, Yaml},
+        template::{Template, compile_bare},
+    },
 };
 
 /// Names that `let` may not take: variables, and words that the expression syntax keeps.
@@ -54,7 +57,7 @@ pub(super) fn read_steps(source: &mut Source<'_>, node: &Yaml, collections: &[Co
     if nodes.is_empty() || nodes.len() > STEPS_MAX {
         source.refuse(&node.referenced, format!("expected 1 to {STEPS_MAX} steps, found {}", nodes.len()));
     }
-    let mut steps = Steps { steps: Vec::new(), event_fields: Some(BTreeSet::new()) };
+    let mut steps = Steps { steps: Vec::new(), event_fields: UsedFields::default() };
     for (at, node) in nodes.iter().enumerate() {
         let mut reader = Reader { source: &mut *source, collections, event_fields: &mut steps.event_fields };
         steps.steps.extend(reader.step(node, at + 1));
@@ -71,7 +74,7 @@ struct Refused;
 struct Reader<'r, 's> {
     source: &'r mut Source<'s>,
     collections: &'r [Collection],
-    event_fields: &'r mut Option<BTreeSet<Box<str>>>,
+    event_fields: &'r mut UsedFields,
 }
 
 const STEP_KEYS: [&str; 9] = ["put", "merge", "add", "delete", "key", "value", "when", "for_each", "let"];
@@ -275,24 +278,7 @@ impl Reader<'_, '_> {
 
     /// Keeps which fields of `event` are used; refuses those that no event has.
     fn note_event(&mut self, node: &Yaml, expression: &Expression) {
-        match expression.uses(EVENT) {
-            Uses::Whole => *self.event_fields = None,
-            Uses::Fields(fields) => {
-                for field in fields {
-                    if !EVENT_FIELDS.contains(&&*field) {
-                        let hint = match nearest(&field, EVENT_FIELDS.into_iter()) {
-                            Some(near) => format!("did you mean `event.{near}`?"),
-                            None => format!("it has {}", EVENT_FIELDS.join(", ")),
-                        };
-                        self.source
-                            .refuse(&node.referenced, format!("`event` has no field `{field}`: {hint}"));
-                    }
-                    if let Some(used) = self.event_fields {
-                        used.insert(field);
-                    }
-                }
-            }
-        }
+        self.event_fields.note(self.source, node, expression.uses(EVENT), &EVENT_FIELDS);
     }
 }
 

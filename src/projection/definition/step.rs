@@ -5,8 +5,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::template::Template;
-use crate::expression::{Expression, Uses};
+use crate::{
+    expression::{Expression, Uses},
+    mapping::{about::UsedFields, template::Template},
+};
 
 /// Numbers of the variables; names of `let` follow.
 pub(crate) const EVENT: usize = 0;
@@ -15,16 +17,12 @@ pub(crate) const ITEM: usize = 2;
 pub(crate) const DOC: usize = 3;
 pub(crate) const LETS: usize = 4;
 
-/// The fields of `event`.
-pub(crate) const EVENT_FIELDS: [&str; 9] =
-    ["id", "type", "stream", "revision", "position", "tags", "time", "recorded_at", "metadata"];
-
 /// What an event type does.
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
     pub(crate) steps: Vec<Step>,
-    /// The fields of `event` that they use; `None` if they use it as a whole.
-    pub(crate) event_fields: Option<BTreeSet<Box<str>>>,
+    /// The fields of `event` that they use.
+    pub(crate) event_fields: UsedFields,
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::DEFINITION_BYTES_MAX;
 
 const HEAD: &str = "projection: p\nversion: 1\ncollections: {docs: {}, other: {}}\n";
 

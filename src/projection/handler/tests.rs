@@ -24,7 +24,7 @@ use crate::{
         definition::Definition,
         hold::Hold,
         key::Key,
-        runner::{DurableTurn, Runner},
+        runner::{Runner, Turns},
         status::Status,
         store::Store,
         testing::{DATA, Node, event, share},
@@ -111,7 +111,7 @@ impl Life {
         let store = Arc::new(Store::new(Arc::clone(&self.disk), &dir, Arc::new(definition), share()));
         let status = Arc::new(Status::new(Position::ZERO, false));
         let runner =
-            Runner::new(Arc::clone(&store), Arc::clone(&status), &self.events, DurableTurn::default(), stop)
+            Runner::new(Arc::clone(&store), Arc::clone(&status), &self.events, Turns::default(), stop)
                 .fed(Some(Feed::new(inbox, emitter)));
         let deadline = std::time::Duration::from_secs(600);
         let (session, told) = block(hub.attach("w".into(), 3, deadline)).expect("the version runs");

@@ -7,7 +7,6 @@
 //! decided.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, PoisonError},
 };
@@ -15,12 +14,15 @@ use std::{
 use futures_util::future::{join_all, select_all};
 use tokio::time::{sleep, timeout};
 
-use super::{Registry, Version};
+use super::{Projection, Registry, Version};
 use crate::{
     event::Position,
     limits::{FLIP_HOLD_MAX, FLIP_NEAR_EVENTS, FLIP_REST, FLIP_TRY_MAX},
     meta::MetaError,
-    projection::status::Progress,
+    projection::{
+        release::plan::{Due, together},
+        status::Progress,
+    },
     sabotage::Sabotage,
 };
 
@@ -188,34 +190,34 @@ impl Registry {
     fn pending(&self) -> Vec<Vec<Pending>> {
         let projections = self.lock_projections();
         let releases = self.releases.read().unwrap_or_else(PoisonError::into_inner);
-        let mut steps: BTreeMap<Position, Vec<Pending>> = BTreeMap::new();
-        let (mut alone, mut waiting) = (Vec::new(), Vec::new());
-        for (name, found) in projections.iter() {
+        let is_due = |found: &Projection| {
             let to = found.decided.active().unwrap_or(found.active);
-            if to == found.active && found.recorded == to {
-                continue;
-            }
-            let step = releases.step_of(found.decided.last_turn());
-            // One that is not deployed is waited for, by all of its step: its deployment is told.
-            let Some(candidate) = found.versions.get(&to).cloned() else {
-                waiting.extend(step);
-                continue;
-            };
-            let pending = Pending {
+            (to != found.active || found.recorded != to).then_some(to)
+        };
+        let due: Vec<_> =
+            projections.iter().filter_map(|(name, found)| Some((name, found, is_due(found)?))).collect();
+        let undone: Vec<_> = due
+            .iter()
+            .map(|(_, found, _)| Due {
+                decided: &found.decided,
+                answering: found.active,
+                recorded: found.recorded,
+            })
+            .collect();
+        let pending = |index: usize| {
+            let (name, found, to) = due[index];
+            Some(Pending {
                 projection: name.clone(),
                 from: found.active,
                 to,
                 turn: found.flips,
                 incumbent: found.versions.get(&found.active).cloned(),
-                candidate,
-            };
-            match step {
-                Some(step) => steps.entry(step).or_default().push(pending),
-                None => alone.push(vec![pending]),
-            }
-        }
-        steps.retain(|step, _| !waiting.contains(step));
-        steps.into_values().chain(alone).collect()
+                // One that is not deployed is waited for, by all of its step: its deployment is told.
+                candidate: found.versions.get(&to).cloned()?,
+            })
+        };
+        let steps = together(&undone, &releases).into_iter();
+        steps.filter_map(|step| step.into_iter().map(pending).collect()).collect()
     }
 
     /// Tells `meta.redb` which versions answer, of a step all or none. Waits for the disk.

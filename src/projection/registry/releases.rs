@@ -4,9 +4,12 @@
 //! its versions become active together (`flip`); of decisions that come at once one is taken, by the revisions of the
 //! streams they rest on; a version that a release names is not retired. Does not know gRPC, or where definitions come from.
 
-use std::sync::PoisonError;
+use std::{collections::BTreeMap, sync::PoisonError};
 
-use super::{Registry, VersionsError, decide::check_reason};
+use super::{
+    Registry, VersionsError,
+    decide::{Known, check_reason},
+};
 use crate::{
     append::{AppendError, Expectation, Request},
     event::{EventId, Invalid, Position},
@@ -15,8 +18,11 @@ use crate::{
     projection::{
         decisions::{self, Decision},
         query::QueryError,
-        release::{self, Bound, Release, ReleaseDecision, Releases, Step},
-        versions::{Change, Refused},
+        release::{
+            self, Bound, Release, ReleaseDecision, Releases, Step,
+            plan::{self, Plan, Standing, Standings, Unplanned},
+        },
+        versions::Change,
     },
 };
 
@@ -109,13 +115,6 @@ fn known_releases(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// Decisions that are one append.
-#[derive(Debug, Default)]
-struct Together {
-    changes: Vec<(String, Decision)>,
-    expectations: Vec<Expectation>,
-}
-
 impl Registry {
     /// All releases, by name.
     pub fn releases(&self) -> Vec<(String, Release)> {
@@ -146,18 +145,14 @@ impl Registry {
             None if releases.all().len() >= RELEASES_MAX => return Err(ReleaseError::TooMany),
             _ => {}
         }
-        let mut together = Together::default();
+        let known = self.all_known(versions.keys())?;
         for (projection, version) in &versions {
-            let known = self.known(projection)?;
             self.deployed(projection, *version)?;
-            if known.decisions.versions().retired(*version).is_some() {
-                let (projection, version) = (projection.clone(), *version);
-                return Err(VersionsError::Retired { projection, version }.into());
-            }
-            together.expect(projection, &known.decisions);
         }
-        let at = self.decide_release(release, &releases, Step::Applied(versions), reason, together).await?;
-        Ok(Some(at))
+        let step = plan::apply(&versions, &standings(&known))
+            .map_err(|(projection, version)| VersionsError::Retired { projection, version })?;
+        let plan = Plan { step, changes: Vec::new(), turns: Vec::new() };
+        Ok(Some(self.decide_release(release, &releases, plan, reason, &known).await?))
     }
 
     /// Decides that all versions of a release become active, and waits a while until they are.
@@ -169,30 +164,15 @@ impl Registry {
     ) -> Result<ReleaseTurn, ReleaseError> {
         check_reason(reason)?;
         let releases = self.learn_releases()?;
-        let mut together = Together::default();
-        let (mut versions, mut from, mut turns) = (Bound::new(), Bound::new(), Vec::new());
-        for (projection, version) in &find(&releases, release)?.versions {
-            let known = self.known(projection)?;
-            let change = Change::Promote { version: *version, from: Some(known.active) };
-            turns.push((projection.clone(), known.active, *version));
-            together.expect(projection, &known.decisions);
-            match known.decisions.versions().check(&change) {
-                Ok(()) => {}
-                Err(Refused::Active) => continue,
-                Err(refused) => return Err(known.refusal(projection, &change, refused).into()),
-            }
-            let candidate = self.deployed(projection, *version)?;
-            self.check_ready(&candidate, Some(max_lag.unwrap_or(PROMOTE_LAG_DEFAULT)))?;
-            self.check_emitter(projection, known.active)?;
-            versions.insert(projection.clone(), *version);
-            from.insert(projection.clone(), known.active);
-            together.decide(projection, change, reason);
-        }
-        let position = if versions.is_empty() {
+        let found = find(&releases, release)?;
+        let known = self.all_known(found.versions.keys())?;
+        let plan = plan::promote(found, &standings(&known)).map_err(|why| refusal(release, &known, why))?;
+        self.check_candidates(&plan, Some(max_lag.unwrap_or(PROMOTE_LAG_DEFAULT)))?;
+        let turns = plan.turns.clone();
+        let position = if plan.changes.is_empty() {
             None
         } else {
-            let step = Step::Promoted { versions, from };
-            Some(self.decide_release(release, &releases, step, reason, together).await?)
+            Some(self.decide_release(release, &releases, plan, reason, &known).await?)
         };
         Ok(ReleaseTurn { position, turns: self.all_turned(turns).await })
     }
@@ -201,33 +181,12 @@ impl Registry {
     pub async fn roll_back_release(&self, release: &str, reason: &str) -> Result<ReleaseTurn, ReleaseError> {
         check_reason(reason)?;
         let releases = self.learn_releases()?;
-        let promotion = find(&releases, release)?.promotion.clone();
-        let promotion = promotion.ok_or_else(|| ReleaseError::NotPromoted { release: release.to_owned() })?;
-        let (mut together, mut turns) = (Together::default(), Vec::new());
-        for (projection, made_active) in &promotion.versions {
-            let known = self.known(projection)?;
-            let (expected, actual) = (*made_active, known.active);
-            if expected != actual {
-                let (release, projection) = (release.to_owned(), projection.clone());
-                return Err(ReleaseError::Moved { release, projection, expected, actual });
-            }
-            let version = promotion.from.get(projection).copied().unwrap_or(expected);
-            let decided = known.decisions.versions();
-            let change = if decided.before() == Some(version) {
-                Change::RollBack { version, from: actual }
-            } else {
-                Change::Promote { version, from: Some(actual) }
-            };
-            decided.check(&change).map_err(|refused| known.refusal(projection, &change, refused))?;
-            let candidate = self.deployed(projection, version)?;
-            self.check_ready(&candidate, None)?;
-            self.check_emitter(projection, actual)?;
-            turns.push((projection.clone(), actual, version));
-            together.expect(projection, &known.decisions);
-            together.decide(projection, change, reason);
-        }
-        let step = Step::RolledBack(promotion.from);
-        let at = self.decide_release(release, &releases, step, reason, together).await?;
+        let found = find(&releases, release)?;
+        let known = self.all_known(found.promotion.iter().flat_map(|promotion| promotion.versions.keys()))?;
+        let plan = plan::roll_back(found, &standings(&known)).map_err(|why| refusal(release, &known, why))?;
+        self.check_candidates(&plan, None)?;
+        let turns = plan.turns.clone();
+        let at = self.decide_release(release, &releases, plan, reason, &known).await?;
         Ok(ReleaseTurn { position: Some(at), turns: self.all_turned(turns).await })
     }
 
@@ -236,7 +195,8 @@ impl Registry {
         check_reason(reason)?;
         let releases = self.learn_releases()?;
         find(&releases, release)?;
-        self.decide_release(release, &releases, Step::Removed, reason, Together::default()).await
+        let plan = Plan { step: Step::Removed, changes: Vec::new(), turns: Vec::new() };
+        self.decide_release(release, &releases, plan, reason, &BTreeMap::new()).await
     }
 
     /// The version of a projection that a release names.
@@ -272,26 +232,52 @@ impl Registry {
         Ok(releases)
     }
 
-    /// Appends a step of a release with what it decides about projections, and learns of all of it.
+    fn all_known<'n>(
+        &self,
+        projections: impl Iterator<Item = &'n String>,
+    ) -> Result<BTreeMap<&'n str, Known>, VersionsError> {
+        projections.map(|projection| Ok((projection.as_str(), self.known(projection)?))).collect()
+    }
+
+    /// Whether all versions that become active by a plan can take over, and those before have done what only they may do.
+    fn check_candidates(&self, plan: &Plan, max_lag: Option<u64>) -> Result<(), VersionsError> {
+        let changes = |projection: &str| plan.changes.iter().any(|(name, _)| name == projection);
+        for (projection, before, version) in plan.turns.iter().filter(|(name, ..)| changes(name)) {
+            self.check_ready(&*self.deployed(projection, *version)?, max_lag)?;
+            self.check_emitter(projection, *before)?;
+        }
+        Ok(())
+    }
+
+    /// Appends a step of a release with what it decides about projections, unless something else was decided about one that
+    /// it rests on, and learns of all of it.
     async fn decide_release(
         &self,
         release: &str,
         before: &Releases,
-        step: Step,
+        plan: Plan,
         reason: &str,
-        together: Together,
+        rests_on: &BTreeMap<&str, Known>,
     ) -> Result<Position, ReleaseError> {
+        let Plan { step, changes, .. } = plan;
         let decision = ReleaseDecision { release: release.to_owned(), step, reason: reason.to_owned() };
-        let Together { changes, mut expectations } = together;
         let next_id = || {
             let id = uuid::Builder::from_random_bytes(self.log.clock.random().to_be_bytes()).into_uuid();
             EventId::from_uuid(id).expect("a UUID of version 4 is not nil")
         };
-        let mut events: Vec<_> =
-            changes.iter().map(|(projection, decision)| decision.to_event(projection, next_id())).collect();
+        let projections: Vec<_> = changes.iter().map(|(projection, _)| projection.clone()).collect();
+        let of_projection = |(projection, change): (String, Change)| {
+            let decision = Decision::Versions { change, reason: reason.to_owned() };
+            decision.to_event(&projection, next_id())
+        };
+        let mut events: Vec<_> = changes.into_iter().map(of_projection).collect();
         events.push(decision.to_event(next_id()));
-        let expected = decisions::expect(before.revision());
-        expectations.push(Expectation { stream: release::stream(), expected });
+        let expect = |stream, revision| Expectation { stream, expected: decisions::expect(revision) };
+        let mut expectations: Vec<_> = rests_on
+            .iter()
+            .map(|(projection, known)| expect(decisions::stream_of(projection), known.decisions.revision()))
+            .collect();
+        expectations.push(expect(release::stream(), before.revision()));
         let request = Request { expectations, ..Request::of(events) };
         let at = match self.log.appender.append(request).await {
             Ok(appended) => appended.position,
@@ -303,7 +289,7 @@ impl Registry {
         tracing::info!(release, position = at.get(), step = ?decision.step, "decided");
         // First what belongs together, then what there is to do.
         self.learn_releases()?;
-        let projections: Vec<_> = changes.iter().map(|(projection, _)| projection.as_str()).collect();
+        let projections: Vec<_> = projections.iter().map(String::as_str).collect();
         self.learn_all(&projections)?;
         for projection in projections {
             self.release_active(projection)?;
@@ -321,16 +307,21 @@ impl Registry {
     }
 }
 
-impl Together {
-    /// Nothing else may be decided about this projection meanwhile.
-    fn expect(&mut self, projection: &str, decisions: &decisions::Decisions) {
-        let expected = decisions::expect(decisions.revision());
-        self.expectations.push(Expectation { stream: decisions::stream_of(projection), expected });
-    }
+fn standings<'k>(known: &'k BTreeMap<&str, Known>) -> Standings<'k> {
+    let standing = |known: &'k Known| Standing { decided: known.decisions.versions(), active: known.active };
+    known.iter().map(|(projection, known)| (*projection, standing(known))).collect()
+}
 
-    fn decide(&mut self, projection: &str, change: Change, reason: &str) {
-        let decision = Decision::Versions { change, reason: reason.to_owned() };
-        self.changes.push((projection.to_owned(), decision));
+fn refusal(release: &str, known: &BTreeMap<&str, Known>, why: Unplanned) -> ReleaseError {
+    let release = release.to_owned();
+    match why {
+        Unplanned::NotPromoted => ReleaseError::NotPromoted { release },
+        Unplanned::Moved { projection, expected, actual } => {
+            ReleaseError::Moved { release, projection, expected, actual }
+        }
+        Unplanned::Against { projection, change, refused } => {
+            known[projection.as_str()].refusal(&projection, &change, refused).into()
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl Registry {
         }
         let releases = self.learn_releases()?;
         if let Some(release) = releases.naming(projection, version) {
-            let by = format!("release {release}; apply or remove that first");
+            let by = format!("release {release}; apply that with another version, or remove it, first");
             return Err(VersionsError::Needed { projection: projection.to_owned(), version, by });
         }
         let turns = known.decisions.activations(known.active);

@@ -10,7 +10,7 @@ use crate::{
     projection::{
         query::ReadOptions,
         replay::{Replay, ReplayError},
-        runner::{DurableTurn, Runner},
+        runner::{Runner, Turns},
         store::Store,
     },
 };
@@ -32,7 +32,7 @@ impl Registry {
         let second = Store::new(disk, &self.config.dir, definition, memory).with_extension(EXTENSION);
         let running = (Arc::clone(&running.store), Arc::clone(&running.status));
         Replay::new(running, second.writing_behind(), &self.replaying, |store, status, head| {
-            Runner::new(store, status, &self.log.events, DurableTurn::default(), Stop::default()).upto(head)
+            Runner::new(store, status, &self.log.events, Turns::default(), Stop::default()).upto(head)
         })
     }
 

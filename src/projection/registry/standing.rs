@@ -265,7 +265,7 @@ impl Registry {
             ));
         } else {
             let (of_store, of_status) = (Arc::clone(&store), Arc::clone(&status));
-            let turn = Arc::clone(&self.turn);
+            let turn = self.turn.clone();
             let mut runner = Runner::new(of_store, of_status, &self.log.events, turn, stop.clone())
                 .until(row.until)
                 .taking_turns(&self.builds);

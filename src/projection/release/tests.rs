@@ -22,6 +22,8 @@ fn fold(steps: &[(&str, Step)]) -> Releases {
             recorded_at_unix_nanos: 0,
             event,
             tracking: None,
+            origin: None,
+            cursor: None,
         };
         releases.fold(&recorded).unwrap();
         // Once more: it is folded already.

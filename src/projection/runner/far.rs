@@ -48,7 +48,7 @@ impl Runner {
             reader: &self.reader,
             definition: self.store.definition(),
             status: &self.status,
-            turn: &self.turn,
+            turns: &self.turns,
             stop: &self.stop,
             batch_events_max: if built { BATCH_EVENTS_MAX } else { BUILD_BATCH_EVENTS_MAX },
             batch_bytes_max: memory.documents_bytes().min(BATCH_BYTES_MAX),

@@ -7,14 +7,11 @@
 
 use std::{
     panic::resume_unwind,
-    sync::{
-        PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{Builder, Scope, ScopedJoinHandle, scope},
 };
 
-use super::{DurableTurn, Trouble};
+use super::{Trouble, Turns};
 use crate::{
     event::{Invalid, Position, RecordedEvent},
     follower::Stop,
@@ -46,7 +43,7 @@ pub(super) struct Pipeline<'r> {
     pub(super) reader: &'r LogReader,
     pub(super) definition: &'r Definition,
     pub(super) status: &'r Status,
-    pub(super) turn: &'r DurableTurn,
+    pub(super) turns: &'r Turns,
     pub(super) stop: &'r Stop,
     /// Events of a batch.
     pub(super) batch_events_max: u64,
@@ -156,7 +153,7 @@ impl Pipeline<'_> {
     ) {
         for outgoing in outgoing {
             let events = outgoing.events;
-            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = self.turns.durable();
             let state = outgoing.write(hash, Persistence::Durable);
             drop(turn);
             if let Ok(State { cursor, built, content_hash, .. }) = &state {

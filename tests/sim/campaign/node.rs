@@ -20,7 +20,7 @@ use outrigger::{
     projection::{
         definition::Definition,
         memory::Budget,
-        runner::{DurableTurn, Runner},
+        runner::{Runner, Turns},
         status::Status,
         store::Store,
     },
@@ -106,13 +106,8 @@ impl Node {
         let share = Budget::new(1 << 23).take();
         let store = Store::new(disk, "/data/projections".as_ref(), definition, share).sabotaged(sabotage);
         let (store, status) = (Arc::new(store), Arc::new(Status::new(Position::ZERO, false)));
-        let runner = Runner::new(
-            Arc::clone(&store),
-            Arc::clone(&status),
-            &events,
-            DurableTurn::default(),
-            Stop::default(),
-        );
+        let runner =
+            Runner::new(Arc::clone(&store), Arc::clone(&status), &events, Turns::default(), Stop::default());
         let (appender, intake) = Appender::new(usize::MAX);
         Ok(Self {
             _closing: closing,

@@ -8,7 +8,7 @@ use outrigger::{
     projection::{definition::Definition, release::Bound},
 };
 
-use super::{CALM_LIVES_MAX, Node, Told, definition};
+use super::{Node, Told, at_every_operation, definition};
 
 fn text(projection: &str, number: u32) -> String {
     definition(number).replace("projection: p", &format!("projection: {projection}"))
@@ -139,12 +139,7 @@ fn check_after(act: Act, disk: &SimDisk, told: &mut Told, acknowledged: bool) {
 
 fn check(act: Act) {
     let ground = ground(act);
-    let (mut operation, mut calm) = (0, 0);
-    while calm < CALM_LIVES_MAX {
-        calm = if live(act, &ground, operation) { 0 } else { calm + 1 };
-        operation += 1;
-    }
-    assert!(operation > 20, "{operation} places are too few to be all of them");
+    at_every_operation(|operation| live(act, &ground, operation));
 }
 
 #[test]

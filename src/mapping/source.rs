@@ -15,11 +15,11 @@ use super::{DefinitionError, Problem};
 use crate::{expression::nearest, json::Json};
 
 /// A node and its place.
-pub(super) type Yaml = Spanned<Content>;
+pub(crate) type Yaml = Spanned<Content>;
 
 /// What a node holds.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Null,
     Bool(bool),
     Int(i64),
@@ -30,7 +30,7 @@ pub(super) enum Content {
 }
 
 impl Content {
-    pub(super) fn to_json(&self) -> Json {
+    pub(crate) fn to_json(&self) -> Json {
         match self {
             Self::Null => Json::Null,
             Self::Bool(value) => Json::Bool(*value),
@@ -43,6 +43,17 @@ impl Content {
                     entries.iter().map(|(key, value)| (key.value.as_str().into(), value.value.to_json()));
                 Json::Object(fields.collect())
             }
+        }
+    }
+}
+
+impl Content {
+    /// What a message calls a node where the number of its parts matters.
+    pub(crate) fn counted(&self) -> String {
+        match self {
+            Self::List(items) => format!("a list of {}", items.len()),
+            Self::Map(entries) => format!("a map of {}", entries.len()),
+            other => other.to_string(),
         }
     }
 }
@@ -131,19 +142,19 @@ impl<'de> Visitor<'de> for ContentVisitor {
 
 /// A file's text and what is wrong with it so far.
 #[derive(Debug)]
-pub(super) struct Source<'s> {
+pub(crate) struct Source<'s> {
     text: &'s str,
     file: &'s str,
     problems: Vec<Problem>,
 }
 
 impl<'s> Source<'s> {
-    pub(super) const fn new(text: &'s str, file: &'s str) -> Self {
+    pub(crate) const fn new(text: &'s str, file: &'s str) -> Self {
         Self { text, file, problems: Vec::new() }
     }
 
     /// The tree. Where the YAML itself is broken there is none, and one problem.
-    pub(super) fn read(&mut self) -> Option<Yaml> {
+    pub(crate) fn read(&mut self) -> Option<Yaml> {
         let options = serde_saphyr::options! {
             duplicate_keys: DuplicateKeyPolicy::Error,
             merge_keys: MergeKeyPolicy::Error,
@@ -170,12 +181,12 @@ impl<'s> Source<'s> {
         self.problems.push(Problem { file, line: line.max(1), column: column.max(1), message });
     }
 
-    pub(super) fn refuse(&mut self, at: &Location, message: impl Into<String>) {
+    pub(crate) fn refuse(&mut self, at: &Location, message: impl Into<String>) {
         self.push(at.line() as usize, at.column() as usize, message.into());
     }
 
     /// At a byte of a scalar's text.
-    pub(super) fn refuse_inside(&mut self, scalar: &Yaml, offset: usize, message: impl Into<String>) {
+    pub(crate) fn refuse_inside(&mut self, scalar: &Yaml, offset: usize, message: impl Into<String>) {
         let (line, column) = self.place_inside(scalar, offset).unwrap_or_else(|| {
             let at = &scalar.referenced;
             (at.line() as usize, at.column() as usize)
@@ -184,7 +195,7 @@ impl<'s> Source<'s> {
     }
 
     /// All problems in order of their place.
-    pub(super) fn finish(mut self) -> Result<(), DefinitionError> {
+    pub(crate) fn finish(mut self) -> Result<(), DefinitionError> {
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         if self.problems.is_empty() { Ok(()) } else { Err(DefinitionError { problems: self.problems }) }
     }
@@ -251,14 +262,14 @@ fn escaped_length(raw: &str, count: usize) -> Option<usize> {
 
 /// The entries of a map whose keys are known words.
 #[derive(Debug)]
-pub(super) struct Fields<'y> {
+pub(crate) struct Fields<'y> {
     at: Location,
     entries: Vec<(&'y Spanned<String>, &'y Yaml)>,
 }
 
 impl<'y> Fields<'y> {
     /// Refuses what is no map, and keys that are not among the allowed ones.
-    pub(super) fn of(source: &mut Source<'_>, node: &'y Yaml, what: &str, allowed: &[&str]) -> Option<Self> {
+    pub(crate) fn of(source: &mut Source<'_>, node: &'y Yaml, what: &str, allowed: &[&str]) -> Option<Self> {
         let Content::Map(entries) = &node.value else {
             source.refuse(&node.referenced, format!("expected {what}, a map, found {}", node.value));
             return None;
@@ -277,16 +288,16 @@ impl<'y> Fields<'y> {
     }
 
     /// The entry of a key.
-    pub(super) fn entry(&self, name: &str) -> Option<(&'y Spanned<String>, &'y Yaml)> {
+    pub(crate) fn entry(&self, name: &str) -> Option<(&'y Spanned<String>, &'y Yaml)> {
         self.entries.iter().find(|(key, _)| key.value == name).copied()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&'y Yaml> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'y Yaml> {
         self.entry(name).map(|(_, value)| value)
     }
 
     /// As `get`; refuses that it is missing.
-    pub(super) fn require(&self, source: &mut Source<'_>, name: &str, expected: &str) -> Option<&'y Yaml> {
+    pub(crate) fn require(&self, source: &mut Source<'_>, name: &str, expected: &str) -> Option<&'y Yaml> {
         let found = self.get(name);
         if found.is_none() {
             source.refuse(&self.at, format!("missing key `{name}`: expected {expected}"));

@@ -1,4 +1,4 @@
-//! Values of steps: YAML in which texts may hold expressions.
+//! Values of definition files: YAML in which texts may hold expressions.
 //!
 //! A text that is exactly one `${...}` keeps the kind of its result; text around it makes a text; `$${` stands for
 //! `${`. Does not evaluate.
@@ -11,7 +11,7 @@ use crate::{
     json::Json,
 };
 
-/// How a value of a document is made.
+/// How a value is made.
 #[derive(Debug)]
 pub(crate) enum Template {
     /// As it is.
@@ -38,7 +38,7 @@ const UNSET: &str = "$unset";
 
 impl Template {
     /// Compiles a node; `None` if something was refused.
-    pub(super) fn compile(source: &mut Source<'_>, node: &Yaml, scope: &Scope<'_>) -> Option<Self> {
+    pub(crate) fn compile(source: &mut Source<'_>, node: &Yaml, scope: &Scope<'_>) -> Option<Self> {
         match &node.value {
             Content::Text(text) if text == UNSET => {
                 let message =
@@ -57,7 +57,7 @@ impl Template {
     }
 
     /// Compiles the fields of a map; with `unset`, a field may be `$unset`.
-    pub(super) fn compile_fields(
+    pub(crate) fn compile_fields(
         source: &mut Source<'_>,
         node: &Yaml,
         scope: &Scope<'_>,
@@ -84,7 +84,7 @@ impl Template {
     }
 
     /// Visits the expressions inside.
-    pub(super) fn for_each_expression(&self, visit: &mut dyn FnMut(&Expression)) {
+    pub(crate) fn for_each_expression(&self, visit: &mut dyn FnMut(&Expression)) {
         match self {
             Self::Constant(_) | Self::Unset => {}
             Self::Expression(expression) => visit(expression),
@@ -158,7 +158,7 @@ fn compile_at(
 }
 
 /// Compiles a scalar that is an expression as a whole.
-pub(super) fn compile_bare(source: &mut Source<'_>, node: &Yaml, scope: &Scope<'_>) -> Option<Expression> {
+pub(crate) fn compile_bare(source: &mut Source<'_>, node: &Yaml, scope: &Scope<'_>) -> Option<Expression> {
     let text = match &node.value {
         Content::Text(text) => text.as_str().to_owned(),
         Content::List(_) | Content::Map(_) => {
