@@ -25,7 +25,7 @@ pub struct NatsConfigArgs {
 }
 
 /// Shown below the help.
-pub const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 The topology:
   operator: {nats_key: UA...}
   nodes:
