@@ -1,27 +1,22 @@
 //! `outrigger mesh`: what nodes share, who may append what, keys.
 //!
-//! One file for each command. Most ask a node; `keygen`, `nats-config` and `provision` need none.
+//! One file for each command. Most ask a node; `keygen` and `nats-config` need none, and `provision` asks NATS.
 
 mod decide;
 pub(super) mod graph;
 mod keygen;
-pub mod nats_config;
+mod nats_config;
 mod peers;
-pub mod provision;
+mod provision;
 mod rules;
 mod status;
+mod topology;
 mod words;
-
-use std::path::Path;
 
 use clap::Subcommand;
 
 use super::{Session, client::Connection, error::CliError, wait};
-use crate::{
-    api::proto::v1::mesh_client::MeshClient,
-    disk::{read_file, real::RealDisk},
-    mesh::topology::{TOPOLOGY_BYTES_MAX, Topology},
-};
+use crate::api::proto::v1::mesh_client::MeshClient;
 
 /// Commands about the mesh.
 #[derive(Debug, Subcommand)]
@@ -56,15 +51,15 @@ pub enum MeshCommand {
     /// Decide that an import, or this node, goes on after a log went back to an older state
     #[command(after_help = decide::RESYNC_EXAMPLES)]
     Resync(decide::ResyncArgs),
-    /// Make a key for a node, offline
-    #[command(after_help = keygen::EXAMPLES)]
-    Keygen(keygen::KeygenArgs),
     /// Write the NATS server's configuration for a topology: it refuses foreign publishes by itself
     #[command(after_help = nats_config::EXAMPLES)]
     NatsConfig(nats_config::NatsConfigArgs),
     /// Make and check the streams of a topology, with the operator's credential
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::ProvisionArgs),
+    /// Make a key for a node, offline
+    #[command(after_help = keygen::EXAMPLES)]
+    Keygen(keygen::KeygenArgs),
 }
 
 type Client = MeshClient<Connection>;
@@ -73,9 +68,9 @@ type Client = MeshClient<Connection>;
 pub fn run(session: &Session, command: MeshCommand) -> Result<(), CliError> {
     match command {
         MeshCommand::Keygen(args) => keygen::run(&args, session.output),
+        MeshCommand::Graph(args) => wait(graph::run(session, args)),
         MeshCommand::NatsConfig(args) => nats_config::run(&args),
         MeshCommand::Provision(args) => wait(provision::run(&args, session.output)),
-        MeshCommand::Graph(args) => wait(graph::run(session, args)),
         command => wait(ask(session, command)),
     }
 }
@@ -93,20 +88,8 @@ async fn ask(session: &Session, command: MeshCommand) -> Result<(), CliError> {
         MeshCommand::Skip(args) => decide::skip(&mut client, args, format).await,
         MeshCommand::Resync(args) => decide::resync(&mut client, args, format).await,
         MeshCommand::Keygen(_)
+        | MeshCommand::Graph(_)
         | MeshCommand::NatsConfig(_)
-        | MeshCommand::Provision(_)
-        | MeshCommand::Graph(_) => unreachable!("`run` has them"),
+        | MeshCommand::Provision(_) => unreachable!("`run` has them"),
     }
-}
-
-/// Reads a topology, or says all that is wrong with it, a line each.
-fn read_topology(file: &Path) -> Result<Topology, CliError> {
-    let path = file.display();
-    let bytes = read_file(&RealDisk, file, TOPOLOGY_BYTES_MAX)
-        .map_err(|error| CliError::failed(format!("cannot read {path}: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| CliError::failed(format!("{path} is not UTF-8 text")))?;
-    Topology::parse(&text).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|problem| format!("{path}:{problem}")).collect();
-        CliError::failed(lines.join("\n"))
-    })
 }

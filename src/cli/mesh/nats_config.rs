@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::read_topology;
+use super::topology::read_topology;
 use crate::{
     cli::{error::CliError, output::print_lines},
     disk::{Disk as _, real::RealDisk, replace_file},
@@ -25,7 +25,7 @@ pub struct NatsConfigArgs {
 }
 
 /// Shown below the help.
-pub const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 The topology:
   operator: {nats_key: UA...}
   nodes:

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Args;
 use serde::Serialize;
 
-use super::read_topology;
+use super::topology::read_topology;
 use crate::{
     cli::{
         error::CliError,
@@ -32,7 +32,7 @@ pub struct ProvisionArgs {
 }
 
 /// Shown below the help.
-pub const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Repeating it changes nothing. A stream of another size is resized; one with a wrong flag is named and left alone.
 
 Examples:
