@@ -94,14 +94,14 @@ async fn what_is_exported_arrives_and_nothing_else_leaves() {
     let mut other = event("crew.assigned", &marker, &data);
     other.tags = vec![marker.clone()];
     flights.log().append(append(vec![other, private])).await.unwrap();
-    depart(&flights, "{\"flight\":\"UA2\",\"delay\":1}").await;
+    let second = depart(&flights, "{\"flight\":\"UA2\",\"delay\":1}").await;
 
     let found = events(&operations, 2).await;
     assert_eq!((found[0].r#type.as_str(), found[0].stream.as_str()), ("board.flight", "flights/UA1"));
     assert_eq!(found[0].data, "{\"flight\":\"UA1\",\"late\":true}");
     assert_eq!(found[1].data, "{\"flight\":\"UA2\",\"late\":false}");
     let origin = found[1].origin.as_ref().unwrap();
-    assert_eq!((origin.owner.as_str(), origin.position), ("flights", 3));
+    assert_eq!((origin.owner.as_str(), origin.position), ("flights", second));
 
     let kept = broker.messages("flights");
     let bytes: Vec<u8> = (kept.iter().map(|kept| &kept.message))
