@@ -90,15 +90,15 @@ pub(super) async fn tell(dir: &Path) -> Result<(), CliError> {
 }
 
 async fn tell_with(dir: &Path, broker: &MemoryBroker, running: &mut Vec<Running>) -> Result<(), CliError> {
-    let mut trust = String::new();
+    let mut trust = Vec::new();
     let mut sessions = Vec::new();
     for (name, ..) in &SERVICES[..2] {
         let key = SigningKey::generate();
         let written = RealDisk.create_private(&dir.join(format!("{name}.nk")), key.seed().as_bytes());
         written.map_err(|error| unwritable(dir, &error))?;
-        trust += &format!("{name}: [{{key: {}}}]\n", key.public());
+        trust.push(format!("{name}: [{{key: {}}}]\n", key.public()));
     }
-    disk::replace_file(&RealDisk, &dir.join("trust.yaml"), trust.as_bytes())
+    disk::replace_file(&RealDisk, &dir.join("trust.yaml"), trust.concat().as_bytes())
         .map_err(|error| unwritable(dir, &error))?;
     for service in &SERVICES {
         let config = prepare(service, dir).map_err(|error| unwritable(dir, &error))?;
