@@ -7,6 +7,7 @@
 )]
 
 mod airport;
+mod airport_services;
 mod bad_input;
 mod bench;
 mod blue_green;

@@ -4,6 +4,7 @@
 //! `CI` is `true`.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -97,6 +98,10 @@ impl NatsServer {
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+        // Its threads stop one after the other, and one that runs may still answer.
+        while name == "STOP" && !is_stopped(&pid) {
+            std::thread::yield_now();
+        }
     }
 
     /// All files of its store, for tests that look for what must not be there.
@@ -105,6 +110,13 @@ impl NatsServer {
         collect(&self.dir.path().join("store"), &mut bytes);
         bytes
     }
+}
+
+/// Whether all threads of a process stand still.
+fn is_stopped(pid: &str) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    states.all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['T', 't'])))
 }
 
 impl Drop for NatsServer {
@@ -135,7 +147,7 @@ impl Log {
 
 /// The program of .tools, where tests/run put it.
 #[expect(clippy::print_stdout, reason = "a skipped test says so")]
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/nats-server");
     if program.exists() {
         return Some(program);
