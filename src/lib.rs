@@ -7,7 +7,7 @@
 //! own (far behind, on three), into a file of its own, which is written behind: a sync is a barrier there, not a wait.
 //! There is no outbox table: the log is the outbox.
 //!
-//! # Four paths, each to be read top to bottom
+//! # Five paths, each to be read top to bottom
 //!
 //! - **Append**: [`api`] (`append`, `convert`) → [`append`] (queue; `boundary` looks far back before it) →
 //!   [`append::committer`] → `append::facts` from [`index`] and [`log`] → [`append::decide`] (pure: ids, then conditions
@@ -17,6 +17,9 @@
 //!   the newest groups and [`events::live`] wakes those who want them. `api::outbox` ends readers that take nothing.
 //! - **Query**: [`follower::Head`] moves → the [`projection`] runner applies definitions ([`expression`]) in a batch →
 //!   a redb commit → the as-of position moves; [`api`] (`query`) → [`projection`] snapshot → documents.
+//! - **Mesh**: [`mesh::outbox`] reads the log, [`mesh::pipeline`] makes of it what an export lets out ([`mesh::envelope`], signed by
+//!   [`mesh::trust`]) → [`mesh::bus`] → [`mesh::inbox`] believes what is dense, chained and signed, maps it and appends it with its
+//!   cursor; [`mesh::repair`] asks the owner's log for what the bus does not give. [`mesh::node`] is the loop.
 //! - **Damage**: [`log`] recovers at every opening (`recovery`, `spare`); `app::scrub` reads sealed segments while the node
 //!   runs; [`verify`] reads a whole directory that is not in use, and [`cli`] (`repair`) does what flags say.
 //!
@@ -25,12 +28,13 @@
 //! Imports go one way, which `tests/it/tidy.rs` holds:
 //!
 //! ```text
-//! main -> cli -> app -> {api, http, verify} -> projection -> append -> events -> {index, meta, kv} -> follower -> log
+//! main -> cli -> app -> {api, http, mesh, verify} -> projection -> append -> events -> {index, meta, kv} -> follower -> log
 //!      -> {disk, clock, event, json, limits}, with {metrics, lifecycle, process} beside log
 //! ```
 //!
-//! [`expression`] is pure and stands below [`projection`]. There are two seams behind which the simulator stands,
-//! [`disk::Disk`] and [`clock::Clock`], and no other trait with one implementation.
+//! [`expression`], [`mapping`] and [`ownership`] are pure and stand below [`append`]; [`mesh`] knows no projections, and nothing but
+//! [`app`] and [`cli`] knows [`mesh`]. There are three seams behind which the simulator stands, [`disk::Disk`], [`clock::Clock`] and
+//! [`mesh::bus::Bus`], and no other trait with one implementation.
 //!
 //! # Invariants
 //!
@@ -43,12 +47,13 @@
 //! 6. A query with a token sees at least that position or says so.
 //! 7. The as-of position of unpinned reads never goes backwards, also over promotes, rollbacks and restarts.
 //!    Which version is active is decided by events in the log; a version answers when it shows what the one before has shown.
-//! 8. A write or sync error poisons the log: nothing heals in place, the process ends and recovers at its next start.
+//! 8. Only the owner of an event publishes it; an importer stores what its owner signed, in the owner's order, once.
+//! 9. A write or sync error poisons the log: nothing heals in place, the process ends and recovers at its next start.
 //!
 //! # Modules in reading order
 //!
 //! Words and seams: [`limits`], [`event`], [`json`], [`clock`], [`disk`]. Ground state: [`log`], [`index`],
-//! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`kv`], [`meta`], [`projection`]. All of it, offline:
+//! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`mapping`], [`ownership`], [`kv`], [`meta`], [`projection`], [`mesh`]. All of it, offline:
 //! [`verify`]. Edges: [`api`], [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`process`] and
 //! [`telemetry`] beside them.
 //!

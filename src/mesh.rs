@@ -3,6 +3,13 @@
 //! Owns what travels between nodes and in which order it is believed. The bus is trusted for nothing but delay: what a
 //! node stores comes in the owner's order, without gaps, and under the owner's signature. May use `append` and what lies
 //! below it; does not know projections, gRPC or the command line, which get plain handles built in `app`.
+//!
+//! Reading order: `bus` (the seam), `envelope` (what travels), `trust`, `definition`, `pipeline` (from the log to what travels),
+//! `outbox`, `inbox`, `repair`, `decisions` (what people decided, folded from the log), `state` (what can be seen), `store`
+//! (`mesh.redb`, which may be lost), `node` (the loop). Transports: `memory`, `nats`.
+//!
+//! A stretch of an export that maps to nothing moves an import's cursor by a system event, `$import.passed`: hidden, at a position
+//! like any other, at most one a second or 10,000 events. A second kind of record, without a position, would have bought nothing.
 
 pub mod bus;
 pub mod decisions;

@@ -59,9 +59,9 @@ pub struct SkipArgs {
 
 /// What `resync` takes.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["import", "node"])]
 pub struct ResyncArgs {
     /// The import
+    #[arg(required_unless_present = "node", conflicts_with = "node")]
     import: Option<String>,
     /// This node itself, instead of an import
     #[arg(long)]
