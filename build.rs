@@ -11,17 +11,20 @@ use std::{
 use prost::Message as _;
 use tonic_prost_build::FileDescriptorSet;
 
-const FILES: [&str; 11] = [
+const FILES: &[&str] = &[
     "outrigger/v1/common.proto",
     "outrigger/v1/compare.proto",
+    "outrigger/v1/diagnostics.proto",
     "outrigger/v1/event_log.proto",
     "outrigger/v1/query.proto",
     "outrigger/v1/mesh.proto",
+    "outrigger/v1/import_errors.proto",
     "outrigger/v1/projections.proto",
     "outrigger/v1/releases.proto",
     "outrigger/v1/standing.proto",
     "outrigger/v1/versions.proto",
     "outrigger/v1/admin.proto",
+    "outrigger/v1/backup.proto",
     "outrigger/storage/v1/stored.proto",
 ];
 

@@ -5,11 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::Semaphore};
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tokio::sync::Semaphore;
+use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -33,10 +30,13 @@ use proto::v1::{
 
 mod admin;
 mod append;
+mod backup;
 mod compare_versions;
 mod convert;
+pub(crate) mod diagnostics;
 mod event_log;
 mod list_stream;
+pub(crate) mod listen;
 mod long_work;
 pub(crate) mod mesh;
 pub(crate) mod middleware;
@@ -54,6 +54,7 @@ mod resume;
 mod standing;
 mod status;
 mod subscribe;
+pub(crate) mod tls;
 mod verify_projection;
 mod watch;
 
@@ -68,6 +69,8 @@ pub(crate) struct Context {
     pub(crate) mesh: mesh::Handle,
     pub(crate) events: Events,
     pub(crate) projections: Arc<Registry>,
+    /// What helps to find the reason of trouble.
+    pub(crate) diagnostics: diagnostics::Handle,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) metrics: Arc<Metrics>,
@@ -77,11 +80,14 @@ pub(crate) struct Context {
 }
 
 /// Serves all services until the node stops. A listener that fails ends the node.
-pub(crate) fn serve(listener: TcpListener, context: Context) {
+pub(crate) fn serve(listener: listen::Listener, context: Context) {
+    middleware::access::check_complete();
     let lifecycle = context.lifecycle.clone();
     let metrics = Arc::clone(&context.metrics);
+    let tracer = context.events.tracer().clone();
     let woken = move |readers: usize| metrics.subscription_wakeups.inc_by(readers as u64);
     lifecycle.tasks().spawn(dispatcher::run(context.events.clone(), lifecycle.stop().clone(), woken));
+    let tokens = context.tokens.clone();
     let (routes, health) = routes(context);
     let stop = lifecycle.stop().clone();
     let served = Server::builder()
@@ -90,11 +96,11 @@ pub(crate) fn serve(listener: TcpListener, context: Context) {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(middleware::trace::TraceLayer(tracer))
+        .layer(tokens)
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            // The builder's own setting does not reach listeners that come from outside. Without it a large request waits
-            // for the acknowledgement of its first packets, 40 ms each time.
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            listener.connections(&lifecycle),
             async move { stop.cancelled().await },
         );
     lifecycle.tasks().spawn(tell_health(health, lifecycle.clone()));
@@ -128,10 +134,11 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         mesh,
         events,
         projections,
+        diagnostics,
         clock,
         lifecycle,
         metrics,
-        tokens,
+        tokens: _,
         reader_stall,
     } = context;
     let event_log = event_log::EventLog {
@@ -143,6 +150,16 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
         lifecycle: lifecycle.clone(),
         metrics: Arc::clone(&metrics),
         reader_stall,
+    };
+    let backups = backup::Backups {
+        node: Arc::clone(&node),
+        events: events.clone(),
+        projections: Arc::clone(&projections),
+        clock: Arc::clone(&clock),
+        lifecycle: lifecycle.clone(),
+        metrics: Arc::clone(&metrics),
+        reader_stall,
+        running: Arc::new(Semaphore::new(1)),
     };
     let query = query::Query {
         projections: Arc::clone(&projections),
@@ -156,28 +173,25 @@ fn routes(context: Context) -> (Routes, HealthReporter) {
     let projections =
         projections::ProjectionsService { projections, lifecycle: lifecycle.clone(), clock, reader_stall };
     let mesh = mesh::MeshService { node: Arc::clone(&node), ownership, mesh };
-    let admin = admin::Admin { node, events, lifecycle };
+    let admin = admin::Admin { node, events, lifecycle, backups, diagnostics };
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors were compiled with the crate");
-    macro_rules! guarded {
+    macro_rules! bounded {
         ($server:ident, $service:expr) => {
-            tonic::service::interceptor::InterceptedService::new(
-                $server::new($service).max_decoding_message_size(MESSAGE_BYTES_MAX),
-                tokens.clone(),
-            )
+            $server::new($service).max_decoding_message_size(MESSAGE_BYTES_MAX)
         };
     }
     let routes = Routes::new(health)
         .add_service(reflection)
-        .add_service(guarded!(EventLogServer, event_log))
-        .add_service(guarded!(QueryServer, query))
-        .add_service(guarded!(ProjectionsServer, projections))
-        .add_service(guarded!(ReleasesServer, releases))
-        .add_service(guarded!(MeshServer, mesh))
-        .add_service(guarded!(AdminServer, admin));
+        .add_service(bounded!(EventLogServer, event_log))
+        .add_service(bounded!(QueryServer, query))
+        .add_service(bounded!(ProjectionsServer, projections))
+        .add_service(bounded!(ReleasesServer, releases))
+        .add_service(bounded!(MeshServer, mesh))
+        .add_service(bounded!(AdminServer, admin));
     (routes, reporter)
 }

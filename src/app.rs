@@ -2,13 +2,13 @@
 //!
 //! Owns which rooms there are and how they are connected; decides nothing else. Listeners are bound before the log is
 //! opened, so that a wrong address costs no recovery; probes answer from then on. Shutdown goes the other way round:
-//! not ready, no new calls, calls in progress, the committer's last group, followers at a batch edge, probes.
+//! not ready, no new calls, calls in progress, the committer's last group, followers at a batch edge, what a collector has not got yet.
 
 use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -16,106 +16,64 @@ use std::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::sharing::Sharing;
+use self::{
+    listen::{Bound, bind_tcp, local_addr},
+    sharing::Sharing,
+};
 use crate::{
     api,
     append::{Appender, Intake, committer::Committer},
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{Config, Listen},
     disk::{self, Disk, real::RealDisk},
-    events::{Events, EventsError},
+    events::Events,
     follower::Head,
     http,
-    index::{Index, IndexConfig, IndexError},
+    index::{Index, IndexConfig},
     lifecycle::{Lifecycle, Phase},
     limits::{DEFINITION_BYTES_MAX, MESH_DRAIN_MAX, SEGMENT_BYTES, SHUTDOWN_DRAIN_MAX},
-    log::{self, LogConfig, LogError},
-    mesh::{bus::Bus, node::driver::Driver},
-    meta::{Meta, MetaError},
+    log::{self, LogConfig},
+    mesh::{bus::Bus, node::driver::Driver, restored},
+    meta::Meta,
     metrics::Metrics,
+    ownership::InForce,
     projection::{
         definition::Definition,
-        registry::{Registry, RegistryConfig, RegistryError, RegistryLog},
+        registry::{Registry, RegistryConfig, RegistryLog},
         watch_directory::WatchDirectory,
     },
+    telemetry::{
+        control::LogControl,
+        otlp::{self, Exporter},
+    },
+    trace::Tracer,
 };
 
+mod access;
+mod diagnostics;
+mod error;
 mod gauges;
+mod listen;
 mod mesh_api;
 mod mesh_gauges;
 mod mesh_keys;
 pub(crate) mod ownership;
+mod restoring;
 mod scrub;
 mod sharing;
+mod tls;
 mod tokens;
+
+pub use self::{diagnostics::Setting, error::AppError};
 
 /// How often a node that is not ready yet looks whether it is.
 const READINESS_LOOK: Duration = Duration::from_millis(10);
-
-/// Why a node does not run, or no longer.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// A listener could not be bound.
-    #[error("{setting} cannot listen on {addr}: {error}; choose another address or stop what listens there")]
-    Bind {
-        /// The setting.
-        setting: &'static str,
-        /// Its address.
-        addr: SocketAddr,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The data directory cannot be used.
-    #[error("data directory {dir}: {error}")]
-    DataDir {
-        /// The directory.
-        dir: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The token file cannot be used.
-    #[error("{0}")]
-    Tokens(String),
-    /// The mesh cannot start.
-    #[error("{0}")]
-    Mesh(String),
-    /// The node's key or the file of trusted keys cannot be used.
-    #[error("{0}")]
-    Keys(String),
-    /// The log cannot be opened.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The index cannot be opened.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The committer cannot start.
-    #[error(transparent)]
-    Committer(#[from] EventsError),
-    /// What the node knows beside its log cannot be opened.
-    #[error(transparent)]
-    Meta(#[from] MetaError),
-    /// The projections cannot be opened.
-    #[error(transparent)]
-    Projections(#[from] RegistryError),
-    /// A definition that the command line names cannot be used.
-    #[error("{0}")]
-    Definition(String),
-    /// The projection definitions cannot be watched.
-    #[error("projection definitions cannot be watched: {0}")]
-    Watch(io::Error),
-    /// A thread or task could not be started or did not end as it should.
-    #[error("{0}")]
-    Thread(String),
-    /// The node could not go on.
-    #[error("the node had to stop: {0}; start it again, it recovers at start")]
-    Failed(String),
-}
 
 /// A running node.
 #[derive(Debug)]
 pub struct Running {
     /// Where the gRPC API listens.
-    pub grpc_addr: SocketAddr,
+    pub grpc_addr: Listen,
     /// Where probes and metrics are.
     pub http_addr: SocketAddr,
     lifecycle: Lifecycle,
@@ -126,6 +84,7 @@ pub struct Running {
     projections: Arc<Registry>,
     definitions: WatchDirectory,
     mesh: Option<Driver>,
+    exporter: Exporter,
 }
 
 /// Starts a node on the bus that is configured; it is ready once its projections are where they were.
@@ -133,48 +92,74 @@ pub async fn start(config: Config) -> Result<Running, AppError> {
     start_on(config, None).await
 }
 
+/// What a node is given from outside, beside its settings.
+#[derive(Debug, Default)]
+pub struct Around {
+    /// A bus instead of the configured one.
+    pub bus: Option<Arc<dyn Bus>>,
+    /// The log of the process, where it is the node's to change.
+    pub logs: Option<LogControl>,
+    /// Every setting, as it is told to whoever looks for the reason of trouble.
+    pub settings: Vec<Setting>,
+}
+
 /// The same on a bus that is handed in.
 pub async fn start_on(config: Config, bus: Option<Arc<dyn Bus>>) -> Result<Running, AppError> {
+    start_around(config, Around { bus, ..Around::default() }).await
+}
+
+/// The same with all that it can be given.
+pub async fn start_around(config: Config, around: Around) -> Result<Running, AppError> {
     let lifecycle = Lifecycle::new();
     let metrics = Arc::new(Metrics::new());
-    let grpc = bind("grpc.listen", config.grpc.listen).await?;
-    let http = bind("http.listen", config.http.listen).await?;
-    let (grpc_addr, http_addr) = (local_addr(&grpc)?, local_addr(&http)?);
+    let started = start_with(config, around, &lifecycle, metrics).await;
+    if started.is_err() {
+        // What answers probes by now ends with the attempt.
+        lifecycle.set(Phase::Stopping);
+        lifecycle.stop().cancel();
+    }
+    started
+}
 
+async fn start_with(
+    config: Config,
+    around: Around,
+    lifecycle: &Lifecycle,
+    metrics: Arc<Metrics>,
+) -> Result<Running, AppError> {
+    let Around { bus, logs, settings } = around;
+    let grpc = Bound::bind("grpc.listen", &config.grpc.listen).await?;
+    let http = bind_tcp("http.listen", config.http.listen).await?;
+    let (grpc_addr, http_addr) = (grpc.addr()?, local_addr(&http)?);
+    let access = access::read(&config, &metrics, lifecycle)?;
+    let details = serve_http(http, lifecycle, &metrics);
+    tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, "probes answer; the log is opened");
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let otlp = otlp::prepare(&config.telemetry.otlp, &clock, &metrics.telemetry);
     let opened = {
-        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
-        let opened = tokio::task::spawn_blocking(move || open(&config, metrics)).await;
+        let (config, metrics, lifecycle) = (config.clone(), Arc::clone(&metrics), lifecycle.clone());
+        let tracer = otlp.tracer.clone();
+        let opened =
+            tokio::task::spawn_blocking(move || open(&config, clock, metrics, tracer, &lifecycle)).await;
         opened.map_err(|error| AppError::Thread(format!("opening the node did not end: {error}")))??
     };
-    let Sharing { ownership, mesh, driver } = sharing::start(&config, &opened, &lifecycle, bus)?;
-    let Opened { disk, clock, committer, appender, intake, events, projections, definitions } = opened;
+    let sharing = sharing::start(&config, &opened, lifecycle, bus)?;
+    let gather = gauges::gather(gauges::Owners::of(&config, lifecycle, &metrics, &opened, &sharing));
+    let Sharing { ownership, mesh, driver, .. } = sharing;
+    let Opened { clock, committer, appender, intake, events, projections, definitions, .. } = opened;
     let (head, index) = (events.head().clone(), Arc::clone(events.index()));
     let committer = spawn_committer(committer, intake, lifecycle.clone())?;
     lifecycle.set(Phase::NotReady("projections are catching up".into()));
-
-    let tokens =
-        tokens::watch(disk, config.grpc.token_file.as_deref(), &lifecycle).map_err(AppError::Tokens)?;
-    let refresh = gauges::refresher(
-        Arc::clone(&metrics),
-        events.clone(),
-        appender.clone(),
-        Arc::clone(&projections),
-        driver.as_ref().map(|driver| driver.handle().clone()),
-    );
     if let Some(interval) = config.log.scrub {
         let reader = events.log().clone();
         scrub::start(interval, reader, appender.clone(), lifecycle.clone(), Arc::clone(&metrics));
     }
-    let warnings = {
-        let projections = Arc::clone(&projections);
-        Arc::new(move || projections.warnings())
-    };
-    let pages = http::Pages {
-        lifecycle: lifecycle.clone(),
-        metrics: Arc::clone(&metrics),
-        projection_warnings: warnings,
-        refresh,
-    };
+    let set = details.set(details_of(Arc::clone(&gather), &projections, &metrics)?);
+    set.expect("details are set once");
+    let teller = otlp::Teller { node: config.node.clone(), log_id: events.log().log_id().to_string() };
+    let exporter = otlp.start(&teller, Arc::clone(&gather));
+    let diagnostics = diagnostics::handle(logs, settings, gather, lifecycle.clone());
     let context = api::Context {
         node: config.node.as_str().into(),
         appender: appender.clone(),
@@ -182,21 +167,21 @@ pub async fn start_on(config: Config, bus: Option<Arc<dyn Bus>>) -> Result<Runni
         mesh,
         events,
         projections: Arc::clone(&projections),
+        diagnostics,
         clock,
         lifecycle: lifecycle.clone(),
         metrics,
-        tokens,
+        tokens: access.tokens,
         reader_stall: config.limits.reader_stall,
     };
-    api::serve(grpc, context);
-    serve_http(http, pages);
+    api::serve(grpc.listener(access.tls), context);
     lifecycle.tasks().spawn(become_ready(lifecycle.clone(), Arc::clone(&projections)));
     lifecycle.tasks().spawn(carry_out(lifecycle.stop().clone(), Arc::clone(&projections)));
     tracing::info!(node = %config.node, grpc = %grpc_addr, http = %http_addr, head = %head.get(), "serving");
     Ok(Running {
         grpc_addr,
         http_addr,
-        lifecycle,
+        lifecycle: lifecycle.clone(),
         appender,
         head,
         committer,
@@ -204,7 +189,21 @@ pub async fn start_on(config: Config, bus: Option<Arc<dyn Bus>>) -> Result<Runni
         projections,
         definitions,
         mesh: driver,
+        exporter,
     })
+}
+
+/// What the pages tell of an open node.
+fn details_of(
+    gather: http::Gather,
+    projections: &Arc<Registry>,
+    metrics: &Metrics,
+) -> Result<http::Details, AppError> {
+    if let Some((unix_seconds, _)) = projections.last_backup()? {
+        metrics.last_backup.set(unix_seconds as i64);
+    }
+    let projections = Arc::clone(projections);
+    Ok(http::Details { projection_warnings: Arc::new(move || projections.warnings()), gather })
 }
 
 impl Running {
@@ -215,7 +214,19 @@ impl Running {
 
     /// Stops the node; afterwards everything it acknowledged is durable and nothing of it runs.
     pub async fn stop(self) -> Result<(), AppError> {
-        let Self { lifecycle, appender, head, committer, index, projections, definitions, mesh, .. } = self;
+        let Self {
+            lifecycle,
+            appender,
+            head,
+            committer,
+            index,
+            projections,
+            definitions,
+            mesh,
+            grpc_addr,
+            exporter,
+            ..
+        } = self;
         let failure = lifecycle.failure();
         tracing::info!("stopping");
         lifecycle.set(Phase::Stopping);
@@ -224,6 +235,7 @@ impl Running {
         if tokio::time::timeout(SHUTDOWN_DRAIN_MAX, lifecycle.tasks().wait()).await.is_err() {
             tracing::warn!(waited = ?SHUTDOWN_DRAIN_MAX, "calls in progress did not end in time");
         }
+        listen::remove_socket(&grpc_addr);
         let published = tokio::task::spawn_blocking(move || mesh.map(|mesh| mesh.stop(MESH_DRAIN_MAX)));
         if published.await.is_err() {
             tracing::error!("the mesh did not end as it should");
@@ -239,7 +251,9 @@ impl Running {
             }
             joined
         });
-        match drained.await {
+        let drained = drained.await;
+        exporter.flush().await;
+        match drained {
             Ok(Ok(())) => {
                 tracing::info!("stopped");
                 failure.map_or(Ok(()), |reason| Err(AppError::Failed(reason)))
@@ -259,13 +273,20 @@ struct Opened {
     events: Events,
     projections: Arc<Registry>,
     definitions: WatchDirectory,
+    /// Empty until `sharing` knows what the node owns.
+    ownership: InForce,
 }
 
 /// Opens log, index and projections; recovery happens here.
-fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
+fn open(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    tracer: Tracer,
+    lifecycle: &Lifecycle,
+) -> Result<Opened, AppError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     check_named_definitions(&*disk, &config.projections.paths)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = &config.data_dir;
     disk.create_dir_all(dir).map_err(|error| AppError::DataDir { dir: dir.clone(), error })?;
     let log_config = LogConfig {
@@ -274,13 +295,19 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         segment_bytes: SEGMENT_BYTES,
         low_water_bytes: config.log.low_water_bytes,
     };
-    let log = log::open(Arc::clone(&disk), &*clock, log_config)?;
+    restoring::refuse_unfinished(&*disk, dir)?;
+    let log_dir = log_config.dir.clone();
+    let log = log::open_restored(Arc::clone(&disk), &*clock, log_config, config.restore_epoch)?;
     tracing::info!(recovery = ?log.recovery, "the log is open");
+    lifecycle.set(Phase::Starting(format!(
+        "the index is opened: events up to {} are looked through",
+        log.reader.head()
+    )));
     let index_config = IndexConfig::with_memory(config.limits.memory_bytes / 4);
     let index = Index::open_configured(Arc::clone(&disk), &dir.join("index"), &log.reader, index_config)?;
     let index = Arc::new(index);
     let head = Head::new(log.reader.head());
-    let committer = Committer::new(
+    let mut committer = Committer::new(
         log.writer,
         log.reader.clone(),
         Arc::clone(&index),
@@ -297,15 +324,24 @@ fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Opened, AppError> {
         low_water_bytes: config.log.low_water_bytes,
     };
     let (appender, intake) = Appender::new((config.limits.memory_bytes / 8) as usize);
-    let events = Events::new(log.reader, index, head);
-    let decided =
-        RegistryLog { events: events.clone(), appender: appender.clone(), clock: Arc::clone(&clock) };
+    let events = Events::new(log.reader, index, head).traced(tracer.clone());
+    if log.is_restored {
+        restored::accept(&disk, &log_dir, &mut committer, (&appender, &intake), &events, &*clock)?;
+    }
+    lifecycle.set(Phase::Starting("the projections are opened".into()));
+    let ownership = InForce::default();
+    let decided = RegistryLog {
+        events: events.clone(),
+        appender: appender.clone(),
+        clock: Arc::clone(&clock),
+        ownership: ownership.clone(),
+    };
     let projections = Arc::new(Registry::open(Arc::clone(&disk), projections_config, meta, decided)?);
     let sources = config.projections.dir.iter().chain(&config.projections.paths).cloned().collect();
     let definitions = WatchDirectory::start(Arc::clone(&disk), sources, Arc::clone(&projections))
         .map_err(AppError::Watch)?;
-    let committer = committer.showing(events.recent().clone());
-    Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions })
+    let committer = committer.showing(events.recent().clone()).traced(tracer);
+    Ok(Opened { disk, clock, committer, appender, intake, events, projections, definitions, ownership })
 }
 
 /// A definition file that is named one by one must hold, or the node does not start. One in a directory is a problem of
@@ -323,14 +359,6 @@ fn check_named_definitions(disk: &dyn Disk, paths: &[PathBuf]) -> Result<(), App
         Definition::parse(&text, &name).map_err(|error| AppError::Definition(error.to_string()))?;
     }
     Ok(())
-}
-
-async fn bind(setting: &'static str, addr: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(addr).await.map_err(|error| AppError::Bind { setting, addr, error })
-}
-
-fn local_addr(listener: &TcpListener) -> Result<SocketAddr, AppError> {
-    listener.local_addr().map_err(|error| AppError::Thread(format!("a listener has no address: {error}")))
 }
 
 /// The committer's thread. When it ends with an error, or a broken invariant ends it, the node cannot go on.
@@ -354,13 +382,24 @@ fn spawn_committer(
     spawned.map_err(|error| AppError::Thread(format!("the committer's thread could not be started: {error}")))
 }
 
-fn serve_http(listener: TcpListener, pages: http::Pages) {
-    let lifecycle = pages.lifecycle.clone();
+/// Answers probes from now on; gives the place for what there is to tell once the node is open.
+fn serve_http(
+    listener: TcpListener,
+    lifecycle: &Lifecycle,
+    metrics: &Arc<Metrics>,
+) -> Arc<OnceLock<http::Details>> {
+    let (lifecycle, details) = (lifecycle.clone(), Arc::new(OnceLock::new()));
+    let pages = http::Pages {
+        lifecycle: lifecycle.clone(),
+        metrics: Arc::clone(metrics),
+        details: Arc::clone(&details),
+    };
     lifecycle.clone().tasks().spawn(async move {
         if let Err(error) = http::serve(listener, pages).await {
             lifecycle.fail(format!("the listener of probes and metrics failed: {error}"));
         }
     });
+    details
 }
 
 /// Lets versions become active as the log decides, until the node stops.

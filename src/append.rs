@@ -8,6 +8,7 @@
 use crate::{
     event::{Event, EventId, ImportCursor, Origin, Position, Revision, Source, StreamId, Tracking},
     index::{Filter, QueryItem},
+    trace::TraceContext,
 };
 
 pub mod boundary;
@@ -16,6 +17,7 @@ pub mod decide;
 mod facts;
 mod group;
 mod queue;
+mod traced;
 
 pub use queue::{Appender, Intake};
 
@@ -36,6 +38,8 @@ pub struct Request {
     pub tracked: Option<u64>,
     /// Where the events came from, one for each; empty where they begin here. No client can set it.
     pub origins: Vec<Origin>,
+    /// In which trace it is appended.
+    pub trace: Option<TraceContext>,
     /// How far an import comes with this request; stored with the last of its events. No client can set it.
     pub cursor: Option<Box<ImportCursor>>,
 }
@@ -51,6 +55,7 @@ impl Request {
             skip_existing: false,
             tracked: None,
             origins: Vec::new(),
+            trace: None,
             cursor: None,
         }
     }

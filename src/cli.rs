@@ -10,16 +10,19 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use tokio::runtime;
 
 use self::{
     append::AppendArgs,
+    backup::BackupArgs,
     bench::BenchCommand,
     client::Node,
+    common::Common,
     count::CountArgs,
     documents::{GetArgs, ListArgs},
     error::CliError,
+    healthcheck::HealthcheckArgs,
     load::LoadArgs,
     load::progress::say,
     offline::TestArgs,
@@ -27,23 +30,31 @@ use self::{
     projection::errors::{ErrorsArgs, RetryArgs, SkipArgs},
     read::{ReadArgs, StreamsArgs, SubscribeArgs, TrackingArgs},
     repair::RepairArgs,
+    restore::RestoreArgs,
     serve::ServeArgs,
     verify::VerifyArgs,
     watch::WatchArgs,
 };
 use crate::{
-    config::{Config, Environment, Telemetry},
+    config::{Config, Environment, Loaded, Telemetry},
     disk::real::RealDisk,
+    telemetry::control::LogControl,
 };
 
 pub mod append;
+pub mod backup;
 pub mod bench;
 pub mod client;
+mod common;
 pub mod count;
 pub mod demo;
+pub mod doctor;
 pub mod documents;
 pub mod error;
+mod event_errors;
+pub mod healthcheck;
 pub mod load;
+pub mod log_level;
 pub mod mesh;
 pub mod offline;
 pub mod output;
@@ -53,9 +64,11 @@ pub mod read;
 pub mod release;
 pub mod render;
 pub mod repair;
+pub mod restore;
 pub mod select;
 pub mod serve;
 pub mod settings;
+pub mod support_bundle;
 pub mod text;
 pub mod verify;
 pub mod watch;
@@ -78,23 +91,6 @@ Examples:
   outrigger get departures airports EWR
 
 Exit codes: 0 done, 1 refused or failed, 2 usage.";
-
-const ADDR_HELP: &str =
-    "The node to talk to: HOST:PORT or unix:PATH [env: OUTRIGGER_ADDR] [default: 127.0.0.1:7400]";
-const TOKEN_HELP: &str = "The token to present, where the node asks for one [env: OUTRIGGER_TOKEN]";
-
-/// What every command takes.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Common options")]
-struct Common {
-    #[arg(long, global = true, help = ADDR_HELP)]
-    addr: Option<String>,
-    #[arg(long, global = true, help = TOKEN_HELP)]
-    token: Option<String>,
-    /// For people, or for programs
-    #[arg(long, global = true, value_enum, default_value_t)]
-    output: Format,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -137,12 +133,27 @@ enum Command {
     /// What one version of a service reads, under one name
     #[command(subcommand)]
     Release(release::ReleaseCommand),
+    /// Show or change which log lines a running node writes
+    #[command(after_help = log_level::EXAMPLES)]
+    LogLevel(log_level::LogLevelArgs),
     /// What nodes share, who may append what, keys
     #[command(subcommand)]
     Mesh(mesh::MeshCommand),
     /// Measure a node, and what the machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Back a running node up
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(BackupArgs),
+    /// Make a data directory of a backup, offline
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(RestoreArgs),
+    /// Look at what a node runs on: settings, disk, clock, memory, files of keys, ports, NATS
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
+    /// Collect what helps to find the reason of trouble, without event data
+    #[command(after_help = support_bundle::EXAMPLES)]
+    SupportBundle(support_bundle::SupportBundleArgs),
     /// Check a whole data directory, offline and without changing it
     #[command(after_help = verify::EXAMPLES)]
     Verify(VerifyArgs),
@@ -152,6 +163,9 @@ enum Command {
     /// Check or print the settings that `serve` would run with
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Ask whether a node is ready: for containers and scripts
+    #[command(after_help = healthcheck::EXAMPLES)]
+    Healthcheck(HealthcheckArgs),
     /// Print the version
     #[command(after_help = "Examples:\n  outrigger version\n  outrigger version --output json")]
     Version,
@@ -232,7 +246,7 @@ pub struct Invocation {
     session: Session,
     environment: Environment,
     /// The settings, for `serve`.
-    config: Option<Config>,
+    loaded: Option<Loaded>,
     /// Whether lines on stderr may be coloured.
     pub colour: bool,
     /// Whether standard output may be coloured.
@@ -250,25 +264,24 @@ impl Invocation {
             Err(error) => error.exit(),
         };
         let defaults = environment.client_defaults();
-        let common = arguments.common;
-        let addr = common.addr.or(defaults.addr);
-        let token = common.token.or(defaults.token);
-        let node = Node::new(addr.as_deref().unwrap_or(client::ADDR_DEFAULT), token.as_deref())?;
-        let config = match &arguments.command {
+        let no_colour = defaults.no_colour;
+        let output = arguments.common.output;
+        let node = arguments.common.node(defaults)?;
+        let loaded = match &arguments.command {
             Command::Serve(args) => {
                 let loaded = crate::config::load(&args.flags(), &environment, &RealDisk)?;
                 settings::warn(&loaded);
-                Some(loaded.config)
+                Some(loaded)
             }
             _ => None,
         };
         Ok(Self {
             command: arguments.command,
-            session: Session { node, output: common.output },
+            session: Session { node, output },
             environment,
-            config,
-            colour: io::stderr().is_terminal() && !defaults.no_colour,
-            colour_of_output: output::is_terminal() && !defaults.no_colour,
+            loaded,
+            colour: io::stderr().is_terminal() && !no_colour,
+            colour_of_output: output::is_terminal() && !no_colour,
         })
     }
 
@@ -279,7 +292,8 @@ impl Invocation {
 
     /// What this command logs: a node what it is told to, others warnings.
     pub fn telemetry(&self) -> Telemetry {
-        let settings = self.config.clone().unwrap_or_default().telemetry;
+        let loaded = self.loaded.as_ref();
+        let settings = loaded.map_or_else(Config::default, |loaded| loaded.config.clone()).telemetry;
         match self.command {
             Command::Serve(_) => settings,
             _ => Telemetry { log: "warn".into(), ..settings },
@@ -287,10 +301,18 @@ impl Invocation {
     }
 
     /// Runs the command to its end.
-    pub fn run(self) -> Result<(), CliError> {
+    pub fn run(self, logs: LogControl) -> Result<(), CliError> {
         let session = &self.session;
         match self.command {
-            Command::Serve(_) => wait_all_cores(serve::run(self.config.unwrap_or_default())),
+            Command::Serve(_) => {
+                wait_all_cores(serve::run(self.loaded.expect("it was read for this command"), logs))
+            }
+            Command::Doctor(args) => {
+                let loaded = crate::config::load(&args.serve.flags(), &self.environment, &RealDisk);
+                wait_all_cores(doctor::run(session, loaded))
+            }
+            Command::SupportBundle(args) => wait(support_bundle::run(session, &args)),
+            Command::LogLevel(args) => wait(log_level::run(session, &args)),
             Command::Demo(args) => wait_all_cores(demo::run(&args, session.output, self.colour_of_output)),
             Command::Load(args) => wait(load::run(session, &args)),
             Command::Append(args) => wait(append::run(session, &args)),
@@ -337,6 +359,8 @@ impl Invocation {
                 wait_all_cores(bench::run(session, &BenchCommand::EchoServer))
             }
             Command::Bench(command) => wait(bench::run(session, &command)),
+            Command::Backup(args) => wait(backup::run(session, &args)),
+            Command::Restore(args) => restore::run(&args, session.output),
             Command::Verify(args) => verify::run(&args, session.output),
             Command::Repair(args) => repair::run(&args, session.output),
             Command::Config(ConfigCommand::Check(args)) => {
@@ -346,6 +370,7 @@ impl Invocation {
                 let loaded = crate::config::load(&args.flags(), &self.environment, &RealDisk)?;
                 settings::print(&loaded, session.output)
             }
+            Command::Healthcheck(args) => wait(healthcheck::run(session, &args)),
             Command::Version => version(session.output),
         }
     }
@@ -388,7 +413,11 @@ fn block_on(
         .enable_all()
         .build()
         .map_err(|error| CliError::failed(format!("cannot start threads: {error}")))?;
-    runtime.block_on(command)
+    let outcome = runtime.block_on(command);
+    // What a command leaves running (a log that is being opened when a signal comes, work that a second signal cuts short) is not
+    // waited for: the process ends.
+    runtime.shutdown_background();
+    outcome
 }
 
 #[cfg(test)]

@@ -15,12 +15,15 @@ use crate::{
     ownership::Pattern,
 };
 
+mod access;
 mod environment;
 mod file;
+mod otlp;
 mod settings;
 pub mod value;
 
 pub use environment::{ClientDefaults, Environment};
+pub use otlp::Otlp;
 use settings::Given;
 pub use settings::{KEYS, Key};
 
@@ -51,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// What the process says about itself.
     pub telemetry: Telemetry,
+    /// Counts restores of the volume: a number above the one that the data directory has makes its log a restored one, once.
+    pub restore_epoch: u64,
     /// A definition that is changed in place is rebuilt in place instead of being refused.
     pub dev: bool,
 }
@@ -58,10 +63,57 @@ pub struct Config {
 /// The gRPC API's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grpc {
-    /// Where it listens; port 0 takes any free port.
-    pub listen: SocketAddr,
-    /// The file of tokens that callers must present. None: no token is asked for (loopback only).
+    /// Where it listens.
+    pub listen: Listen,
+    /// The file of tokens that callers must present. None: no token is asked for.
     pub token_file: Option<PathBuf>,
+    /// How connections are encrypted. None: they are not.
+    pub tls: Option<Tls>,
+}
+
+/// Where the gRPC API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address; port 0 takes any free port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// The TCP address, if it is one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(addr) => Some(*addr),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(addr: SocketAddr) -> Self {
+        Self::Tcp(addr)
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The files of TLS, each in PEM form and read again when it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The node's certificate, and those between it and its authority.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Who vouches for clients. None: clients need no certificate.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// The settings of probes and metrics.
@@ -124,13 +176,15 @@ pub struct Log {
     pub scrub: Option<Duration>,
 }
 
-/// What the process says about itself on stderr.
+/// What the process says about itself: on stderr, and to a collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Telemetry {
     /// A filter of `tracing`: `info`, or `warn,outrigger::log=debug`.
     pub log: String,
     /// How a line looks.
     pub log_format: LogFormat,
+    /// What a collector is sent.
+    pub otlp: Otlp,
 }
 
 /// How a log line looks.
@@ -147,7 +201,11 @@ impl Default for Config {
         Self {
             node: "local".into(),
             data_dir: "./outrigger-data".into(),
-            grpc: Grpc { listen: SocketAddr::from(([127, 0, 0, 1], 7400)), token_file: None },
+            grpc: Grpc {
+                listen: SocketAddr::from(([127, 0, 0, 1], 7400)).into(),
+                token_file: None,
+                tls: None,
+            },
             http: Http { listen: SocketAddr::from(([0, 0, 0, 0], 7480)) },
             projections: Projections::default(),
             owns: Owns::default(),
@@ -160,7 +218,8 @@ impl Default for Config {
                 builds: BUILDS_DEFAULT,
             },
             log: Log { low_water_bytes: LOW_WATER_BYTES_DEFAULT, scrub: Some(SCRUB_INTERVAL_DEFAULT) },
-            telemetry: Telemetry { log: "info".into(), log_format: LogFormat::Text },
+            telemetry: Telemetry { log: "info".into(), log_format: LogFormat::Text, otlp: Otlp::default() },
+            restore_epoch: 0,
             dev: false,
         }
     }

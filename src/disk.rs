@@ -12,6 +12,7 @@ use std::{fmt, io, path::Path};
 
 pub mod real;
 pub mod sim;
+pub mod watch;
 
 /// A file system. Paths are as the process sees them.
 pub trait Disk: Send + Sync + fmt::Debug {

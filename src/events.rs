@@ -13,6 +13,7 @@ use crate::{
     follower::Head,
     index::{Direction, Filter, Index, IndexError},
     log::{LogError, LogReader},
+    trace::Tracer,
 };
 
 pub mod dispatcher;
@@ -36,6 +37,7 @@ pub struct Events {
     head: Head,
     recent: Recent,
     live: Live,
+    tracer: Tracer,
 }
 
 /// Why events could not be read or written.
@@ -83,7 +85,18 @@ pub struct Page {
 impl Events {
     /// Reads of this log through this index, up to this head.
     pub fn new(log: LogReader, index: Arc<Index>, head: Head) -> Self {
-        Self { log, index, head, recent: Recent::default(), live: Live::default() }
+        Self { log, index, head, recent: Recent::default(), live: Live::default(), tracer: Tracer::default() }
+    }
+
+    /// The same, whose followers tell what they do in spans.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// Where spans go of what is done with these events.
+    pub const fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// The visible head.

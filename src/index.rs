@@ -257,6 +257,12 @@ impl Index {
         self.state.step()
     }
 
+    /// Has the background work write what is only in memory, if it is worth the while: nothing has come for some time, and
+    /// a node that does nothing should take little memory. Only who applies events may call it.
+    pub fn rest(&self) -> Result<(), IndexError> {
+        self.state.rest()
+    }
+
     /// Writes what is only in memory, so that the next start need not read it from the log, and ends the background
     /// work. Nothing may be applied afterwards; reads go on. Whatever fails here costs the next start time, no more.
     pub fn stop(&self) -> Result<(), IndexError> {

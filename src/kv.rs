@@ -108,8 +108,8 @@ pub enum Syncs {
     /// It returns when everything is durable.
     Through,
     /// A barrier: it returns at once, and everything before it is durable before anything behind it. For files that
-    /// have to be whole after a crash, and may be a moment old.
-    Behind,
+    /// have to be whole after a crash, and may be a moment old. So many bytes are on their way at the most; a writer that is further ahead waits.
+    Behind(usize),
 }
 
 /// Opens the file, creating it where there is none.
@@ -126,7 +126,7 @@ pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize, syncs: Syncs) -> R
         builder.set_cache_size(cache_bytes);
         match syncs {
             Syncs::Through => builder.create_with_backend(Backend { file, failed: AtomicBool::new(false) }),
-            Syncs::Behind => builder.create_with_backend(Behind::start(file)?),
+            Syncs::Behind(bytes_max) => builder.create_with_backend(Behind::start(file, bytes_max)?),
         }
     }));
     match opened {

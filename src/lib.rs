@@ -7,7 +7,7 @@
 //! own (far behind, on three), into a file of its own, which is written behind: a sync is a barrier there, not a wait.
 //! There is no outbox table: the log is the outbox.
 //!
-//! # Five paths, each to be read top to bottom
+//! # Six paths, each to be read top to bottom
 //!
 //! - **Append**: [`api`] (`append`, `convert`) → [`append`] (queue; `boundary` looks far back before it) →
 //!   [`append::committer`] → `append::facts` from [`index`] and [`log`] → [`append::decide`] (pure: ids, then conditions
@@ -22,6 +22,12 @@
 //!   cursor; [`mesh::repair`] asks the owner's log for what the bus does not give. [`mesh::node`] is the loop.
 //! - **Damage**: [`log`] recovers at every opening (`recovery`, `spare`); `app::scrub` reads sealed segments while the node
 //!   runs; [`verify`] reads a whole directory that is not in use, and [`cli`] (`repair`) does what flags say.
+//! - **Copies**: [`api`] (`backup`) cuts through [`log`] (`cut`) and [`meta`] (`backup`) → [`cli`] (`backup`) keeps that → [`cli`]
+//!   (`restore`) makes a data directory of it; its first opening parts from the original ([`log`] `restored`, [`mesh::restored`]).
+//!
+//! Beside them stands telemetry: each room counts in [`metrics`]; `app::gauges` asks owners for the rest when the page is wanted. A
+//! trace goes through threads, the log and other nodes, so [`trace`] hands contexts on as values and records spans into a bounded
+//! queue, instead of a subscriber of the process: nodes in one process stay apart. [`telemetry`] (`otlp`) sends both.
 //!
 //! # Layers
 //!
@@ -29,7 +35,7 @@
 //!
 //! ```text
 //! main -> cli -> app -> {api, http, mesh, verify} -> projection -> append -> events -> {index, meta, kv} -> follower -> log
-//!      -> {disk, clock, event, json, limits}, with {metrics, lifecycle, process} beside log
+//!      -> {disk, clock, event, json, limits}, with {metrics, trace, lifecycle, process} beside log
 //! ```
 //!
 //! [`expression`], [`mapping`] and [`ownership`] are pure and stand below [`append`]; [`mesh`] knows no projections, and nothing but
@@ -54,7 +60,7 @@
 //!
 //! Words and seams: [`limits`], [`event`], [`json`], [`clock`], [`disk`]. Ground state: [`log`], [`index`],
 //! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`mapping`], [`ownership`], [`kv`], [`meta`], [`projection`], [`mesh`]. All of it, offline:
-//! [`verify`]. Edges: [`api`], [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`process`] and
+//! [`verify`]. Edges: [`api`], [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`trace`], [`process`] and
 //! [`telemetry`] beside them.
 //!
 //! [`sabotage`] holds deliberate bugs that the simulation must catch; nothing else leads there.
@@ -90,4 +96,5 @@ pub mod projection;
 #[doc(hidden)]
 pub mod sabotage;
 pub mod telemetry;
+pub mod trace;
 pub mod verify;

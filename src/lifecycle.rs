@@ -11,8 +11,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Where the process is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// The log is being recovered.
-    Starting,
+    /// The log is being recovered, or what follows from it opened; which of these.
+    Starting(String),
     /// The log is writable, but something that queries need is not there yet.
     NotReady(String),
     /// Everything is served.
@@ -25,7 +25,7 @@ impl Phase {
     /// The name that the API and the probes use.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Starting => "starting",
+            Self::Starting(_) => "starting",
             Self::NotReady(_) => "not_ready",
             Self::Ready => "ready",
             Self::Stopping => "stopping",
@@ -35,8 +35,7 @@ impl Phase {
     /// Why it is not ready.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Starting => Some("the log is being recovered"),
-            Self::NotReady(reason) => Some(reason),
+            Self::Starting(reason) | Self::NotReady(reason) => Some(reason),
             Self::Ready => None,
             Self::Stopping => Some("the node is stopping"),
         }
@@ -57,7 +56,7 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// A node that is starting.
     pub fn new() -> Self {
-        let phase = Arc::new(watch::Sender::new(Phase::Starting));
+        let phase = Arc::new(watch::Sender::new(Phase::Starting("the log is being recovered".into())));
         Self {
             phase,
             started: Instant::now(),

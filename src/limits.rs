@@ -3,14 +3,16 @@
 //! A queue, batch, wait or cache anywhere in the crate takes its bound from here or from `config`; a refusal names
 //! the limit it hit by the value written here.
 
+mod backup;
 mod bus;
 mod compare;
 mod mesh;
 mod sharing;
+mod telemetry;
 
 use std::time::Duration;
 
-pub use self::{bus::*, compare::*, mesh::*, sharing::*};
+pub use self::{backup::*, bus::*, compare::*, mesh::*, sharing::*, telemetry::*};
 
 /// Events in one append request.
 pub const REQUEST_EVENTS_MAX: usize = 1_000;
@@ -148,6 +150,8 @@ pub const INDEX_EVENT_BYTES: u64 = 128;
 pub const INDEX_FILTER_PARTS_MIN: u64 = 8;
 /// Full parts that the stored filter of ids may lack, or a quarter of the log if that is more.
 pub const INDEX_FILTER_UNSTORED_PARTS_MIN: u64 = 4;
+/// How long nothing is appended before the index writes what it has in memory, as at a clean stop.
+pub const INDEX_REST_AFTER: Duration = Duration::from_secs(10);
 /// At a clean stop, what the index has in memory is written if it is at least a full part divided by this; less is
 /// read from the log at the next start as fast.
 pub const INDEX_STOP_PART_SHARE: u32 = 32;
@@ -262,6 +266,8 @@ pub const META_CACHE_BYTES: usize = MIB;
 pub const VERSION_MEMORY_BYTES_MAX: u64 = 128 * MIB as u64;
 /// Bytes that one version needs to run at all.
 pub const VERSION_MEMORY_BYTES_MIN: u64 = 4 * MIB as u64;
+/// How long a version has nothing to do, and nobody reads it, before it gives its memory back.
+pub const VERSION_REST_AFTER: Duration = Duration::from_secs(10);
 /// Events in one batch of a projection; also how many may be applied before a durable commit.
 pub const BATCH_EVENTS_MAX: u64 = 50_000;
 /// Bytes of changed documents in one batch of a projection, as estimated; also how many before a durable commit.
@@ -278,8 +284,6 @@ pub const PIPELINE_CHUNK_EVENTS_MAX: usize = 1_024;
 pub const PIPELINE_CHUNK_BYTES_MAX: usize = MIB;
 /// Chunks of such events that may wait.
 pub const PIPELINE_CHUNKS_MAX: usize = 4;
-/// Bytes that may be on their way to the file of a version; a writer that is further ahead waits.
-pub const BEHIND_BYTES_MAX: usize = 32 * MIB;
 /// Bytes that are on their way together at the most.
 pub const BEHIND_PIECE_BYTES_MAX: usize = 4 * MIB;
 /// Pieces that may be on their way to the file of a version.
@@ -409,6 +413,12 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 8 * MIB as u32;
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the other end may take to say so.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a TLS handshake may take.
+pub const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// TLS handshakes that go on at the same time; further connections wait in the system's queue.
+pub const TLS_HANDSHAKES_MAX: usize = 256;
+/// Bytes of a file of certificates or of a key.
+pub const TLS_FILE_BYTES_MAX: usize = MIB;
 /// Bytes of one gRPC message that the node accepts.
 pub const MESSAGE_BYTES_MAX: usize = 8 * MIB;
 /// How long a command waits for its connection to a node.

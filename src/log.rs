@@ -18,6 +18,7 @@ use crate::{
     sabotage::Sabotage,
 };
 
+mod cut;
 mod directory;
 mod epochs;
 mod error;
@@ -29,8 +30,10 @@ mod offsets;
 mod reader;
 mod recovery;
 mod repair;
+mod restored;
 mod scan;
 mod segment;
+mod size;
 mod spare;
 #[doc(hidden)]
 pub mod untrusted;
@@ -42,22 +45,27 @@ use directory::Directory;
 use epochs::EpochHistory;
 use manifest::Manifest;
 use reader::{Catalog, Segment, Shared};
+use restored::Restored;
 use segment::HEAD_BYTES;
 use spare::{Spare, SpareSlot};
 use writer::{Parts, preallocate_bytes};
 
+pub use cut::{LogCut, SegmentBytes, SegmentCut};
 pub use epochs::{Epoch, EpochStart};
 pub use error::{Corruption, LogError};
 pub use inspect::{CutPoint, Damage, DamageKind, LogInspection, LogInspector, SegmentInfo, Stretch, Torn};
 pub use reader::LogReader;
 pub use recovery::{Cut, RecoveryReport};
 pub use repair::CutLog;
+pub use restored::{mark_restored, settle_restored};
 pub use verify::Verified;
 pub use visit::Buffer;
 pub use writer::LogWriter;
 
 /// Bytes of a segment that a configuration may ask for; offsets inside a segment are 32 bits wide.
 const SEGMENT_BYTES_RANGE: std::ops::RangeInclusive<u64> = HEAD_BYTES..=1 << 30;
+
+const NANOS_A_MILLISECOND: u64 = 1_000_000;
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -81,6 +89,8 @@ pub struct Opened {
     pub reader: LogReader,
     /// What recovery found and did.
     pub recovery: RecoveryReport,
+    /// The log is a copy in place of a newer one, which is to be accepted in the log (`settle_restored`).
+    pub is_restored: bool,
 }
 
 /// The positions that an append gave to its records.
@@ -97,6 +107,16 @@ pub fn open(disk: Arc<dyn Disk>, clock: &dyn Clock, config: LogConfig) -> Result
     open_sabotaged(disk, clock, config, None)
 }
 
+/// `open`; where this number is above that of the last restore, the log counts as restored.
+pub fn open_restored(
+    disk: Arc<dyn Disk>,
+    clock: &dyn Clock,
+    config: LogConfig,
+    number: u64,
+) -> Result<Opened, LogError> {
+    open_any(disk, clock, config, None, number)
+}
+
 /// `open`, with a fault built in.
 #[doc(hidden)]
 pub fn open_sabotaged(
@@ -104,6 +124,16 @@ pub fn open_sabotaged(
     clock: &dyn Clock,
     config: LogConfig,
     sabotage: Option<Sabotage>,
+) -> Result<Opened, LogError> {
+    open_any(disk, clock, config, sabotage, 0)
+}
+
+fn open_any(
+    disk: Arc<dyn Disk>,
+    clock: &dyn Clock,
+    config: LogConfig,
+    sabotage: Option<Sabotage>,
+    restore_number: u64,
 ) -> Result<Opened, LogError> {
     assert!(
         SEGMENT_BYTES_RANGE.contains(&config.segment_bytes),
@@ -114,6 +144,7 @@ pub fn open_sabotaged(
     let created = directory.disk().create_dir_all(directory.path());
     created.map_err(LogError::io("create", directory.path()))?;
     let lock = lock(&directory, &config.node)?;
+    let restored = Restored::asked(&directory, restore_number)?;
     let mut manifest = load_or_begin(&directory, clock, &config.node)?;
     if repair::finish(&directory)? {
         manifest = load_or_begin(&directory, clock, &config.node)?;
@@ -123,7 +154,13 @@ pub fn open_sabotaged(
     let recovered = recovery::recover(&directory, &manifest, &mut spare, spare_bytes_min)?;
     or_full(SpareSlot::new(&directory, &mut spare).reserve(spare_bytes_min))?;
     let head = recovered.report.head;
-    let epoch = manifest.epochs.begin(clock.random() as u64, head.next());
+    // The original may have been opened again and again since the copy was made: no counter of its is that high.
+    let epoch = if restored.is_pending {
+        let milliseconds = clock.now_unix_nanos() as u64 / NANOS_A_MILLISECOND;
+        manifest.epochs.begin_from(clock.random() as u64, head.next(), milliseconds)
+    } else {
+        manifest.epochs.begin(clock.random() as u64, head.next())
+    };
     let epoch_recorded = or_full(manifest.store(&directory))?.is_some();
     let active = recovered.active;
     let segment = Segment::growing(&directory, active.header.first, active.file, active.starts);
@@ -142,7 +179,12 @@ pub fn open_sabotaged(
         filled_upto: active.filled_upto,
         spare,
     };
-    Ok(Opened { writer: LogWriter::new(&config, parts), reader, recovery: recovered.report })
+    Ok(Opened {
+        writer: LogWriter::new(&config, parts),
+        reader,
+        recovery: recovered.report,
+        is_restored: restored.is_pending,
+    })
 }
 
 fn lock(directory: &Directory, node: &str) -> Result<Box<dyn LockGuard>, LogError> {

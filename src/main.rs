@@ -18,9 +18,9 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(error) => return ExitCode::from(cli::report(&error, Format::Table)),
     };
-    telemetry::start(&invocation.telemetry(), invocation.colour);
+    let logs = telemetry::start(&invocation.telemetry(), invocation.colour);
     let format = invocation.output();
-    match invocation.run() {
+    match invocation.run(logs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(cli::report(&error, format)),
     }

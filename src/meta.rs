@@ -19,6 +19,7 @@ use crate::{
     limits::META_CACHE_BYTES,
 };
 
+pub mod backup;
 pub mod standing;
 
 /// (projection, version) -> (order of deployment, hash, file, source text).

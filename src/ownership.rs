@@ -162,11 +162,16 @@ impl Ownership {
         if let Err(NotOwner { owner, why, .. }) = decided {
             return Explained { field, value, is_own: false, owner, why };
         }
+        let is_taken = |import: &&Imported| field == Field::Type && import.types.contains(&value);
+        let taken = self.imports.iter().find(is_taken);
         let pattern = patterns.and_then(|patterns| patterns.iter().find(|one| one.matches(&value)));
-        let why = match pattern {
-            Some(pattern) => format!("{key} names {pattern}"),
-            None if self.imports.is_empty() => format!("{key} is not set, and nothing is imported"),
-            None => format!("{key} is not set, and no import takes it"),
+        let why = match (pattern, taken) {
+            (Some(pattern), _) => format!("{key} names {pattern}"),
+            (None, Some(Imported { import, streams, .. })) => {
+                format!("{key} is not set; the import {import} takes this type too, into {streams}")
+            }
+            (None, None) if self.imports.is_empty() => format!("{key} is not set, and nothing is imported"),
+            (None, None) => format!("{key} is not set, and no import takes it"),
         };
         Explained { field, value, is_own: true, owner: None, why }
     }

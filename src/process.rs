@@ -63,6 +63,25 @@ pub fn usage(disk: &dyn Disk, process: &str) -> io::Result<Usage> {
     Ok(Usage { cpu, resident_bytes })
 }
 
+/// The memory that this process may take, and who says so: its control group, or what the machine has.
+pub fn memory_limit(disk: &dyn Disk) -> Option<(u64, &'static str)> {
+    const GROUPS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let of_machine = read(disk, Path::new("/proc/meminfo")).ok().and_then(|text| total_bytes(&text));
+    let of_group =
+        GROUPS.iter().find_map(|path| read(disk, Path::new(path)).ok()?.trim().parse::<u64>().ok());
+    // Without a limit some systems say a number that is larger than any machine.
+    match (of_group.filter(|limit| of_machine.is_none_or(|total| *limit < total)), of_machine) {
+        (Some(limit), _) => Some((limit, "the limit of the control group")),
+        (None, total) => Some((total?, "the memory of the machine")),
+    }
+}
+
+fn total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1_024)
+}
+
 /// A file that says 0 for its length.
 fn read(disk: &dyn Disk, path: &Path) -> io::Result<String> {
     let file = disk.open(path, Access::Read)?;
@@ -102,6 +121,8 @@ mod tests {
         assert_eq!(cpu("17 (a) S 1"), None);
         assert_eq!(resident_bytes("Name:\ta\nVmRSS:\t   13540 kB\nThreads:\t3\n"), Some(13_540 * 1_024));
         assert_eq!(resident_bytes("Name:\ta\n"), None);
+        assert_eq!(total_bytes("MemTotal:       24689868 kB\nMemFree: 1 kB\n"), Some(24_689_868 * 1_024));
+        assert!(memory_limit(&RealDisk).is_some_and(|(limit, _)| limit > 100_000_000));
     }
 
     #[test]

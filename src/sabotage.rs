@@ -81,6 +81,8 @@ pub enum Sabotage {
     IgnoreDefinition,
     /// An import passes events by that it cannot map.
     MapWithoutStopping,
+    /// An import takes events whose stream waits behind a parked one.
+    ApplyBehindParked,
     /// An export lets imported events out again.
     ReexportImport,
     /// An export does not look for a message whose publish came to an unknown end before it sends it again.

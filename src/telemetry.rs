@@ -1,17 +1,24 @@
-//! What the process says about itself: lines on stderr through `tracing`.
+//! What the process says about itself: lines on stderr through `tracing`, and spans and metrics over OTLP.
 //!
 //! Owns the subscriber. Standard output is never touched: it belongs to the commands. Does not know who logs what.
 
+pub mod control;
+pub mod otlp;
+pub mod recent;
+
 use std::io;
 
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
+use self::{control::LogControl, recent::Recent};
 use crate::config::{LogFormat, Telemetry};
 
-/// Starts logging for the process; a second call changes nothing.
-pub fn start(settings: &Telemetry, colour: bool) {
+/// Starts logging for the process; a second call starts nothing, and what it gives changes nothing.
+pub fn start(settings: &Telemetry, colour: bool) -> LogControl {
     let filter = EnvFilter::try_new(&settings.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let registry = tracing_subscriber::registry().with(filter);
+    let (filter, handle) = reload::Layer::new(filter);
+    let control = LogControl::new(handle, &settings.log, Recent::default());
+    let registry = tracing_subscriber::registry().with(filter).with(control.recent.clone());
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let started = match settings.log_format {
         LogFormat::Text => registry.with(lines.with_ansi(colour)).try_init(),
@@ -20,4 +27,5 @@ pub fn start(settings: &Telemetry, colour: bool) {
     if started.is_err() {
         tracing::debug!("logging was started before");
     }
+    control
 }

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::proto::v1::{self, admin_server};
+use super::{
+    backup::Backups,
+    diagnostics::Handle,
+    outbox::Responses,
+    proto::v1::{self, admin_server},
+};
 use crate::{
     disk::real::RealDisk,
     events::Events,
@@ -18,10 +23,28 @@ pub(crate) struct Admin {
     pub(crate) node: Arc<str>,
     pub(crate) events: Events,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) backups: Backups,
+    pub(crate) diagnostics: Handle,
 }
 
 #[tonic::async_trait]
 impl admin_server::Admin for Admin {
+    type BackupStream = Responses<v1::BackupResponse>;
+
+    async fn backup(
+        &self,
+        request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Ok(Response::new(self.backups.start(request.into_inner()).await?))
+    }
+
+    async fn finish_backup(
+        &self,
+        request: Request<v1::FinishBackupRequest>,
+    ) -> Result<Response<v1::FinishBackupResponse>, Status> {
+        Ok(Response::new(self.backups.finish(request.into_inner()).await?))
+    }
+
     async fn get_node(
         &self,
         _request: Request<v1::GetNodeRequest>,
@@ -41,5 +64,25 @@ impl admin_server::Admin for Admin {
             cpu_seconds: usage.map(|Usage { cpu, .. }| cpu.as_secs_f64()),
             resident_bytes: usage.map(|Usage { resident_bytes, .. }| resident_bytes),
         }))
+    }
+    async fn get_log_filter(
+        &self,
+        _request: Request<v1::GetLogFilterRequest>,
+    ) -> Result<Response<v1::GetLogFilterResponse>, Status> {
+        self.diagnostics.get_filter()
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<v1::SetLogFilterRequest>,
+    ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
+        self.diagnostics.set_filter(request)
+    }
+
+    async fn get_diagnostics(
+        &self,
+        _request: Request<v1::GetDiagnosticsRequest>,
+    ) -> Result<Response<v1::GetDiagnosticsResponse>, Status> {
+        self.diagnostics.get().await
     }
 }

@@ -4,7 +4,7 @@
 //! answers come in the order of its requests, exactly one for each; requests that have arrived together are queued
 //! together. Decides nothing about events.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Instant};
 
 use bytes::BytesMut;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
@@ -24,27 +24,49 @@ use crate::{
     append::{Answer, AppendError, Appended, Request},
     events::Events,
     limits::{APPEND_STREAM_CHUNK_BYTES, APPEND_STREAM_CHUNK_REQUESTS, APPEND_STREAM_CHUNKS_MAX},
+    trace::{TraceContext, with_traceparent},
 };
 
 /// The answers of a stream of appends.
 pub(crate) type Responses = Pin<Box<dyn Stream<Item = Result<v1::AppendStreamResponse, Status>> + Send>>;
 
 /// Answers one request.
-pub(crate) async fn one(service: &EventLog, request: AppendRequest) -> Result<v1::AppendResponse, Refusal> {
+pub(crate) async fn one(
+    service: &EventLog,
+    request: AppendRequest,
+    trace: Option<TraceContext>,
+) -> Result<v1::AppendResponse, Refusal> {
+    let began = Instant::now();
     let answer = match request_of(service, request).await {
-        Ok(request) => match service.appender.submit(request) {
+        Ok(request) => match service.appender.submit(in_trace(request, trace)) {
             Ok(answer) => answer.await.unwrap_or_else(|_| Err(unanswered())),
             Err(error) => Err(error),
         },
         Err(refusal) => return Err(counted(service, refusal)),
     };
+    service.metrics.append_seconds.observe(began.elapsed().as_secs_f64());
     response(service, answer)
 }
 
+/// The request as part of a trace, which its events name from now on unless they name one.
+fn in_trace(mut request: Request, trace: Option<TraceContext>) -> Request {
+    if let Some(context) = &trace {
+        for event in &mut request.events {
+            event.metadata = with_traceparent(event.metadata.take(), context);
+        }
+    }
+    request.trace = trace;
+    request
+}
+
 /// Answers the requests of a stream.
-pub(crate) fn stream(service: &EventLog, requests: Streaming<AppendStreamRequest>) -> Responses {
+pub(crate) fn stream(
+    service: &EventLog,
+    requests: Streaming<AppendStreamRequest>,
+    trace: Option<TraceContext>,
+) -> Responses {
     let (in_flight, chunks) = mpsc::channel(APPEND_STREAM_CHUNKS_MAX);
-    service.lifecycle.tasks().spawn(take_in(service.clone(), requests, in_flight));
+    service.lifecycle.tasks().spawn(take_in(service.clone(), requests, trace, in_flight));
     let service = service.clone();
     let respond = move |chunk: Result<Chunk, Status>| {
         let service = service.clone();
@@ -65,6 +87,8 @@ struct Chunk {
     refusals: Vec<Option<Refusal>>,
     /// The answers to the others; `None` if there are none.
     answers: Option<oneshot::Receiver<Vec<Answer>>>,
+    /// When they came.
+    began: Instant,
 }
 
 impl Chunk {
@@ -73,6 +97,7 @@ impl Chunk {
             Some(answers) => answers.await.unwrap_or_default(),
             None => Vec::new(),
         };
+        service.metrics.append_seconds.observe(self.began.elapsed().as_secs_f64());
         let mut answers = answers.into_iter();
         let respond = |refusal: Option<Refusal>| {
             let outcome = match refusal {
@@ -90,6 +115,7 @@ impl Chunk {
 async fn take_in(
     service: EventLog,
     mut requests: Streaming<AppendStreamRequest>,
+    trace: Option<TraceContext>,
     in_flight: mpsc::Sender<Result<Chunk, Status>>,
 ) {
     loop {
@@ -98,7 +124,7 @@ async fn take_in(
             () = service.lifecycle.stop().cancelled() => (Vec::new(), Some(Err(subscribe::stopping().into()))),
         };
         if !messages.is_empty() {
-            let chunk = queue(&service, messages).await;
+            let chunk = queue(&service, messages, trace).await;
             if in_flight.send(Ok(chunk)).await.is_err() {
                 return;
             }
@@ -148,7 +174,8 @@ fn size_bytes(message: &AppendStreamRequest) -> usize {
     events.map(event_bytes).sum()
 }
 
-async fn queue(service: &EventLog, messages: Vec<AppendStreamRequest>) -> Chunk {
+async fn queue(service: &EventLog, messages: Vec<AppendStreamRequest>, trace: Option<TraceContext>) -> Chunk {
+    let began = Instant::now();
     let mut refusals = Vec::with_capacity(messages.len());
     let mut requests = Vec::with_capacity(messages.len());
     for message in messages {
@@ -166,14 +193,16 @@ async fn queue(service: &EventLog, messages: Vec<AppendStreamRequest>) -> Chunk 
         }
     }
     if requests.is_empty() {
-        return Chunk { refusals, answers: None };
+        return Chunk { refusals, answers: None, began };
     }
+    // One span says how those that came together are committed. Their events name the traces that their clients gave them.
+    requests[0].trace = trace;
     match service.appender.submit_all(requests) {
-        Ok(answers) => Chunk { refusals, answers: Some(answers) },
+        Ok(answers) => Chunk { refusals, answers: Some(answers), began },
         Err(error) => {
             let refusal = Refusal::from(error);
             let refusals = refusals.into_iter().map(|own| own.or_else(|| Some(refusal.clone()))).collect();
-            Chunk { refusals, answers: None }
+            Chunk { refusals, answers: None, began }
         }
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn append_request(
         skip_existing: request.skip_existing,
         tracked: None,
         origins: Vec::new(),
+        trace: None,
         cursor: None,
     })
 }

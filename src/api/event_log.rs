@@ -42,7 +42,8 @@ impl event_log_server::EventLog for EventLog {
         &self,
         request: Request<raw_append::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
-        Ok(Response::new(append::one(self, request.into_inner()).await?))
+        let trace = request.extensions().get().copied();
+        Ok(Response::new(append::one(self, request.into_inner(), trace).await?))
     }
 
     type AppendStreamStream = append::Responses;
@@ -51,7 +52,8 @@ impl event_log_server::EventLog for EventLog {
         &self,
         request: Request<Streaming<raw_append::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
-        Ok(Response::new(append::stream(self, request.into_inner())))
+        let trace = request.extensions().get().copied();
+        Ok(Response::new(append::stream(self, request.into_inner(), trace)))
     }
 
     type ReadStream = outbox::Responses<raw::ReadResponse>;

@@ -1,6 +1,6 @@
 //! The service `Mesh`: how events are shared, who may append what, and decisions about imports.
 //!
-//! Knows the mesh by a handle that `app` builds, in the words of the protocol; this page adds roles, checks of arguments
+//! Knows the mesh by a handle that `app` builds, in the words of the protocol; this page adds checks of arguments
 //! and refusals. Decides nothing itself.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
@@ -8,7 +8,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use tonic::{Code, Request, Response, Status};
 
 use super::{
-    middleware::auth::require_admin,
+    convert,
     proto::v1::{self, mesh_server},
     status::Refusal,
 };
@@ -21,7 +21,9 @@ pub(crate) enum MeshCommand {
     Pause { import: String },
     /// A paused or stopped import is to go on.
     Resume { import: String },
-    /// A stopped import is to pass an event by.
+    /// An import is to try again what it could not map.
+    Retry { import: String },
+    /// An import is to pass an event by.
     Skip { import: String, expect_position: u64 },
     /// An import is to go on from the last place that it and the owner have.
     ResyncImport { import: String },
@@ -36,6 +38,8 @@ pub(crate) enum MeshRefusal {
     NoImport(String),
     /// It does not fit what the import or node is doing.
     Precondition(String),
+    /// Nothing failed.
+    NothingToRetry(String),
     /// The import stands elsewhere.
     OtherPosition { expected: u64, actual: u64, message: String },
     /// Nobody can carry it out now.
@@ -44,6 +48,10 @@ pub(crate) enum MeshRefusal {
 
 /// What comes of a command: where its decision stands in this node's log.
 pub(crate) type Decided = Pin<Box<dyn Future<Output = Result<u64, MeshRefusal>> + Send>>;
+
+/// What comes of a question for what an import could not map.
+pub(crate) type Errors =
+    Pin<Box<dyn Future<Output = Result<v1::ListImportErrorsResponse, MeshRefusal>> + Send>>;
 
 /// The mesh as the API sees it. Clones share it.
 #[derive(Clone)]
@@ -54,6 +62,8 @@ pub(crate) struct Handle {
     pub(crate) peers: Arc<dyn Fn() -> v1::ListPeersResponse + Send + Sync>,
     /// Carries a command out; the text says why it was given.
     pub(crate) decide: Arc<dyn Fn(MeshCommand, String) -> Decided + Send + Sync>,
+    /// What an import could not map, behind a position of this node's log, so much at the most.
+    pub(crate) errors: Arc<dyn Fn(String, Option<u64>, usize) -> Errors + Send + Sync>,
 }
 
 impl fmt::Debug for Handle {
@@ -79,19 +89,22 @@ impl MeshService {
         let named = match &command {
             MeshCommand::Pause { import }
             | MeshCommand::Resume { import }
+            | MeshCommand::Retry { import }
             | MeshCommand::Skip { import, .. }
             | MeshCommand::ResyncImport { import } => import.as_str(),
             MeshCommand::ResyncNode => "-",
         };
-        if named.is_empty() {
-            return Err(Refusal::field(
-                "MISSING_FIELD",
-                "import",
-                "expected the name of an import, found none",
-            ));
-        }
+        check_named(named)?;
         Ok((self.mesh.decide)(command, reason).await?)
     }
+}
+
+fn check_named(import: &str) -> Result<(), Refusal> {
+    if import.is_empty() {
+        let what = "expected the name of an import, found none";
+        return Err(Refusal::field("MISSING_FIELD", "import", what));
+    }
+    Ok(())
 }
 
 impl From<MeshRefusal> for Refusal {
@@ -104,6 +117,9 @@ impl From<MeshRefusal> for Refusal {
                 message.clone(),
             )
             .precondition("IMPORT_STATE", "import", message),
+            MeshRefusal::NothingToRetry(message) => {
+                Self::new(Code::FailedPrecondition, "NOTHING_TO_RETRY", message)
+            }
             MeshRefusal::OtherPosition { expected, actual, message } => {
                 Self::new(Code::Aborted, "OTHER_POSITION", message)
                     .with("expected_position", expected)
@@ -188,11 +204,36 @@ impl mesh_server::Mesh for MeshService {
         Ok(Response::new(v1::ResumeImportResponse { position }))
     }
 
+    async fn list_import_errors(
+        &self,
+        request: Request<v1::ListImportErrorsRequest>,
+    ) -> Result<Response<v1::ListImportErrorsResponse>, Status> {
+        let v1::ListImportErrorsRequest { import, page_size, page_token } = request.into_inner();
+        check_named(&import)?;
+        let count = convert::page_size(page_size)?;
+        let after = page_token.map(|token| {
+            token.parse().map_err(|_| {
+                let what = "expected a next_page_token of this call, found something else";
+                Refusal::field("PAGE_TOKEN_MISMATCH", "page_token", what)
+            })
+        });
+        let errors = (self.mesh.errors)(import, after.transpose()?, count).await;
+        Ok(Response::new(errors.map_err(Refusal::from)?))
+    }
+
+    async fn retry_import(
+        &self,
+        request: Request<v1::RetryImportRequest>,
+    ) -> Result<Response<v1::RetryImportResponse>, Status> {
+        let v1::RetryImportRequest { import, reason } = request.into_inner();
+        let position = self.decide(MeshCommand::Retry { import }, reason).await?;
+        Ok(Response::new(v1::RetryImportResponse { position }))
+    }
+
     async fn skip_import_event(
         &self,
         request: Request<v1::SkipImportEventRequest>,
     ) -> Result<Response<v1::SkipImportEventResponse>, Status> {
-        require_admin(&request)?;
         let v1::SkipImportEventRequest { import, expect_position, reason } = request.into_inner();
         if expect_position == 0 {
             let what = "expected the position of the event at which the import stands, found 0";
@@ -206,7 +247,6 @@ impl mesh_server::Mesh for MeshService {
         &self,
         request: Request<v1::ResyncImportRequest>,
     ) -> Result<Response<v1::ResyncImportResponse>, Status> {
-        require_admin(&request)?;
         let v1::ResyncImportRequest { import, reason } = request.into_inner();
         let position = self.decide(MeshCommand::ResyncImport { import }, reason).await?;
         Ok(Response::new(v1::ResyncImportResponse { position }))
@@ -216,7 +256,6 @@ impl mesh_server::Mesh for MeshService {
         &self,
         request: Request<v1::ResyncNodeRequest>,
     ) -> Result<Response<v1::ResyncNodeResponse>, Status> {
-        require_admin(&request)?;
         let position = self.decide(MeshCommand::ResyncNode, request.into_inner().reason).await?;
         Ok(Response::new(v1::ResyncNodeResponse { position }))
     }

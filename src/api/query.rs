@@ -1,6 +1,9 @@
 //! The service `Query`: documents of projections. Handlers convert, take one snapshot, and answer from it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
@@ -20,7 +23,7 @@ use crate::{
     limits::{INLINE_DOCUMENTS_MAX, PAGE_SIZE_DEFAULT},
     metrics::Metrics,
     projection::{
-        query::{QueryError, Reading},
+        query::{QueryError, ReadContext, Reading},
         registry::Registry,
     },
 };
@@ -49,6 +52,12 @@ impl Query {
         Ok(self.projections.read(projection, &options, page_token).await?)
     }
 
+    /// The answer, which began then, is there.
+    fn answered<T>(&self, began: Instant, context: &ReadContext, answer: T) -> T {
+        self.metrics.projections.answered(&context.projection, context.version, began.elapsed());
+        answer
+    }
+
     fn counted<T>(&self, method: &str, answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
         let code = answer.as_ref().map_or_else(Refusal::reason, |_| "OK");
         self.metrics.queries.with_label_values(&[method, code]).inc();
@@ -56,18 +65,22 @@ impl Query {
     }
 
     async fn get_one(&self, request: v1::GetRequest) -> Result<GetResponse, Refusal> {
+        let began = Instant::now();
         let key = convert::key(request.key, "key")?;
         let reading = self.reading(&request.projection, request.options, None).await?;
         let document = reading.get_wire(&request.collection, &key, &request.fields)?;
-        Ok(GetResponse { document, context: convert::context(&reading.context_of(&request.collection)?) })
+        let context = convert::context(&reading.context_of(&request.collection)?);
+        Ok(self.answered(began, reading.context(), GetResponse { document, context }))
     }
 
     async fn get_many(&self, request: v1::BatchGetRequest) -> Result<v1::BatchGetResponse, Refusal> {
+        let began = Instant::now();
         let mut keys = Vec::with_capacity(request.keys.len());
         for (at, key) in request.keys.into_iter().enumerate() {
             keys.push(convert::key(Some(key), &format!("keys[{at}]"))?);
         }
         let reading = self.reading(&request.projection, request.options, None).await?;
+        let about = reading.context().clone();
         let context = Some(convert::context(&reading.context_of(&request.collection)?));
         let (collection, fields) = (request.collection, request.fields);
         let found = blocking(move || {
@@ -78,14 +91,17 @@ impl Query {
             key: Some(convert::key_out(&key)),
             document: document.map(convert::document),
         };
-        Ok(v1::BatchGetResponse { results: found.await?.into_iter().map(result).collect(), context })
+        let results = found.await?.into_iter().map(result).collect();
+        Ok(self.answered(began, &about, v1::BatchGetResponse { results, context }))
     }
 
     async fn page(&self, mut request: v1::ListRequest) -> Result<ListResponse, Refusal> {
+        let began = Instant::now();
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.clone());
         let query = convert::list(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(&reading.context_of(&query.collection)?));
+        let about = reading.context().clone();
         // A short page without a filter costs less than to wake another thread for it.
         let size = query.page_size.unwrap_or(PAGE_SIZE_DEFAULT);
         let (documents, page) = if query.filter.is_none() && size <= INLINE_DOCUMENTS_MAX {
@@ -100,22 +116,25 @@ impl Query {
             scanned: page.scanned as u64,
             scan_limit_hit: page.scan_limit_hit,
         };
-        Ok(ListResponse { documents, rest })
+        Ok(self.answered(began, &about, ListResponse { documents, rest }))
     }
 
     async fn number(&self, mut request: v1::CountRequest) -> Result<v1::CountResponse, Refusal> {
+        let began = Instant::now();
         let (projection, options) = (std::mem::take(&mut request.projection), request.options.clone());
         let query = convert::count(request)?;
         let reading = self.reading(&projection, options, query.page_token.as_deref()).await?;
         let context = Some(convert::context(&reading.context_of(&query.collection)?));
+        let about = reading.context().clone();
         let count = blocking(move || reading.count(&query)).await?;
-        Ok(v1::CountResponse {
+        let answer = v1::CountResponse {
             count: count.count,
             at_least: count.next_page_token.is_some(),
             next_page_token: count.next_page_token,
             context,
             scanned: count.scanned as u64,
-        })
+        };
+        Ok(self.answered(began, &about, answer))
     }
 
     async fn plan(&self, request: v1::ExplainRequest) -> Result<v1::ExplainResponse, Refusal> {

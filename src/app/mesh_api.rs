@@ -15,7 +15,8 @@ use crate::{
     clock::Clock,
     event::{ImportCursor, Position},
     mesh::{
-        envelope::ExportName,
+        envelope::{ExportName, PublicEvent},
+        quarantine::{ErrorPage, ImportError, ImportErrorKind},
         state::{
             Command, CommandError, Divergence, ExportState, ExportStatus, ImportState, ImportStatus,
             MeshStatus, Rewound, Stop,
@@ -40,10 +41,51 @@ pub(super) fn absent(
     Handle {
         status: Arc::new(move || status.clone()),
         peers: Arc::new(move || peers_out(&trust.get(), own_key.as_deref(), &[], clock.now_unix_nanos())),
-        decide: Arc::new(|_, _| {
-            let message = "this node shares nothing: set mesh.nats.url, and exports.dir or imports.dir";
-            Box::pin(async move { Err(MeshRefusal::Precondition(message.to_owned())) })
-        }),
+        decide: Arc::new(|_, _| Box::pin(async { Err(shares_nothing()) })),
+        errors: Arc::new(|_, _, _| Box::pin(async { Err(shares_nothing()) })),
+    }
+}
+
+fn shares_nothing() -> MeshRefusal {
+    let message = "this node shares nothing: set mesh.nats.url, and exports.dir or imports.dir";
+    MeshRefusal::Precondition(message.to_owned())
+}
+
+/// What an import could not map, in the API's words.
+pub(super) fn errors_out(page: ErrorPage) -> v1::ListImportErrorsResponse {
+    let ErrorPage { errors, is_last } = page;
+    let last = errors.last().map(|error| error.at.to_string());
+    let next_page_token = last.filter(|_| !is_last);
+    v1::ListImportErrorsResponse { errors: errors.into_iter().map(error_out).collect(), next_page_token }
+}
+
+fn error_out(error: ImportError) -> v1::ImportError {
+    let kind = match error.kind {
+        ImportErrorKind::Paused => v1::ImportErrorKind::Paused,
+        ImportErrorKind::Parked => v1::ImportErrorKind::Parked,
+        ImportErrorKind::Waiting => v1::ImportErrorKind::Waiting,
+        ImportErrorKind::Skipped => v1::ImportErrorKind::Skipped,
+    };
+    v1::ImportError {
+        kind: kind.into(),
+        position: error.position.get(),
+        recorded_at: error.at.get(),
+        error: error.error,
+        is_decided: error.is_decided,
+        event: error.event.map(public_out),
+    }
+}
+
+fn public_out(event: PublicEvent) -> v1::PublicEvent {
+    // An event whose data are not kept has none, and no time: data are at least one byte of JSON.
+    let data = Some(event.data).filter(|data| !data.is_empty());
+    v1::PublicEvent {
+        id: event.id.as_bytes().to_vec().into(),
+        r#type: event.event_type.as_str().to_owned(),
+        stream: event.stream.as_str().to_owned(),
+        tags: event.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
+        time_unix_nanos: data.is_some().then_some(event.time_unix_nanos),
+        data: data.map(|data| String::from_utf8_lossy(&data).into_owned()),
     }
 }
 
@@ -52,6 +94,7 @@ pub(super) fn command_in(command: MeshCommand, reason: String) -> Command {
     match command {
         MeshCommand::Pause { import } => Command::Pause { import, reason },
         MeshCommand::Resume { import } => Command::Resume { import, reason },
+        MeshCommand::Retry { import } => Command::Retry { import, reason },
         MeshCommand::Skip { import, expect_position } => {
             Command::Skip { import, expect_position: Position::new(expect_position), reason }
         }
@@ -66,6 +109,7 @@ pub(super) fn refusal_out(error: CommandError) -> MeshRefusal {
     match error {
         CommandError::NoImport(_) => MeshRefusal::NoImport(message),
         CommandError::Precondition(_) => MeshRefusal::Precondition(message),
+        CommandError::NothingToRetry(_) => MeshRefusal::NothingToRetry(message),
         CommandError::OtherPosition { expected, actual } => {
             MeshRefusal::OtherPosition { expected: expected.get(), actual: actual.get(), message }
         }
@@ -181,6 +225,9 @@ fn import_out(import: ImportStatus) -> v1::MeshImport {
             events: import.repair.events,
             last_error: import.repair.last_error,
         }),
+        parked_events: import.aside.parked_events,
+        parked_streams: import.aside.parked_streams,
+        skipped_events: import.aside.skipped,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The node's key and the file of trusted keys: read at start, the latter again whenever its content changes.
+//! The node's key and the file of trusted keys: read at start, and again whenever their content changes.
 //!
 //! A key file that others can read is refused; a trust file that cannot be used at start is an error, and later the keys in
 //! force stay and the reason is logged once a change. Only with `dev` a key is made where there is none.
@@ -7,18 +7,14 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
 };
 
 use crate::{
     config::Config,
     disk::{self, Disk, real::RealDisk},
-    lifecycle::Lifecycle,
     limits::{KEY_FILE_BYTES_MAX, TRUST_FILE_BYTES_MAX},
-    mesh::trust::{SigningKey, Trust, check_key_file_mode},
+    mesh::trust::{SigningKey, Trust, check_key_file_mode, check_secret_file_mode},
 };
-
-const REREAD_EVERY: Duration = Duration::from_secs(5);
 
 /// The name of the key that `dev` makes, in the data directory.
 const DEV_KEY_FILE: &str = "mesh.nk";
@@ -71,42 +67,55 @@ pub(crate) fn signing_key(config: &Config) -> Result<Option<SigningKey>, String>
     SigningKey::from_seed(&text).map(Some).map_err(|invalid| refused(&invalid))
 }
 
-/// The trust in force, kept up to date until the node stops. Without a file nobody is trusted.
-pub(crate) fn watch_trust(
-    disk: Arc<dyn Disk>,
-    file: Option<&Path>,
-    lifecycle: &Lifecycle,
-) -> Result<TrustInForce, String> {
-    let trust = TrustInForce::default();
-    let Some(file) = file.map(Path::to_path_buf) else {
-        return Ok(trust);
-    };
-    let text = read(&*disk, &file)?;
-    trust.set(parse(&file, &text)?);
-    lifecycle.tasks().spawn(reread(disk, file, text, trust.clone(), lifecycle.clone()));
-    Ok(trust)
+/// Whether the file with this node's credentials for NATS may be used: others cannot read it. One that is not there yet may come
+/// before the first connection.
+pub(crate) fn check_credentials(file: &Path) -> Result<(), String> {
+    match RealDisk.mode(file) {
+        Ok(mode) => check_secret_file_mode("credentials file", &file.display().to_string(), mode)
+            .map_err(|invalid| format!("mesh.nats.creds_file: {invalid}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(format!("mesh.nats.creds_file: {}: {error}", file.display())),
+    }
 }
 
-async fn reread(
+/// The file of trusted keys, and what of it is in force.
+#[derive(Debug)]
+pub(crate) struct TrustFile {
     disk: Arc<dyn Disk>,
     file: PathBuf,
-    mut text: String,
+    text: String,
     trust: TrustInForce,
-    lifecycle: Lifecycle,
-) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(REREAD_EVERY) => {}
-            () = lifecycle.stop().cancelled() => return,
+}
+
+impl TrustFile {
+    /// Reads the file; it must be one that can be used.
+    pub(crate) fn open(disk: Arc<dyn Disk>, file: &Path) -> Result<Self, String> {
+        let text = read(&*disk, file)?;
+        let trust = TrustInForce::default();
+        trust.set(parse(file, &text)?);
+        Ok(Self { disk, file: file.to_path_buf(), text, trust })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// The trust that it puts in force.
+    pub(crate) const fn trust(&self) -> &TrustInForce {
+        &self.trust
+    }
+
+    /// Reads it again; what cannot be used leaves the keys before it in force.
+    pub(crate) fn look(&mut self) {
+        let now = read(&*self.disk, &self.file).unwrap_or_default();
+        if now == self.text {
+            return;
         }
-        let now = read(&*disk, &file).unwrap_or_default();
-        if now == text {
-            continue;
-        }
-        match parse(&file, &now) {
+        match parse(&self.file, &now) {
             Ok(new) => {
-                tracing::info!(file = %file.display(), "the file of trusted keys has changed and is in force");
-                trust.set(new);
+                tracing::info!(file = %self.file.display(), "the file of trusted keys has changed and is in force");
+                self.trust.set(new);
             }
             Err(error) => {
                 tracing::error!(
@@ -115,7 +124,7 @@ async fn reread(
                 );
             }
         }
-        text = now;
+        self.text = now;
     }
 }
 

@@ -1,25 +1,25 @@
 //! What a node shares: its key, whom it trusts, what it owns, and the mesh, which runs where there is something to share
 //! and a bus to share it over.
 //!
-//! The directories of definitions are desired state: they are looked at again while the node runs, as is the file of
-//! trusted keys. A definition that cannot be used is a problem of its export or import, never of the node.
+//! The directories of definitions are desired state: they are watched while the node runs, as is the file of trusted keys. A definition that cannot be used is a problem of its export or import, never of the node.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc};
 
 use tokio::runtime::Handle as Runtime;
 
 use super::{
     AppError, Opened, mesh_api,
-    mesh_keys::{self, TrustInForce},
+    mesh_keys::{self, TrustFile, TrustInForce},
     ownership,
 };
 use crate::{
     api::mesh::Handle,
     clock::Clock,
     config::Config,
-    disk::Disk,
+    disk::{Disk, watch::Watch},
     event::Position,
     lifecycle::Lifecycle,
+    limits::IMPORT_BULK_BEHIND,
     mesh::{
         bus::Bus,
         definition::{
@@ -29,7 +29,7 @@ use crate::{
         nats::{NatsBus, NatsSettings, StreamSize},
         node::{
             Mesh, Parts,
-            driver::{Driver, MeshHandle},
+            driver::{Driver, ErrorsQuery, MeshHandle},
         },
         state::CommandError,
         store::Store,
@@ -38,13 +38,12 @@ use crate::{
     ownership::InForce,
 };
 
-/// How often the directories of definitions and the keys in force are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
 /// What the API and shutdown are given of it.
 pub(super) struct Sharing {
     pub(super) ownership: InForce,
     pub(super) mesh: Handle,
+    /// When the node's key goes out of force.
+    pub(super) key_expiry: Arc<dyn Fn() -> Option<i64> + Send + Sync>,
     /// The mesh on its thread, where it runs.
     pub(super) driver: Option<Driver>,
 }
@@ -59,20 +58,31 @@ pub(super) fn start(
 ) -> Result<Sharing, AppError> {
     let Opened { disk, clock, events, .. } = opened;
     let key = mesh_keys::signing_key(config).map_err(AppError::Keys)?;
-    let trust = mesh_keys::watch_trust(Arc::clone(disk), config.mesh.trust_file.as_deref(), lifecycle)
-        .map_err(AppError::Keys)?;
+    let trust_file =
+        config.mesh.trust_file.as_deref().map(|file| TrustFile::open(Arc::clone(disk), file)).transpose();
+    let mut trust_file = trust_file.map_err(AppError::Keys)?;
+    let trust = trust_file.as_ref().map(|file| file.trust().clone()).unwrap_or_default();
     let (owned, problems) = ownership::read(config, &**disk);
     for problem in problems {
         tracing::error!(problem, "an import file cannot be used");
     }
     let public_key = key.as_ref().map(|key| key.public().to_owned());
-    let ownership = InForce::new(owned);
+    let key_expiry = key_expiry(&config.node, public_key.clone(), trust.clone());
+    let ownership = opened.ownership.clone();
+    ownership.set(owned);
     let shares = config.exports_dir.is_some() || config.imports_dir.is_some();
+    if let Some(file) = &config.mesh.nats_creds_file {
+        mesh_keys::check_credentials(file).map_err(AppError::Keys)?;
+    }
     let bus = if shares { bus.or_else(|| nats(config, opened)) } else { None };
     let Some(bus) = bus else {
+        if let Some(mut file) = trust_file {
+            let path = [file.path().to_path_buf()];
+            keep(Watch::start("mesh-files", &path, move || file.look()), lifecycle)?;
+        }
         let log_id = events.log().log_id();
         let mesh = mesh_api::absent(&config.node, log_id, trust, public_key, Arc::clone(clock));
-        return Ok(Sharing { ownership, mesh, driver: None });
+        return Ok(Sharing { ownership, mesh, key_expiry, driver: None });
     };
     if key.is_none() && config.exports_dir.is_some() {
         let what = "exports.dir is set, and events are published under a signature: set mesh.key_file \
@@ -82,18 +92,48 @@ pub(super) fn start(
     // A node that exports nothing signs nothing.
     let key = Arc::new(key.unwrap_or_else(SigningKey::generate));
     let driver = drive(config, opened, &bus, key, &trust)?;
-    let definitions = Definitions {
+    let mut definitions = Definitions {
         config: config.clone(),
         disk: Arc::clone(disk),
         ownership: ownership.clone(),
         handle: driver.handle().clone(),
         trust: trust.clone(),
+        trust_file: trust_file.take(),
         seen: Seen::default(),
     };
-    let lifecycle = lifecycle.clone();
-    lifecycle.clone().tasks().spawn(definitions.watch(lifecycle));
+    // Who calls the node once it answers finds the exports and imports that it began with.
+    definitions.look();
+    let paths = definitions.paths();
+    keep(Watch::start("mesh-files", &paths, move || definitions.look()), lifecycle)?;
     let mesh = handle(driver.handle().clone(), trust, public_key, Arc::clone(clock));
-    Ok(Sharing { ownership, mesh, driver: Some(driver) })
+    Ok(Sharing { ownership, mesh, key_expiry, driver: Some(driver) })
+}
+
+/// When the node's own key goes out of force, as the trust file says now.
+fn key_expiry(
+    node: &str,
+    public_key: Option<String>,
+    trust: TrustInForce,
+) -> Arc<dyn Fn() -> Option<i64> + Send + Sync> {
+    let node = node.to_owned();
+    Arc::new(move || {
+        let trust = trust.get();
+        let own = trust.keys_of(&node).iter().find(|key| Some(&key.public) == public_key.as_ref());
+        own.and_then(|key| key.not_after_unix_nanos)
+    })
+}
+
+/// Keeps a watch until the node stops.
+fn keep(watch: io::Result<Watch>, lifecycle: &Lifecycle) -> Result<(), AppError> {
+    let watch = watch
+        .map_err(|error| AppError::Thread(format!("the files of the mesh cannot be watched: {error}")))?;
+    let stop = lifecycle.stop().clone();
+    lifecycle.tasks().spawn(async move {
+        stop.cancelled().await;
+        // Its thread ends first.
+        drop(tokio::task::spawn_blocking(move || drop(watch)).await);
+    });
+    Ok(())
 }
 
 /// NATS, where the configuration names it.
@@ -129,6 +169,7 @@ fn drive(
         store,
         key,
         trust: trust.get(),
+        bulk_behind: IMPORT_BULK_BEHIND,
         sabotage: None,
     });
     Driver::start(mesh, Arc::clone(clock), bus, events.head())
@@ -137,7 +178,7 @@ fn drive(
 
 /// The mesh as the API sees it.
 fn handle(mesh: MeshHandle, trust: TrustInForce, own_key: Option<String>, clock: Arc<dyn Clock>) -> Handle {
-    let (showing, deciding) = (mesh.clone(), mesh.clone());
+    let (showing, deciding, telling) = (mesh.clone(), mesh.clone(), mesh.clone());
     Handle {
         status: Arc::new(move || mesh_api::status_out(showing.status())),
         peers: Arc::new(move || {
@@ -155,16 +196,29 @@ fn handle(mesh: MeshHandle, trust: TrustInForce, own_key: Option<String>, clock:
                 position.map(Position::get).map_err(mesh_api::refusal_out)
             })
         }),
+        errors: Arc::new(move |import, after, count_max| {
+            let query = ErrorsQuery { import, after: after.map(Position::new), count_max };
+            let answer = telling.errors(query);
+            Box::pin(async move {
+                let gone = || CommandError::Unavailable("the mesh is stopping".into());
+                let page = match answer {
+                    Ok(answer) => answer.await.unwrap_or_else(|_| Err(gone())),
+                    Err(error) => Err(error),
+                };
+                page.map(mesh_api::errors_out).map_err(mesh_api::refusal_out)
+            })
+        }),
     }
 }
 
-/// The directories of definitions and the keys in force, looked at again and again.
+/// The directories of definitions and the keys in force, looked at whenever they may have changed.
 struct Definitions {
     config: Config,
     disk: Arc<dyn Disk>,
     ownership: InForce,
     handle: MeshHandle,
     trust: TrustInForce,
+    trust_file: Option<TrustFile>,
     seen: Seen,
 }
 
@@ -180,26 +234,20 @@ struct Seen {
 }
 
 impl Definitions {
-    async fn watch(mut self, lifecycle: Lifecycle) {
-        loop {
-            self.look_at_trust();
-            let looked = tokio::task::spawn_blocking(move || {
-                self.look_at_exports();
-                self.look_at_imports();
-                self
-            });
-            match looked.await {
-                Ok(definitions) => self = definitions,
-                Err(error) => {
-                    tracing::error!(%error, "definitions of exports and imports are no longer looked at");
-                    return;
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = lifecycle.stop().cancelled() => return,
-            }
+    /// What is watched.
+    fn paths(&self) -> Vec<PathBuf> {
+        let Config { exports_dir, imports_dir, .. } = &self.config;
+        let trust_file = self.trust_file.as_ref().map(|file| file.path().to_path_buf());
+        exports_dir.iter().chain(imports_dir).cloned().chain(trust_file).collect()
+    }
+
+    fn look(&mut self) {
+        if let Some(file) = &mut self.trust_file {
+            file.look();
         }
+        self.look_at_trust();
+        self.look_at_exports();
+        self.look_at_imports();
     }
 
     fn look_at_trust(&mut self) {

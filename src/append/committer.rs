@@ -13,6 +13,7 @@ use super::{
     facts::Sources,
     group::Group,
     queue::{Pending, Reply, Taken},
+    traced::Commit,
 };
 use crate::{
     clock::Clock,
@@ -20,10 +21,11 @@ use crate::{
     events::{EventsError, recent::Recent},
     follower::Head,
     index::Index,
-    limits::MARK_IDLE_MAX,
+    limits::{INDEX_REST_AFTER, MARK_IDLE_MAX},
     log::{self, LogError, LogReader, LogWriter},
     metrics::Metrics,
     sabotage::Sabotage,
+    trace::Tracer,
 };
 
 /// Bytes of the buffer for payloads that are kept between groups.
@@ -43,7 +45,10 @@ pub struct Committer {
     ends: Vec<usize>,
     /// A group was written since the mark was last synced alone.
     mark_pending: bool,
+    /// The index may keep something that is worth writing.
+    rest_pending: bool,
     sabotage: Option<Sabotage>,
+    tracer: Tracer,
 }
 
 impl Committer {
@@ -66,7 +71,9 @@ impl Committer {
             payloads: Vec::new(),
             ends: Vec::new(),
             mark_pending: false,
+            rest_pending: true,
             sabotage: None,
+            tracer: Tracer::default(),
         })
     }
 
@@ -85,6 +92,12 @@ impl Committer {
         Self { recent, ..self }
     }
 
+    /// The same, which tells in spans how requests are committed.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
     /// Commits until the intake closes and is empty; then the last mark is durable.
     pub fn run(mut self, intake: &Intake) -> Result<(), EventsError> {
         while self.step(intake)? {}
@@ -94,9 +107,19 @@ impl Committer {
     /// Waits for requests and commits one group of them, or writes the mark when none come for a while. `false`: the
     /// intake is closed and empty.
     pub fn step(&mut self, intake: &Intake) -> Result<bool, EventsError> {
-        match intake.take(self.mark_pending.then_some(MARK_IDLE_MAX)) {
-            Taken::Batch(batch) => self.mark_pending |= self.commit(batch)?,
-            Taken::Idle => self.idle()?,
+        let patience = match (self.mark_pending, self.rest_pending) {
+            (true, _) => Some(MARK_IDLE_MAX),
+            (false, true) => Some(INDEX_REST_AFTER),
+            (false, false) => None,
+        };
+        match intake.take(patience) {
+            Taken::Batch(batch) => {
+                if self.commit(batch)? {
+                    (self.mark_pending, self.rest_pending) = (true, true);
+                }
+            }
+            Taken::Idle if self.mark_pending => self.idle()?,
+            Taken::Idle => self.rest()?,
             Taken::Closed => {
                 self.writer.sync_mark()?;
                 return Ok(false);
@@ -112,6 +135,12 @@ impl Committer {
         Ok(())
     }
 
+    /// Has the index write what it keeps of the newest events; `step` does so when nothing comes for longer.
+    pub fn rest(&mut self) -> Result<(), EventsError> {
+        self.rest_pending = false;
+        Ok(self.sources.index.rest()?)
+    }
+
     /// One batch: judge, write, sync, index, move the head, answer. Whether anything was written.
     fn commit(&mut self, batch: Vec<Pending>) -> Result<bool, EventsError> {
         if let Some(reason) = self.sources.index.write_failure() {
@@ -121,6 +150,7 @@ impl Committer {
             }
             return Ok(false);
         }
+        let traced = Commit::of(&self.tracer, &batch);
         let mut group = Group::after(self.writer.head());
         let judge = |Pending { requests, reply, .. }: Pending| {
             let judge = |request| judge(request, &mut self.sources, &mut group);
@@ -128,7 +158,9 @@ impl Committer {
         };
         let answers: Vec<_> = batch.into_iter().map(judge).collect();
         let answers = self.without_early(answers);
-        let Err(error) = self.write(&group) else {
+        let written = self.write(&group);
+        traced.finish(&self.tracer, &group, written.as_ref().err());
+        let Err(error) = written else {
             for (reply, answers) in answers {
                 reply.send(answers);
             }
@@ -173,7 +205,7 @@ impl Committer {
         self.sources.adopt(group);
         self.recent.push(group.first(), &self.payloads, &self.ends);
         self.head.advance(appended.last);
-        self.metrics.observe_group(group.events.len());
+        self.metrics.observe_group(group.events.len(), self.writer.synced_in());
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A process of its own that talks gRPC to a served node, as any client does. Nothing counts before it is acknowledged,
 //! every id is new, every answer is checked, errors are counted and make the run fail. Reading order: `workload` (what
-//! is sent), `run` (who sends it how long), `append`, `stream`, `read`, `query`, `subscribe`, `project`, `baseline`; `answer` checks,
+//! is sent), `run` (who sends it how long), `append`, `stream`, `read`, `query`, `subscribe`, `project`, `mesh`, `baseline`; `answer` checks,
 //! `report` prints, `process` starts this program again, `wire`, `random`, `zipf` and `histogram` are tools.
 
 use std::time::Duration;
@@ -13,6 +13,7 @@ use self::{
     append::BenchAppendArgs,
     baseline::BaselineArgs,
     continuity::ContinuityArgs,
+    mesh::BenchMeshArgs,
     project::BenchProjectArgs,
     query::BenchQueryArgs,
     read::BenchReadArgs,
@@ -32,6 +33,7 @@ pub mod baseline;
 pub mod continuity;
 pub mod echo;
 pub mod histogram;
+pub mod mesh;
 mod process;
 pub mod project;
 pub mod query;
@@ -72,6 +74,9 @@ pub enum BenchCommand {
     /// Build a projection, let it catch up, and see appends in it
     #[command(after_help = project::EXAMPLES)]
     Project(BenchProjectArgs),
+    /// Share events between two nodes over NATS: all of a log, then single events
+    #[command(after_help = mesh::EXAMPLES)]
+    Mesh(BenchMeshArgs),
     /// The bare gRPC server of the baseline, which starts it itself
     #[command(hide = true, after_help = echo::EXAMPLES)]
     EchoServer,
@@ -145,6 +150,7 @@ pub async fn run(session: &Session, command: &BenchCommand) -> Result<(), CliErr
         BenchCommand::Continuity(args) => continuity::bench(session, args).await,
         BenchCommand::Subscribe(args) => subscribe::bench(session, args).await,
         BenchCommand::Project(args) => project::bench(session, args).await,
+        BenchCommand::Mesh(args) => mesh::bench(session, args).await,
         BenchCommand::EchoServer => echo::serve().await,
     }
 }

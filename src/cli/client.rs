@@ -1,19 +1,21 @@
 //! The gRPC clients that commands talk through.
 //!
-//! Owns addresses, the bearer token and the connection. Does not know what is asked.
+//! Owns addresses, the bearer token, TLS and the connection. Does not know what is asked.
+
+use std::fmt;
 
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use super::error::CliError;
 use crate::{
     api::proto::v1::{
-        event_log_client::EventLogClient, mesh_client::MeshClient, projections_client::ProjectionsClient,
-        query_client::QueryClient, releases_client::ReleasesClient,
+        admin_client::AdminClient, event_log_client::EventLogClient, mesh_client::MeshClient,
+        projections_client::ProjectionsClient, query_client::QueryClient, releases_client::ReleasesClient,
     },
     limits::{CONNECT_WAIT_MAX, MESSAGE_BYTES_MAX},
 };
@@ -30,6 +32,22 @@ pub struct Node {
     /// As the user named it.
     pub addr: String,
     token: Option<MetadataValue<Ascii>>,
+    tls: Option<ClientTlsConfig>,
+}
+
+/// What TLS of a client needs, as PEM texts.
+#[derive(Clone)]
+pub struct ClientTls {
+    /// Who vouches for the node.
+    pub ca: Vec<u8>,
+    /// The certificate to present, and its key.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").field("identity", &self.identity.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl Node {
@@ -41,13 +59,25 @@ impl Node {
             token: token
                 .transpose()
                 .map_err(|_| CliError::Usage("--token: expected visible ASCII characters".into()))?,
+            tls: None,
         })
+    }
+
+    /// The same, over TLS. A Unix socket stays as it is.
+    #[must_use]
+    pub fn with_tls(self, ClientTls { ca, identity }: ClientTls) -> Self {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+        let tls = match identity {
+            Some((cert, key)) => tls.identity(Identity::from_pem(cert, key)),
+            None => tls,
+        };
+        Self { tls: Some(tls), ..self }
     }
 
     /// Another node, as the same caller.
     #[must_use]
     pub fn at(&self, addr: &str) -> Self {
-        Self { addr: addr.to_owned(), token: self.token.clone() }
+        Self { addr: addr.to_owned(), ..self.clone() }
     }
 
     /// Connects, or says why not.
@@ -65,8 +95,19 @@ impl Node {
     fn endpoint(&self) -> Result<Endpoint, CliError> {
         let invalid =
             || CliError::Usage(format!("--addr: expected HOST:PORT or unix:PATH, found {:?}", self.addr));
-        let endpoint = Endpoint::from_shared(uri(&self.addr).ok_or_else(invalid)?).map_err(|_| invalid())?;
-        Ok(endpoint.connect_timeout(CONNECT_WAIT_MAX))
+        let uri = uri(&self.addr, self.tls.is_some()).ok_or_else(invalid)?;
+        if uri.starts_with("https://") && self.tls.is_none() {
+            let what = "--addr: https needs --tls-ca, the authority of the node's certificate";
+            return Err(CliError::Usage(what.into()));
+        }
+        let is_socket = uri.starts_with("unix:");
+        let endpoint = Endpoint::from_shared(uri).map_err(|_| invalid())?.connect_timeout(CONNECT_WAIT_MAX);
+        match &self.tls {
+            Some(tls) if !is_socket => endpoint.tls_config(tls.clone()).map_err(|error| {
+                CliError::failed(format!("--tls-ca, --tls-cert, --tls-key: {}", innermost(&error)))
+            }),
+            _ => Ok(endpoint),
+        }
     }
 
     /// A client of the event log.
@@ -87,6 +128,12 @@ impl Node {
         Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
+    /// A client of the node itself.
+    pub async fn admin(&self) -> Result<AdminClient<Connection>, CliError> {
+        let client = AdminClient::new(self.connect().await?);
+        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
     /// A client of the mesh.
     pub async fn mesh(&self) -> Result<MeshClient<Connection>, CliError> {
         let client = MeshClient::new(self.connect().await?);
@@ -100,13 +147,19 @@ impl Node {
     }
 }
 
-fn uri(addr: &str) -> Option<String> {
+fn uri(addr: &str, is_tls: bool) -> Option<String> {
     if addr.starts_with("unix:") {
         return Some(addr.to_owned());
     }
-    let authority = addr.strip_prefix("http://").unwrap_or(addr).trim_end_matches('/');
+    let (scheme, rest) = match addr.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+        Some(_) => return None,
+        None => ("http", addr),
+    };
+    let scheme = if is_tls { "https" } else { scheme };
+    let authority = rest.trim_end_matches('/');
     let (host, port) = authority.rsplit_once(':')?;
-    (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| format!("http://{authority}"))
+    (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| format!("{scheme}://{authority}"))
 }
 
 /// The cause behind all wrappings.
@@ -136,7 +189,7 @@ mod tests {
     use super::*;
 
     fn check(addr: &str, expected: Option<&str>) {
-        assert_eq!(uri(addr).as_deref(), expected, "{addr:?}");
+        assert_eq!(uri(addr, false).as_deref(), expected, "{addr:?}");
     }
 
     #[test]
@@ -145,6 +198,10 @@ mod tests {
         check("http://flights:7400/", Some("http://flights:7400"));
         check("[::1]:7400", Some("http://[::1]:7400"));
         check("unix:/run/outrigger.sock", Some("unix:/run/outrigger.sock"));
+        check("https://flights:7400", Some("https://flights:7400"));
+        assert_eq!(uri("flights:7400", true).as_deref(), Some("https://flights:7400"));
+        assert_eq!(uri("http://flights:7400", true).as_deref(), Some("https://flights:7400"));
+        check("ftp://flights:7400", None);
         check("flights", None);
         check(":7400", None);
         check("a:b", None);

@@ -27,7 +27,7 @@ use crate::{
         query_client::QueryClient,
     },
     app,
-    config::Config,
+    config::{Config, Listen},
     disk::{self, Disk as _, real::RealDisk},
 };
 
@@ -79,11 +79,11 @@ pub async fn run(args: &DemoArgs, output: Format, colour: bool) -> Result<(), Cl
     })?;
     let running = app::start(config).await.map_err(failed)?;
     let story = async {
-        tell(running.grpc_addr, output, colour).await?;
+        tell(&running.grpc_addr, output, colour).await?;
         blue_green::tell(&Node::new(&running.grpc_addr.to_string(), None)?, dir.path()).await?;
         services::tell(dir.path()).await?;
         if !args.exit {
-            print(&next_commands(running.grpc_addr, running.http_addr))?;
+            print(&next_commands(&running.grpc_addr, running.http_addr))?;
             running.failed().await;
         }
         Ok(())
@@ -108,7 +108,7 @@ fn prepare(dir: &Path) -> std::io::Result<Config> {
         disk::replace_file(&RealDisk, &projections.join(name), text)?;
     }
     let mut config = Config { node: "demo".into(), data_dir: dir.join("data"), ..Config::default() };
-    config.grpc.listen = any_port();
+    config.grpc.listen = any_port().into();
     config.http.listen = any_port();
     config.projections.dir = Some(projections);
     Ok(config)
@@ -125,7 +125,7 @@ fn remove(dir: TempDir) {
     }
 }
 
-async fn tell(addr: SocketAddr, output: Format, colour: bool) -> Result<(), CliError> {
+async fn tell(addr: &Listen, output: Format, colour: bool) -> Result<(), CliError> {
     let node = Node::new(&addr.to_string(), None)?;
     let session = Session { node, output };
     print(&[format!("An Outrigger node is up at {addr}, in a temporary directory."), String::new()])?;
@@ -192,7 +192,7 @@ fn board() -> (ListRequest, u32) {
     (request, BOARD_FLIGHTS)
 }
 
-fn next_commands(grpc: SocketAddr, http: SocketAddr) -> Vec<String> {
+fn next_commands(grpc: &Listen, http: SocketAddr) -> Vec<String> {
     let commands = [
         "get departures airports EWR",
         "list departures routes --index by_flights --descending --limit 5",

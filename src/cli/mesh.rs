@@ -3,6 +3,7 @@
 //! One file for each command. Most ask a node; `keygen` and `nats-config` need none, and `provision` asks NATS.
 
 mod decide;
+mod errors;
 pub(super) mod graph;
 mod keygen;
 mod nats_config;
@@ -45,7 +46,13 @@ pub enum MeshCommand {
     /// Decide that a paused or stopped import goes on where it stands
     #[command(after_help = "Examples:\n  outrigger mesh resume flights")]
     Resume(decide::ImportArgs),
-    /// Decide that a stopped import passes the event by at which it stands
+    /// Events that an import could not map, and what became of them
+    #[command(after_help = errors::ERRORS_EXAMPLES)]
+    Errors(errors::ErrorsArgs),
+    /// Decide that an import tries again what it could not map
+    #[command(after_help = errors::RETRY_EXAMPLES)]
+    Retry(errors::RetryArgs),
+    /// Decide that an import passes an event by: the one it stands at, or a parked one
     #[command(after_help = decide::SKIP_EXAMPLES)]
     Skip(decide::SkipArgs),
     /// Decide that an import, or this node, goes on after a log went back to an older state
@@ -85,6 +92,8 @@ async fn ask(session: &Session, command: MeshCommand) -> Result<(), CliError> {
         MeshCommand::Rules(args) => rules::run(&mut client, args, format).await,
         MeshCommand::Pause(args) => decide::pause(&mut client, args, format).await,
         MeshCommand::Resume(args) => decide::resume(&mut client, args, format).await,
+        MeshCommand::Errors(args) => errors::errors(&mut client, &args, format).await,
+        MeshCommand::Retry(args) => errors::retry(&mut client, args, format).await,
         MeshCommand::Skip(args) => decide::skip(&mut client, args, format).await,
         MeshCommand::Resync(args) => decide::resync(&mut client, args, format).await,
         MeshCommand::Keygen(_)

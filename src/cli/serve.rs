@@ -7,8 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{error::CliError, output::print_lines};
 use crate::{
-    app::{self, AppError, Running},
-    config::{Config, Flags},
+    app::{self, AppError, Around, Running},
+    config::{Flags, Loaded},
+    telemetry::control::LogControl,
 };
 
 /// What `serve` takes; everything has a default.
@@ -23,7 +24,7 @@ pub struct ServeArgs {
     /// Where the node keeps everything it stores [default: ./outrigger-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Address of the gRPC API; port 0 takes a free one [default: 127.0.0.1:7400]
+    /// Address of the gRPC API, or unix:PATH; port 0 takes a free one [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDR")]
     pub grpc: Option<String>,
     /// Address of probes and metrics; port 0 takes a free one [default: 0.0.0.0:7480]
@@ -66,11 +67,15 @@ impl ServeArgs {
 }
 
 /// Runs a node until SIGTERM, SIGINT, or until it cannot go on. Says on standard output where it listens.
-pub async fn run(config: Config) -> Result<(), CliError> {
+pub async fn run(loaded: Loaded, logs: LogControl) -> Result<(), CliError> {
+    let settings =
+        (loaded.effective.into_iter()).map(|(key, value, source)| (key.name, value, source.to_string()));
+    let around = Around { logs: Some(logs), settings: settings.collect(), ..Around::default() };
+    let config = loaded.config;
     let mut signals = Signals::take_over()?;
     let node = config.node.clone();
     let running = tokio::select! {
-        started = app::start(config) => started.map_err(failed)?,
+        started = app::start_around(config, around) => started.map_err(failed)?,
         () = signals.next() => return Ok(()),
     };
     announce(&node, &running)?;

@@ -3,9 +3,12 @@
 //! Owns the table of keys. A value is judged only where it wins: what a flag overrides is not looked at. Does not know
 //! where a text came from beyond naming it in a problem.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
-use super::{Config, Grpc, Http, Limits, Log, Mesh, Owns, Problem, Projections, Source, Telemetry, value};
+use super::{
+    Config, Grpc, Http, Limits, Log, Mesh, Otlp, Owns, Problem, Projections, Source, Telemetry, access, otlp,
+    value,
+};
 use crate::{
     event::Invalid,
     limits::{
@@ -42,11 +45,14 @@ const fn list(name: &'static str, about: &'static str) -> Key {
 }
 
 /// All keys, in the order in which they are printed.
-pub const KEYS: [Key; 23] = [
+pub const KEYS: &[Key] = &[
     key("node", Some("--node"), "the node's name, a DNS label"),
     key("data_dir", Some("--data-dir"), "where the node keeps what it stores"),
     key("grpc.listen", Some("--grpc"), "address of the gRPC API"),
     key("grpc.token_file", None, "tokens that callers must present"),
+    key("grpc.tls.cert_file", None, "the node's certificate"),
+    key("grpc.tls.key_file", None, "the key of the node's certificate"),
+    key("grpc.tls.client_ca_file", None, "who vouches for certificates that clients must present"),
     key("http.listen", Some("--http"), "address of probes and metrics"),
     key("projections.dir", None, "directory watched for projection definitions"),
     list("owns.types", "event types that clients of this node may append"),
@@ -65,6 +71,11 @@ pub const KEYS: [Key; 23] = [
     key("log.scrub", None, "how often sealed segments are checked: off, or an interval"),
     key("telemetry.log", None, "which log lines are written"),
     key("telemetry.log_format", None, "text or json"),
+    key("telemetry.otlp.endpoint", None, "collector that is sent spans and metrics over OTLP/gRPC"),
+    key("telemetry.otlp.traces", None, "make and send spans"),
+    key("telemetry.otlp.sample", None, "share of the traces that begin here which is recorded"),
+    key("telemetry.otlp.metrics_interval", None, "how often metrics are sent: off, or an interval"),
+    key("restore.epoch", None, "counts restores of the volume from a snapshot"),
     key("dev", Some("--dev"), "rebuild a definition that is changed in place"),
 ];
 
@@ -87,8 +98,9 @@ impl Given {
             node: checked.or("node", defaults.node, value::dns_label),
             data_dir: checked.or("data_dir", defaults.data_dir, value::path),
             grpc: Grpc {
-                listen: checked.or("grpc.listen", defaults.grpc.listen, value::address),
+                listen: checked.or("grpc.listen", defaults.grpc.listen, value::listen),
                 token_file: checked.optional("grpc.token_file", value::path),
+                tls: access::tls(&mut checked),
             },
             http: Http { listen: checked.or("http.listen", defaults.http.listen, value::address) },
             projections: Projections {
@@ -126,10 +138,12 @@ impl Given {
                     defaults.telemetry.log_format,
                     value::log_format,
                 ),
+                otlp: checked.otlp(),
             },
+            restore_epoch: checked.or("restore.epoch", 0, value::number),
             dev: checked.or("dev", false, value::boolean),
         };
-        self.check_exposure(&config, problems);
+        access::check(self, &config, problems);
         self.check_mesh(&config, problems);
         config
     }
@@ -162,22 +176,11 @@ impl Given {
         }
     }
 
-    /// A gRPC listener that other machines can reach must ask for tokens.
-    fn check_exposure(&self, config: &Config, problems: &mut Vec<Problem>) {
-        let listen: SocketAddr = config.grpc.listen;
-        if listen.ip().is_loopback() || self.0.contains_key("grpc.token_file") {
-            return;
-        }
-        problems.push(Problem {
-            source_of_value: self.source("grpc.listen"),
-            message: format!(
-                "grpc.listen {listen} can be reached from other machines and no token is asked for; \
-                 set grpc.token_file, or listen on 127.0.0.1"
-            ),
-        });
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
-    fn source(&self, name: &str) -> Source {
+    pub(super) fn source(&self, name: &str) -> Source {
         self.0.get(name).map_or(Source::Default, |(_, source)| source.clone())
     }
 
@@ -205,18 +208,28 @@ fn default_text(name: &str) -> Option<String> {
         "log.scrub" => value::scrub_text(config.log.scrub),
         "telemetry.log" => config.telemetry.log,
         "telemetry.log_format" => "text".into(),
+        "restore.epoch" => config.restore_epoch.to_string(),
+        "telemetry.otlp.traces" => "true".into(),
+        "telemetry.otlp.sample" => "1".into(),
+        "telemetry.otlp.metrics_interval" => {
+            config.telemetry.otlp.metrics_interval.map(value::duration_text)?
+        }
         "dev" | "mesh.create_stream" => "false".into(),
         _ => return None,
     })
 }
 
-struct Checked<'a> {
+pub(super) struct Checked<'a> {
     given: &'a Given,
     problems: &'a mut Vec<Problem>,
 }
 
 impl Checked<'_> {
-    fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<T> {
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Option<T> {
         let (text, source) = self.given.0.get(name)?;
         match parse(text) {
             Ok(value) => Some(value),
@@ -225,6 +238,20 @@ impl Checked<'_> {
                     .push(Problem { source_of_value: source.clone(), message: format!("{name}: {reason}") });
                 None
             }
+        }
+    }
+
+    fn otlp(&mut self) -> Otlp {
+        let defaults = Otlp::default();
+        Otlp {
+            endpoint: self.optional("telemetry.otlp.endpoint", otlp::endpoint),
+            traces: self.or("telemetry.otlp.traces", defaults.traces, value::boolean),
+            sample_ppm: self.or("telemetry.otlp.sample", defaults.sample_ppm, otlp::sample),
+            metrics_interval: self.or(
+                "telemetry.otlp.metrics_interval",
+                defaults.metrics_interval,
+                otlp::metrics_interval,
+            ),
         }
     }
 

@@ -68,7 +68,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let flags = flags(&[("node", "--node", "from-flag")]);
     let loaded = load(&flags, &variables, &disk_with(file)).unwrap();
     assert_eq!(loaded.config.node, "from-flag");
-    assert_eq!(loaded.config.grpc.listen.port(), 2);
+    assert_eq!(loaded.config.grpc.listen.to_string(), "127.0.0.1:2");
     assert_eq!(loaded.config.data_dir, Path::new("/file"));
     let source = |name: &str| {
         let found = loaded.effective.iter().find(|(key, ..)| key.name == name);
@@ -85,7 +85,7 @@ fn every_key_can_stand_in_the_file() {
     let config = loaded(
         "node: n\ndata_dir: d\ngrpc: {listen: '0.0.0.0:1', token_file: t}\nhttp: {listen: '127.0.0.1:3'}\n\
          projections: {dir: p}\nlimits: {memory: 1GiB}\nlog: {low_water: 5MB}\n\
-         telemetry: {log: debug, log_format: json}\ndev: true\n\
+         telemetry: {log: debug, log_format: json}\ndev: true\nrestore: {epoch: 3}\n\
          owns: {types: [flight.*, 'a,b'], streams: []}\nexports: {dir: e}\nimports: {dir: i}\n\
          mesh: {nats: {url: 'nats://a:4222,tls://b', creds_file: c}, key_file: k, trust_file: t, create_stream: true}\n",
         &[],
@@ -96,6 +96,7 @@ fn every_key_can_stand_in_the_file() {
     assert_eq!(config.telemetry.log_format, LogFormat::Json);
     assert_eq!(config.projections.dir.as_deref(), Some(Path::new("p")));
     assert!(config.dev);
+    assert_eq!(config.restore_epoch, 3);
     let shown = |patterns: &Option<Vec<Pattern>>| {
         patterns.as_ref().map(|patterns| patterns.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
@@ -158,12 +159,12 @@ fn all_problems_come_at_once_with_their_places() {
     check_problems(
         "node: Bad_Name\ngrpc:\n  listne: x\n  listen: nowhere\nmush: {}\nlog: 5\nhttp:\n  listen: [1]\n",
         &[
-            "config.yaml:3:3: unknown key grpc.listne; expected one of: listen, token_file",
+            "config.yaml:3:3: unknown key grpc.listne; expected one of: listen, token_file, tls",
             "config.yaml:5:1: unknown key mush; expected one of: node, data_dir, grpc,",
             "config.yaml:6:6: log: expected keys and values, found a single value",
             "config.yaml:8:11: http.listen: expected one value, found a list",
             "config.yaml:1:7: node: expected a DNS label",
-            "config.yaml:4:11: grpc.listen: expected an IP address and a port such as 127.0.0.1:7400, found \"nowhere\"",
+            "config.yaml:4:11: grpc.listen: expected an IP address and a port such as 127.0.0.1:7400, or unix:PATH, found \"nowhere\"",
         ],
     );
 }
@@ -185,6 +186,28 @@ fn a_listener_for_other_machines_needs_tokens() {
         &["config.yaml:2:11: grpc.listen 0.0.0.0:7400 can be reached from other machines"],
     );
     assert!(loaded("grpc: {listen: '0.0.0.0:7400', token_file: t}", &[]).config.grpc.token_file.is_some());
+    let tls = "grpc: {listen: '0.0.0.0:7400', tls: {cert_file: c, key_file: k";
+    check_problems(
+        &format!("{tls}}}}}"),
+        &["can be reached from other machines and no token or certificate"],
+    );
+    let mutual = loaded(&format!("{tls}, client_ca_file: a}}}}"), &[]).config.grpc.tls;
+    assert_eq!(mutual.unwrap().client_ca_file.as_deref(), Some(Path::new("a")));
+    assert_eq!(loaded("grpc: {listen: 'unix:s'}", &[]).config.grpc.listen, Listen::Unix("s".into()));
+}
+
+#[test]
+fn the_files_of_tls_go_together() {
+    check_problems(
+        "grpc: {tls: {cert_file: c}}",
+        &["config.yaml:1:25: grpc.tls.cert_file needs grpc.tls.key_file"],
+    );
+    check_problems("grpc: {tls: {key_file: k}}", &["grpc.tls.key_file needs grpc.tls.cert_file"]);
+    check_problems("grpc: {tls: {client_ca_file: a}}", &["grpc.tls.client_ca_file needs grpc.tls.cert_file"]);
+    check_problems(
+        "grpc: {listen: 'unix:s', tls: {cert_file: c, key_file: k}}",
+        &["grpc.tls.cert_file goes with a TCP address"],
+    );
 }
 
 #[test]

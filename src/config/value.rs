@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
-use super::LogFormat;
+use super::{Listen, LogFormat};
 use crate::{
     event::Invalid,
     json::Json,
@@ -106,6 +106,19 @@ pub fn address(text: &str) -> Result<SocketAddr, Invalid> {
     })
 }
 
+/// An IP address and a port, or `unix:PATH`.
+pub fn listen(text: &str) -> Result<Listen, Invalid> {
+    let listen = match text.strip_prefix("unix:") {
+        Some(path) => (!path.is_empty()).then(|| Listen::Unix(path.into())),
+        None => address(text).ok().map(Listen::Tcp),
+    };
+    listen.ok_or_else(|| {
+        Invalid(format!(
+            "expected an IP address and a port such as 127.0.0.1:7400, or unix:PATH, found {text:?}"
+        ))
+    })
+}
+
 /// A count of bytes: a whole number with B, kB, MB, GB, KiB, MiB or GiB, or none.
 pub fn bytes(text: &str) -> Result<u64, Invalid> {
     let trimmed = text.trim();
@@ -176,6 +189,11 @@ pub fn scrub_text(interval: Option<Duration>) -> String {
 pub fn builds(text: &str) -> Result<usize, Invalid> {
     let count = text.parse().ok().filter(|count| (1..=BUILDS_MAX).contains(count));
     count.ok_or_else(|| Invalid(format!("expected a number from 1 to {BUILDS_MAX}, found {text:?}")))
+}
+
+/// A whole number, 0 or above.
+pub fn number(text: &str) -> Result<u64, Invalid> {
+    text.parse().map_err(|_| Invalid(format!("expected a whole number such as 1, found {text:?}")))
 }
 
 /// `true` or `false`.
@@ -277,6 +295,15 @@ mod tests {
         check(address("localhost:7400"), Ok(SocketAddr::from(([127, 0, 0, 1], 7400))));
         for bad in ["", "7400", "127.0.0.1", "host:1", "127.0.0.1:70000"] {
             check(address(bad), Err("expected an IP address and a port"));
+        }
+    }
+
+    #[test]
+    fn listeners_are_addresses_or_sockets() {
+        check(listen("127.0.0.1:0"), Ok(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))));
+        check(listen("unix:/run/o.sock"), Ok(Listen::Unix("/run/o.sock".into())));
+        for bad in ["unix:", "/run/o.sock", "host:1"] {
+            check(listen(bad), Err("or unix:PATH, found"));
         }
     }
 

@@ -31,6 +31,47 @@ impl RealDisk {
         Ok(std::os::unix::fs::MetadataExt::mode(&fs::metadata(path)?) & 0o7777)
     }
 
+    /// Sets the permission bits of a file.
+    pub fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+    }
+
+    /// Removes an empty directory, durably.
+    pub fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)?;
+        self.sync_dir(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    }
+
+    /// Whether there is a Unix socket of that name.
+    pub fn is_socket(&self, path: &Path) -> io::Result<bool> {
+        Ok(std::os::unix::fs::FileTypeExt::is_socket(&fs::metadata(path)?.file_type()))
+    }
+
+    /// The kind of the file system that holds a directory; `other` where it is none of those that matter.
+    pub fn file_system(&self, dir: &Path) -> io::Result<&'static str> {
+        #[cfg(target_os = "linux")]
+        {
+            // From linux/magic.h and statfs(2).
+            let kind = rustix::fs::statfs(dir)?.f_type as u64 & 0xffff_ffff;
+            Ok(match kind {
+                0xef53 => "ext4",
+                0x5846_5342 => "xfs",
+                0x9123_683e => "btrfs",
+                0x2fc1_2fc1 => "zfs",
+                0x0102_1994 => "tmpfs",
+                0x794c_7630 => "overlayfs",
+                0x6969 => "nfs",
+                0xff53_4d42 | 0xfe53_4d42 => "smb",
+                0x6573_5546 => "fuse",
+                _ => "other",
+            })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            fs::metadata(dir).map(|_| "other")
+        }
+    }
+
     /// Creates a file that only its owner may read and change, with this content, durably. `AlreadyExists` if there is one.
     #[expect(clippy::disallowed_methods, reason = "this is the one owner of the operating system's files")]
     pub fn create_private(&self, path: &Path, content: &[u8]) -> io::Result<()> {

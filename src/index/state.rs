@@ -31,7 +31,7 @@ use crate::{
     event::{EventId, Position, RecordedEvent, Revision, StreamId},
     limits::{
         INDEX_EVENT_BYTES, INDEX_FAILING_PARTS_MAX, INDEX_HEADS_MAX, INDEX_LOCK_EVENTS_MAX,
-        INDEX_MEMORY_BYTES_DEFAULT, INDEX_RUN_EVENTS, INDEX_STOP_PART_SHARE, INDEX_UNWRITTEN_PARTS_MAX,
+        INDEX_MEMORY_BYTES_DEFAULT, INDEX_RUN_EVENTS, INDEX_UNWRITTEN_PARTS_MAX,
     },
 };
 
@@ -369,7 +369,7 @@ impl State {
 /// Between the committer, readers and the worker.
 impl State {
     /// Turns the full active part into one that waits for its run.
-    fn freeze(&self) -> Result<(), IndexError> {
+    pub(super) fn freeze(&self) -> Result<(), IndexError> {
         self.make_room()?;
         // Only who applies changes the active part, so it is still the same when the next one is there.
         let next = self.layers().active.next(self.config.run_events);
@@ -438,8 +438,7 @@ impl State {
         self.close();
         let _stepping = self.stepping.lock().unwrap_or_else(PoisonError::into_inner);
         while self.write_oldest_part()? {}
-        let events = self.layers().active.count();
-        if events > 0 && events >= self.config.run_events / INDEX_STOP_PART_SHARE {
+        if self.is_worth_writing() {
             self.freeze()?;
             while self.write_oldest_part()? {}
         }

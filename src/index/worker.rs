@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     event::Position,
-    limits::{INDEX_RETRY_MAX, INDEX_RETRY_MIN},
+    limits::{INDEX_RETRY_MAX, INDEX_RETRY_MIN, INDEX_STOP_PART_SHARE},
 };
 
 /// Heads that enter the cache under one hold of its lock.
@@ -127,6 +127,20 @@ impl State {
         self.part_written(None);
         drop(part);
         Ok(true)
+    }
+
+    /// Leaves what is only in memory to the background work, if it is worth the while and that is at rest.
+    pub(super) fn rest(&self) -> Result<(), IndexError> {
+        if !self.layers().frozen.is_empty() || !self.is_worth_writing() {
+            return Ok(());
+        }
+        self.freeze()
+    }
+
+    /// Whether what is only in memory is more than is read from the log as fast.
+    pub(super) fn is_worth_writing(&self) -> bool {
+        let events = self.layers().active.count();
+        events > 0 && events >= self.config.run_events / INDEX_STOP_PART_SHARE
     }
 
     fn write_part(&self, part: &Part) -> Result<Arc<Run>, IndexError> {

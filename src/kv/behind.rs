@@ -21,12 +21,14 @@ use redb::StorageBackend;
 
 use crate::{
     disk::File,
-    limits::{BEHIND_BYTES_MAX, BEHIND_PIECE_BYTES_MAX, BEHIND_PIECES_MAX},
+    limits::{BEHIND_PIECE_BYTES_MAX, BEHIND_PIECES_MAX},
 };
 
 use super::overlay::by_page;
 
 const BLOCK_BYTES: u64 = 4_096;
+/// Pieces that what is on its way has room for, so that the next one fills while one is written.
+const PIECES_MIN: usize = 4;
 /// How long somebody waits for the thread before looking whether it is still there.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -37,6 +39,8 @@ type Block = Box<[u8; BLOCK_BYTES as usize]>;
 #[derive(Debug)]
 pub(super) struct Behind {
     shared: Arc<Shared>,
+    /// On their way at the most.
+    blocks_max: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -69,8 +73,8 @@ struct Piece {
 
 impl Behind {
     /// Over a file, with a thread that writes.
-    pub(super) fn start(file: Box<dyn File>) -> io::Result<Self> {
-        let behind = Self::new(file);
+    pub(super) fn start(file: Box<dyn File>, bytes_max: usize) -> io::Result<Self> {
+        let behind = Self::new(file, bytes_max);
         let shared = Arc::clone(&behind.shared);
         let thread = thread::Builder::new().name("write-behind".into()).spawn(move || shared.run())?;
         *behind.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
@@ -78,9 +82,10 @@ impl Behind {
     }
 
     /// Over a file, without a thread.
-    pub(super) fn new(file: Box<dyn File>) -> Self {
+    pub(super) fn new(file: Box<dyn File>, bytes_max: usize) -> Self {
         let shared = Shared { file, queue: Mutex::default(), changed: Condvar::new() };
-        Self { shared: Arc::new(shared), thread: Mutex::new(None) }
+        let blocks_max = bytes_max / BLOCK_BYTES as usize;
+        Self { shared: Arc::new(shared), blocks_max, thread: Mutex::new(None) }
     }
 
     /// Writes and syncs the oldest piece; false if there is none.
@@ -91,9 +96,7 @@ impl Behind {
 
     /// Waits until there is room for more.
     fn wait_for_room(&self) -> io::Result<()> {
-        self.wait_until(|queue| {
-            queue.blocks <= BEHIND_BYTES_MAX / BLOCK_BYTES as usize && queue.closed.len() <= BEHIND_PIECES_MAX
-        })
+        self.wait_until(|queue| queue.blocks <= self.blocks_max && queue.closed.len() <= BEHIND_PIECES_MAX)
     }
 
     /// Waits until everything is written, and synced where a barrier says so.
@@ -174,7 +177,8 @@ impl StorageBackend for Behind {
                 queue.put(number, block);
             }
         }
-        if queue.open.len() < BEHIND_PIECE_BYTES_MAX / BLOCK_BYTES as usize {
+        let piece_blocks = BEHIND_PIECE_BYTES_MAX / BLOCK_BYTES as usize;
+        if queue.open.len() < piece_blocks.min(self.blocks_max / PIECES_MIN) {
             return Ok(());
         }
         queue.close_piece(false);

@@ -51,15 +51,21 @@ pub const IMPORT_RETRY: Duration = Duration::from_millis(200);
 /// How long an import goes without hearing from its owner before it asks.
 pub const IMPORT_PROBE: Duration = Duration::from_secs(60);
 /// Events in the answer to one question.
-pub const REPAIR_EVENTS_MAX: usize = 1_000;
-/// Bytes in the answer to one question; one event may exceed it alone.
-pub const REPAIR_BYTES_MAX: usize = MIB;
+pub const REPAIR_EVENTS_MAX: usize = 4_000;
+/// Bytes of data in the answer to one question; one event may exceed it alone.
+pub const REPAIR_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of data in one message of an answer; one event may exceed it alone.
+pub const REPAIR_PACK_BYTES: usize = MIB / 4;
 /// Questions that wait for an answer; more are refused.
 pub const REPAIR_QUEUE_MAX: usize = 64;
 /// Events a second that a node serves to those who ask.
-pub const REPAIR_EVENTS_PER_SECOND: u64 = 20_000;
+pub const REPAIR_EVENTS_PER_SECOND: u64 = 100_000;
 /// How long an answer may take.
 pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
+/// From how many messages on that the bus holds for it an import asks the owner for them, many in one message.
+pub const IMPORT_BULK_BEHIND: u64 = 5_000;
+/// How long an import reads the bus message by message after asking for many came to nothing.
+pub const IMPORT_BULK_RETRY: Duration = Duration::from_secs(30);
 /// How long after a failed repair the next one is tried, at first and at the most.
 pub const REPAIR_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Earlier places that an import names when it asks, so that the owner can tell where they part.
@@ -68,3 +74,7 @@ pub const REPAIR_POINTS_MAX: usize = 96;
 pub const MESH_DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Commands that wait for the mesh.
 pub const MESH_COMMANDS_MAX: usize = 64;
+/// Events of one import that wait in quarantine; at more the import stands still.
+pub const IMPORT_PARKED_EVENTS_MAX: usize = 10_000;
+/// Streams whose parked events are read for one append.
+pub const IMPORT_LATE_STREAMS: usize = 64;

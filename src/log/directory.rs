@@ -59,6 +59,11 @@ impl Directory {
         self.path.join("repair")
     }
 
+    /// That the directory is a copy in place of a newer one.
+    pub(crate) fn restored(&self) -> PathBuf {
+        self.path.join("restored")
+    }
+
     pub(crate) fn spare(&self) -> PathBuf {
         self.path.join("spare")
     }

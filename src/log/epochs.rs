@@ -66,12 +66,17 @@ impl EpochHistory {
 
     /// Begins a new epoch at `first`, which is not below the newest one's.
     pub(crate) fn begin(&mut self, random: u64, first: Position) -> Epoch {
+        self.begin_from(random, first, 0)
+    }
+
+    /// The same, with a counter that is not below `counter_min`.
+    pub(crate) fn begin_from(&mut self, random: u64, first: Position, counter_min: u64) -> Epoch {
         let newest = self.newest().copied();
         assert!(
             newest.is_none_or(|newest| newest.first <= first),
             "an epoch begins at {first}, below {newest:?}"
         );
-        let counter = newest.map_or(0, |newest| newest.epoch.counter) + 1;
+        let counter = newest.map_or(1, |newest| newest.epoch.counter + 1).max(counter_min);
         let epoch = Epoch { counter, random };
         self.0.retain(|start| start.first < first);
         self.0.push(EpochStart { epoch, first });
@@ -96,6 +101,9 @@ mod tests {
         let cut = history.cut(44, Position::new(3));
         let counters = |position| cut.at(Position::new(position)).map(|epoch| epoch.counter);
         assert_eq!([1, 2, 3, 5, 99].map(counters), [Some(2), Some(2), Some(4), Some(4), Some(4)]);
+        let mut restored = history.clone();
+        assert_eq!(restored.begin_from(55, Position::new(7), 1_000).counter, 1_000);
+        assert_eq!(restored.begin_from(66, Position::new(9), 500).counter, 1_001);
         let mut backwards = history.starts().to_vec();
         backwards.reverse();
         assert_eq!(EpochHistory::new(backwards), None);

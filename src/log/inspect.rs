@@ -335,7 +335,7 @@ impl LogInspector {
             report.spare_bytes = self.len_of(&path);
         } else if path.extension().is_some_and(|extension| extension == "quarantine") {
             report.quarantine.push((path.clone(), self.len_of(&path).unwrap_or(0)));
-        } else if !["manifest", "LOCK"].contains(&name)
+        } else if !["manifest", "LOCK", "restored"].contains(&name)
             && !self.firsts.iter().any(|first| is_sidecar(first) || is_segment(first))
         {
             report.leftovers.push(path);

@@ -224,6 +224,12 @@ impl Mark {
     }
 }
 
+/// Writes header and mark into the bytes of a segment's head.
+pub(crate) fn write_head(head: &mut [u8], header: &SegmentHeader, mark: &Mark, seed: Seed) {
+    put(head, 0, &header.encode());
+    put(head, slot(mark.sequence % 2) as usize, &mark.encode(seed, header.first));
+}
+
 fn slot(number: u64) -> u64 {
     BLOCK_BYTES * (1 + number)
 }

@@ -8,7 +8,10 @@
 //! Invariants: one group at most lies above the durable mark when the next is written; the spare can take both. Does
 //! not know what payloads mean.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
@@ -56,6 +59,7 @@ pub struct LogWriter {
     mark: Mark,
     spare: Option<Spare>,
     poisoned: bool,
+    synced_in: Duration,
     /// The group being written, and where its records begin; kept to save allocations.
     group: Vec<u8>,
     starts: Vec<u32>,
@@ -92,6 +96,7 @@ impl LogWriter {
             mark: parts.mark,
             spare: parts.spare,
             poisoned: false,
+            synced_in: Duration::ZERO,
             group: Vec::new(),
             starts: Vec::new(),
         }
@@ -140,6 +145,11 @@ impl LogWriter {
         self.head
     }
 
+    /// How long the sync of the newest group took.
+    pub const fn synced_in(&self) -> Duration {
+        self.synced_in
+    }
+
     /// Whether a write or sync failed: only opening the log again helps.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
@@ -173,7 +183,9 @@ impl LogWriter {
         };
         let written = self.segment.file.write_all_at(&self.group, self.end);
         written.map_err(LogError::io("write", &self.segment.path))?;
+        let began = Instant::now();
         self.sync_segment()?;
+        self.synced_in = began.elapsed();
         self.segment.offsets.push(&self.starts, self.end, end);
         self.mark = mark;
         self.end = end;

@@ -116,8 +116,9 @@ pub enum BusEvent {
     Disconnected { reason: String },
     /// It is in the stream at this sequence. `duplicate`: it was there before, by its message id.
     Published { ticket: Ticket, sequence: u64, duplicate: bool },
-    /// What was asked for, and where the stream ends now as far as the broker says: at least the last of these messages;
-    /// of an empty answer the end of the whole stream, 0 if it is empty.
+    /// What was asked for, and where the stream ends now as far as the broker says: the last of these messages or above,
+    /// and above it where more are behind it under the filter; of an empty answer the end of the whole stream, 0 if it is
+    /// empty.
     Fetched { ticket: Ticket, messages: Vec<Kept>, last_sequence: u64 },
     /// The state of a stream.
     State { ticket: Ticket, state: StreamState },

@@ -2,8 +2,8 @@
 //!
 //! The event is the decision; compare-and-set is an expected revision of its stream. Streams: `$import-NAME` (decisions
 //! about an import), `$import-NAME.passed` (how far it has come where it appends nothing else), `$import-NAME.unmapped`
-//! (events that it did not map), `$exports` (decisions about what this node publishes). Invariants: the fold depends on
-//! the log alone; types that a newer program wrote are passed over. Does not know what is done about a decision.
+//! (events that it did not map, see `quarantine`), `$exports` (decisions about what this node publishes). Invariants: the fold
+//! depends on the log alone; types that a newer program wrote are passed over. Does not know what is done about a decision.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::envelope::{Place, PublicEvent, hex};
+use super::envelope::{Place, hex};
 use crate::{
     append::{Expectation, Expected, Request},
     event::{Event, EventId, EventType, ImportCursor, Invalid, Position, RecordedEvent, Revision, StreamId},
@@ -51,8 +51,16 @@ pub enum ImportDecision {
     Paused { reason: String },
     /// It goes on where it stands.
     Resumed { reason: String },
-    /// It passes the event at this position of this log by.
-    Skipped { log_id: String, position: u64, reason: String },
+    /// It passes the event at this position of this log by. `parked_at`: it is parked there, in this node's log.
+    Skipped {
+        log_id: String,
+        position: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parked_at: Option<u64>,
+        reason: String,
+    },
+    /// It tries again what it could not map: the event that it stands at, and those that are parked.
+    Retried { reason: String },
     /// It goes on from another place. What it has taken of the owner behind `position` up to `orphaned_upto` is of a past
     /// that the owner no longer has: it stays, and is marked by this.
     Resynced {
@@ -118,6 +126,8 @@ pub enum ExportDecision {
     Published { export: String, version: u32, definition: String },
     /// This log is what counts: these published places, which it does not have, are of a past that is given up.
     Resynced { given_up: Vec<GivenUp>, reason: String },
+    /// This log is a copy in place of a newer one: what was published behind `head` under epochs before `epoch` is given up.
+    Restored { epoch: u64, head: u64, reason: String },
 }
 
 /// A published place that a log does not have.
@@ -140,6 +150,10 @@ pub struct ImportDecisions {
     pub is_paused: bool,
     /// Positions of logs that it passes by.
     pub skips: BTreeSet<(String, u64)>,
+    /// Parked events that it passes by, by where they stand in this node's log.
+    pub skips_parked: BTreeSet<Position>,
+    /// Where somebody decided last to try parked events again.
+    pub retried_at: Position,
     /// Counts places at which somebody had it begin.
     pub generation: u32,
     /// The place at which this generation begins; none: before all.
@@ -156,6 +170,8 @@ pub struct ExportDecisions {
     pub published: BTreeMap<(String, u32), String>,
     /// Chains of places that were given up.
     pub given_up: BTreeSet<String>,
+    /// Where the log was restored: the epoch that began, and the position behind which it did.
+    pub restored: Vec<(u64, Position)>,
     upto: Position,
 }
 
@@ -173,10 +189,15 @@ impl ImportDecisions {
         match serde_json::from_slice(&event.event.data) {
             Ok(ImportDecision::Paused { .. }) => self.is_paused = true,
             Ok(ImportDecision::Resumed { .. }) => self.is_paused = false,
+            // The import itself does not stand at a parked event: it stays as it is.
+            Ok(ImportDecision::Skipped { parked_at: Some(parked_at), .. }) => {
+                self.skips_parked.insert(Position::new(parked_at));
+            }
             Ok(ImportDecision::Skipped { log_id, position, .. }) => {
                 self.is_paused = false;
                 self.skips.insert((log_id, position));
             }
+            Ok(ImportDecision::Retried { .. }) => self.retried_at = event.position,
             Ok(ImportDecision::Resynced { generation, from, .. }) => {
                 self.is_paused = false;
                 self.generation = generation;
@@ -199,6 +220,12 @@ impl ExportDecisions {
         result
     }
 
+    /// Where the past parts that a place of this log is of, if the log was restored to a point before it.
+    pub fn parted_at(&self, place: &Place) -> Option<Position> {
+        let lacks = |(epoch, head): &&(u64, Position)| place.epoch < *epoch && place.position > *head;
+        self.restored.iter().filter(lacks).map(|(_, head)| *head).min()
+    }
+
     fn fold(&mut self, event: &RecordedEvent) {
         self.revision = event.revision;
         match serde_json::from_slice(&event.event.data) {
@@ -207,6 +234,9 @@ impl ExportDecisions {
             }
             Ok(ExportDecision::Resynced { given_up, .. }) => {
                 self.given_up.extend(given_up.into_iter().map(|given_up| given_up.place.chain));
+            }
+            Ok(ExportDecision::Restored { epoch, head, .. }) => {
+                self.restored.push((epoch, Position::new(head)));
             }
             Err(error) => {
                 tracing::warn!(position = %event.position, %error, "a decision of a newer program is passed over");
@@ -241,6 +271,7 @@ pub fn import_request(import: &str, decision: &ImportDecision, revision: Revisio
         ImportDecision::Paused { .. } => "$import.paused",
         ImportDecision::Resumed { .. } => "$import.resumed",
         ImportDecision::Skipped { .. } => "$import.skipped",
+        ImportDecision::Retried { .. } => "$import.retried",
         ImportDecision::Resynced { .. } => "$import.resynced",
     };
     let event = system_event(random_id(random), event_type, import_stream(import), decision);
@@ -252,6 +283,7 @@ pub fn export_request(decision: &ExportDecision, revision: Revision, random: u12
     let event_type = match decision {
         ExportDecision::Published { .. } => "$export.published",
         ExportDecision::Resynced { .. } => "$export.resynced",
+        ExportDecision::Restored { .. } => "$export.restored",
     };
     let stream = system_stream(EXPORTS_STREAM.to_owned());
     expecting(system_event(random_id(random), event_type, stream, decision), revision)
@@ -272,44 +304,14 @@ pub fn passed_event(import: &str, cursor: &ImportCursor) -> Event {
     system_event(id, "$import.passed", passed_stream(import), &passed)
 }
 
-/// The event that stands for one that an import did not map, and keeps it where it is to be looked at again.
-pub fn unmapped_event(
-    id: EventId,
-    import: &str,
-    is_parked: bool,
-    public: &PublicEvent,
-    error: &str,
-) -> Event {
-    #[derive(Serialize)]
-    struct Unmapped<'a> {
-        import: &'a str,
-        error: &'a str,
-        id: String,
-        r#type: &'a str,
-        stream: &'a str,
-        tags: Vec<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        data: Option<&'a serde_json::value::RawValue>,
-    }
-    let unmapped = Unmapped {
-        import,
-        error,
-        id: public.id.to_string(),
-        r#type: public.event_type.as_str(),
-        stream: public.stream.as_str(),
-        tags: public.tags.iter().map(crate::event::Tag::as_str).collect(),
-        data: if is_parked { serde_json::from_slice(&public.data).ok() } else { None },
-    };
-    let event_type = if is_parked { "$import.quarantined" } else { "$import.dropped" };
-    system_event(id, event_type, unmapped_stream(import), &unmapped)
-}
-
-fn random_id(random: u128) -> EventId {
+/// An id that nothing else has.
+pub(super) fn random_id(random: u128) -> EventId {
     let id = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
     EventId::from_uuid(id).expect("a UUID of version 4 is not nil")
 }
 
-fn system_event(id: EventId, event_type: &str, stream: StreamId, data: &impl Serialize) -> Event {
+/// An event that only the node itself can append.
+pub(super) fn system_event(id: EventId, event_type: &str, stream: StreamId, data: &impl Serialize) -> Event {
     Event {
         id,
         event_type: EventType::parse_any(event_type).expect("types of the system are right"),
@@ -322,7 +324,12 @@ fn system_event(id: EventId, event_type: &str, stream: StreamId, data: &impl Ser
 }
 
 fn expecting(event: Event, revision: Revision) -> Request {
-    let expected = if revision == Revision::NONE { Expected::NoStream } else { Expected::Revision(revision) };
-    let expectations = vec![Expectation { stream: event.stream.clone(), expected }];
+    let expectations = vec![expectation(event.stream.clone(), revision)];
     Request { expectations, ..Request::of(vec![event]) }
+}
+
+/// That nothing came to a stream behind a revision.
+pub(super) fn expectation(stream: StreamId, revision: Revision) -> Expectation {
+    let expected = if revision == Revision::NONE { Expected::NoStream } else { Expected::Revision(revision) };
+    Expectation { stream, expected }
 }

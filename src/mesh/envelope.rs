@@ -12,7 +12,6 @@ mod tests;
 mod text;
 mod write;
 
-pub(crate) use self::text::is_trace;
 pub use self::{
     digest::{CHAIN_START, chain_after, digest, signed_bytes},
     read::from_message,
@@ -179,8 +178,9 @@ impl Place {
 impl Envelope {
     /// By which a bus knows a repeated publish: the same for the same event of the same log, and for nothing else.
     pub fn message_id(&self) -> String {
-        let (ExportName { export, version, .. }, Place { log_id, epoch, seq, .. }) =
+        let (ExportName { export, version, .. }, Place { log_id, epoch, seq, chain, .. }) =
             (&self.name, &self.place);
-        format!("{log_id}/{export}/v{version}/{epoch}/{seq}")
+        // A log that was restored from an older copy counts its epochs anew: the chain tells its events from those of before.
+        format!("{log_id}/{export}/v{version}/{epoch}/{seq}/{}", &hex(chain)[..16])
     }
 }

@@ -8,29 +8,35 @@
 
 mod apply;
 mod ask;
+mod bulk;
+mod decide;
+mod late;
 mod pending;
+mod read;
 mod shown;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    bus::{BusEvent, Kept, Operation, Ticket},
-    decisions::{ImportDecision, ImportDecisions},
+    bus::{BusEvent, Kept, Ticket},
+    decisions::ImportDecisions,
     definition::Import,
     envelope::{Place, Received, from_message},
     io::{Io, Next, Rate, Route},
-    outbox::hint_subject,
-    state::{CommandError, RepairStatus, Stop, StopReason},
+    quarantine::Quarantine,
+    state::{RepairStatus, Stop, StopReason},
 };
 use crate::{
     append::Request,
     event::{ImportCursor, Position},
     events::EventsError,
     kv::KvError,
-    limits::{BUS_RETRY, FETCH_BYTES_MAX, FETCH_MESSAGES_MAX, IMPORT_LOOK, IMPORT_PROBE},
+    limits::{BUS_RETRY, IMPORT_PROBE},
 };
 use apply::{Appending, Draft};
 use ask::Asking;
+use bulk::Bulk;
+use late::Late;
 use pending::{Pending, Trouble};
 
 /// One import.
@@ -43,6 +49,9 @@ pub struct Inbox {
     route: Route,
     import: Arc<Import>,
     pub(super) decisions: ImportDecisions,
+    /// What it has set aside.
+    pub(super) quarantine: Quarantine,
+    late: Late,
     phase: Phase,
     /// How far it has come, durably.
     durable: Option<ImportCursor>,
@@ -66,6 +75,7 @@ pub struct Inbox {
     heard_at: i64,
     kept_read: u64,
     asking: Option<Asking>,
+    bulk: Bulk,
     ask_at: i64,
     failed_asks: u32,
     /// The owner does not answer: the stream is looked at again from its beginning.
@@ -90,6 +100,8 @@ pub struct Inbox {
 enum Phase {
     /// It reads its place from the log.
     Loading,
+    /// It takes over what was parked and may leave; nothing else is under way.
+    Late,
     /// It takes over.
     Running,
 }
@@ -112,6 +124,8 @@ impl Inbox {
             route: Route::Import(number),
             import,
             decisions: ImportDecisions::default(),
+            quarantine: Quarantine::default(),
+            late: Late::default(),
             phase: Phase::Loading,
             durable: None,
             accepted: Place::start(uuid::Uuid::nil(), 0),
@@ -131,6 +145,7 @@ impl Inbox {
             heard_at: 0,
             kept_read: 0,
             asking: None,
+            bulk: Bulk::default(),
             ask_at: 0,
             failed_asks: 0,
             is_rescanning: false,
@@ -171,22 +186,6 @@ impl Inbox {
     /// The owner's log, as far as it is known: the stopped event's, or that of its place.
     pub(super) const fn owner_log(&self) -> Option<uuid::Uuid> {
         self.stopped_log
-    }
-
-    /// The decision to go on from the last place that both have.
-    pub(super) fn resync(&self, reason: String) -> Result<ImportDecision, CommandError> {
-        let is_stale = self.stop.as_ref().is_some_and(|stop| stop.reason == StopReason::StaleEpoch);
-        let Some(matched) = self.matched.as_ref().filter(|_| is_stale) else {
-            let what = "the import is not stopped for STALE_EPOCH: there is nothing to resync";
-            return Err(CommandError::Precondition(what.into()));
-        };
-        Ok(ImportDecision::Resynced {
-            generation: self.decisions.generation + 1,
-            from: matched.into(),
-            orphaned_log_id: self.accepted.log_id.to_string(),
-            orphaned_upto: self.accepted.position.get(),
-            reason,
-        })
     }
 
     /// Forgets why it stands still and reads decisions and place again: somebody acted.
@@ -261,6 +260,7 @@ impl Inbox {
             _ => {}
         }
         self.is_rescanning &= !self.is_at_end;
+        self.consider_bulk(last_sequence, io);
     }
 
     /// Takes one message in; nothing of it is believed yet.
@@ -385,6 +385,9 @@ impl Inbox {
         if self.decisions.is_paused || (stands && !self.may_be_mended(io)) {
             return Ok(Next::At(io.after(IMPORT_PROBE)));
         }
+        if self.phase == Phase::Late && !self.apply_late(io)? {
+            return Ok(Next::At(i64::MAX));
+        }
         self.listen(io);
         if self.stop.is_some()
             || io.now_unix_nanos > self.heard_at.saturating_add(IMPORT_PROBE.as_nanos() as i64)
@@ -396,6 +399,10 @@ impl Inbox {
                 return Ok(Next::At(self.ask_at.max(io.now_unix_nanos + 1)));
             }
         }
+        if self.wants_bulk() {
+            self.ask_bulk(io);
+            return Ok(Next::At(self.ask_at.max(io.now_unix_nanos + 1)));
+        }
         self.fetch(io);
         self.keep_read(io)?;
         let due = self.draft_due_at().unwrap_or(i64::MAX).min(self.look_at);
@@ -404,9 +411,11 @@ impl Inbox {
 
     /// Reads decisions and place from the log, once nothing is under way any more.
     fn load(&mut self, io: &Io<'_>) -> Result<bool, InboxError> {
-        if !self.appending.is_empty() {
+        if !self.appending.is_empty() || !self.late.is_over() {
             return Ok(false);
         }
+        self.quarantine.forget_unsettled();
+        self.quarantine.refresh(io.events, self.import.name())?;
         self.decisions.refresh(io.events, self.import.name())?;
         let stored = io.events.import_cursors(&self.source(), Position::new(u64::MAX), 1)?;
         self.durable = stored.into_iter().next().map(|(cursor, _)| cursor);
@@ -421,7 +430,11 @@ impl Inbox {
         self.bus_after = if seq <= self.accepted.seq { sequence } else { 0 };
         self.kept_read = seq;
         (self.is_at_end, self.look_at, self.heard_at) = (false, 0, io.now_unix_nanos);
-        self.phase = Phase::Running;
+        if self.durable.is_none() && self.decisions.generation > 0 {
+            // A resync: the bus is read from where it was left, and what lies before it is asked for.
+            (self.heard_at, self.ask_at) = (i64::MIN, io.now_unix_nanos);
+        }
+        self.phase = Phase::Late;
         Ok(true)
     }
 
@@ -435,45 +448,6 @@ impl Inbox {
             return true;
         }
         false
-    }
-
-    fn listen(&mut self, io: &mut Io<'_>) {
-        if self.listening.is_none() {
-            let filter = hint_subject(self.import.from());
-            self.listening = io.submit(self.route, Operation::Listen { filter }).ok();
-        }
-    }
-
-    fn fetch(&mut self, io: &mut Io<'_>) {
-        let is_due = self.has_heard || !self.is_at_end || io.now_unix_nanos >= self.look_at;
-        if self.fetching.is_some() || !is_due || !self.may_append() {
-            return;
-        }
-        let from = self.import.from();
-        let operation = Operation::Fetch {
-            stream: from.owner.clone(),
-            filter: from.filter(),
-            after: self.bus_after,
-            messages_max: FETCH_MESSAGES_MAX,
-            bytes_max: FETCH_BYTES_MAX,
-        };
-        if let Ok(ticket) = io.submit(self.route, operation) {
-            self.fetching = Some(ticket);
-            self.has_heard = false;
-        }
-        self.look_at = io.after(IMPORT_LOOK);
-    }
-
-    /// Keeps the place on the bus, so that a restart need not read all of the stream.
-    fn keep_read(&mut self, io: &Io<'_>) -> Result<(), InboxError> {
-        const EVERY: u64 = 1_024;
-        let durable = self.durable.as_ref().map_or(0, |cursor| cursor.seq);
-        let is_settled = self.pending.is_empty() && self.appending.is_empty() && durable == self.accepted.seq;
-        if is_settled && durable >= self.kept_read + EVERY {
-            io.store.keep_read(self.import.name(), self.bus_after, durable)?;
-            self.kept_read = durable;
-        }
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every operation that is submitted has one receiver. Does not know what operations are for.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, task::Waker, time::Duration};
 
 use super::{
     bus::{Bus, BusFull, Operation, Ticket},
@@ -36,6 +36,8 @@ pub struct Io<'a> {
     pub events: &'a Events,
     /// The way into it.
     pub appender: &'a Appender,
+    /// Makes this node step again: for answers that are not there yet.
+    pub waker: &'a Waker,
     /// Randomness.
     pub clock: &'a dyn Clock,
     /// Checkpoints.
@@ -48,6 +50,8 @@ pub struct Io<'a> {
     pub own_trust: &'a Trust,
     /// Who gets what.
     pub routes: &'a mut HashMap<Ticket, Route>,
+    /// From how many messages on an import asks for many at once.
+    pub bulk_behind: u64,
     /// A bug that is built in, in simulation.
     pub sabotage: Option<Sabotage>,
 }

@@ -5,6 +5,7 @@
 //! direct gets without consumers, so that an importer leaves no state in the broker and needs no right to make any.
 //! Does not know envelopes, signatures, exports or logs.
 
+mod bare;
 mod credentials;
 mod driver;
 mod operator;
@@ -23,6 +24,7 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, task::JoinSet, time::Instant};
 
 pub use self::{
+    bare::BareStream,
     operator::{ProvisionError, Provisioned, provision},
     request::{direct_get, stream_name, stream_subjects},
     stream::{StreamOutcome, StreamSize},
@@ -152,6 +154,8 @@ struct Read {
     subject: String,
     node: String,
     kept: Vec<Kept>,
+    /// How many the broker says are behind the newest of them, under the same filter.
+    behind: u64,
     step: ReadStep,
 }
 

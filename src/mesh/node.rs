@@ -11,6 +11,7 @@ pub mod driver;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    task::Waker,
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use super::{
     inbox::Inbox,
     io::{Io, Next, Route},
     outbox::{Met, Outbox},
-    repair::Repairs,
+    repair::{Repairs, Served},
     state::{BusStatus, MeshStatus, Rewound, StopReason},
     store::Store,
     trust::{SigningKey, Trust},
@@ -55,6 +56,8 @@ pub struct Parts {
     pub key: Arc<SigningKey>,
     /// Whose signatures it believes.
     pub trust: Arc<Trust>,
+    /// From how many messages on an import asks for many at once (`limits::IMPORT_BULK_BEHIND`).
+    pub bulk_behind: u64,
     /// A bug that is built in, in simulation.
     pub sabotage: Option<Sabotage>,
 }
@@ -63,6 +66,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Mesh {
     parts: Parts,
+    waker: Waker,
     own_trust: Trust,
     routes: HashMap<Ticket, Route>,
     next_number: usize,
@@ -97,12 +101,14 @@ macro_rules! io {
             bus: &*$mesh.parts.bus,
             events: &$mesh.parts.events,
             appender: &$mesh.parts.appender,
+            waker: &$mesh.waker,
             clock: &*$mesh.parts.clock,
             store: &$mesh.parts.store,
             key: &$mesh.parts.key,
             trust: &$mesh.parts.trust,
             own_trust: &$mesh.own_trust,
             routes: &mut $mesh.routes,
+            bulk_behind: $mesh.parts.bulk_behind,
             sabotage: $mesh.parts.sabotage,
         }
     };
@@ -116,6 +122,7 @@ impl Mesh {
         trusted.expect("the key of a node is one that can be trusted");
         Self {
             parts,
+            waker: Waker::noop().clone(),
             own_trust,
             routes: HashMap::new(),
             next_number: 0,
@@ -132,6 +139,11 @@ impl Mesh {
             failed_at: BTreeMap::new(),
             stops: BTreeMap::new(),
         }
+    }
+
+    /// From now on this is called when there is something to step for that neither the bus nor the head of the log tells.
+    pub fn set_waker(&mut self, waker: Waker) {
+        self.waker = waker;
     }
 
     /// From now on these are the exports; those that stay as they are go on.
@@ -291,8 +303,11 @@ impl Mesh {
         if let Some(at) = self.failed_at.get(&Machine::Repair).filter(|at| **at > now) {
             return Next::At(*at);
         }
-        let exports: Vec<Arc<Export>> =
-            self.outboxes.values().map(|outbox| Arc::clone(outbox.export())).collect();
+        let served_of = |outbox: &Outbox| Served {
+            export: Arc::clone(outbox.export()),
+            published: outbox.published_upto(),
+        };
+        let exports: Vec<Served> = self.outboxes.values().map(served_of).collect();
         let mut served = Vec::new();
         let stepped = self.repairs.step(&mut io!(self, now), &exports, &mut |name| served.push(name.clone()));
         for name in served {

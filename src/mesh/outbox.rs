@@ -7,6 +7,7 @@
 //! time; nothing is published that is not durable, and nothing before the place on the bus is understood. Does not
 //! know importers beyond hints and head marks.
 
+mod shown;
 mod start;
 mod window;
 
@@ -21,7 +22,8 @@ use super::{
     envelope::{ExportName, Place, Received, from_message, head_to_message, hex},
     io::{Io, Next, Rate, Route},
     pipeline::{Pipeline, PipelineError},
-    state::{ExportState, ExportStatus, Rewound},
+    state::{ExportState, Rewound},
+    traced,
 };
 use crate::{
     append::Answer,
@@ -159,31 +161,6 @@ impl Outbox {
         }
     }
 
-    /// As it is now.
-    pub fn status(&mut self, now_unix_nanos: i64) -> ExportStatus {
-        let state = match &self.phase {
-            Phase::Standing(state) => *state,
-            _ if !self.is_connected => ExportState::Disconnected,
-            Phase::Starting(_) => ExportState::Starting,
-            Phase::Running if self.window.is_empty() => ExportState::Following,
-            Phase::Running => ExportState::Publishing,
-        };
-        ExportStatus {
-            name: self.name().clone(),
-            definition: *self.export().hash(),
-            state,
-            last_error: self.last_error.clone(),
-            position: self.pipeline.position(),
-            seq: self.pipeline.place().seq,
-            acknowledged_seq: self.acknowledged.seq,
-            in_flight: self.window.len(),
-            resent: self.resent,
-            found_again: self.found_again,
-            repairs_served: self.repairs_served,
-            rate_per_second: self.rate.per_second(now_unix_nanos),
-        }
-    }
-
     /// What comes of its operations, and what the bus says to all.
     pub fn on_event(&mut self, event: &BusEvent, io: &Io<'_>) {
         match event {
@@ -215,6 +192,7 @@ impl Outbox {
         }
         let Some(sending) = self.window.settle(ticket) else { return };
         sending.slot = Slot::Acknowledged;
+        traced::published(io, &sending.message, &sending.message_id, sending.sent_unix_nanos);
         if sequence <= sending.floor.unwrap_or(0) && !duplicate {
             // A broker that begins again has lost what it had acknowledged before.
             return self.lost_tail(io);
@@ -419,6 +397,7 @@ impl Outbox {
             };
             let Ok(ticket) = io.submit(self.route, operation) else { break };
             sending.slot = Slot::InFlight;
+            sending.sent_unix_nanos = io.now_unix_nanos;
             sending.floor.get_or_insert(self.sequence);
             sent.push((ticket, sending.place.seq));
         }

@@ -1,21 +1,23 @@
 //! Repair: an importer asks the owner for what the bus does not give, and gets it from the owner's log.
 //!
-//! Owns the form of questions and answers (`form`) and the owner's side. The events of an answer are the same messages,
+//! Owns the form of questions and answers (`form`, `pack`) and the owner's side. The events of an answer are the same,
 //! byte for byte in all that the chain covers, since they come through the same pipeline; the answer's end is signed
 //! together with the question's nonce, so that an old answer proves nothing. Invariants: at most a fixed number of
 //! questions wait, each is answered in bounded parts and at a bounded rate; only those whom the export allows are
 //! answered. Does not know what importers do with it.
 
 mod form;
+mod pack;
 
-pub use form::{End, Outcome, Point, Question, ask_subject, serve_filter};
+pub use form::{End, Outcome, Point, Published, Question, ask_subject, serve_filter};
+pub(crate) use pack::unpack;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     bus::{BusEvent, Message, Operation, Ticket},
     definition::Export,
-    envelope::{ExportName, Place, to_message},
+    envelope::{ExportName, Place},
     io::{Io, Next, Route},
     pipeline::{Pipeline, PipelineError},
 };
@@ -39,6 +41,17 @@ pub struct Repairs {
     /// Events that may be served now, by the rate bound, and as of when.
     allowance: u64,
     allowed_at: i64,
+    /// Where the last answer ended: who asks for what follows need not wait until it is found again.
+    kept: Option<Pipeline>,
+}
+
+/// What the outboxes know of an export, for those who answer for it.
+#[derive(Debug)]
+pub struct Served {
+    /// The definition.
+    pub export: Arc<Export>,
+    /// How far it is published, if that is known.
+    pub published: Option<Published>,
 }
 
 /// An answer in the making.
@@ -83,7 +96,7 @@ impl Repairs {
     pub fn step(
         &mut self,
         io: &mut Io<'_>,
-        exports: &[Arc<Export>],
+        exports: &[Served],
         served: &mut dyn FnMut(&ExportName),
     ) -> Result<Next, PipelineError> {
         if self.serving.is_none() && !exports.is_empty() {
@@ -110,9 +123,11 @@ impl Repairs {
             self.current = Some(answering);
             return Ok(Next::At(io.after(BUS_RETRY / 20)));
         }
-        let is_over = self.go_on(&mut answering, io)?;
+        let is_over = self.go_on(&mut answering, io, exports)?;
         if is_over {
             served(answering.pipeline.name());
+            drop(answering.pipeline.take_checkpoints());
+            self.kept = Some(answering.pipeline);
         } else {
             self.current = Some(answering);
         }
@@ -129,17 +144,22 @@ impl Repairs {
     }
 
     /// Takes up the next question that this node may answer.
-    fn next(&mut self, io: &Io<'_>, exports: &[Arc<Export>]) -> Option<Answering> {
+    fn next(&mut self, io: &Io<'_>, exports: &[Served]) -> Option<Answering> {
         while let Some((asked, question, deadline)) = self.waiting.pop_front() {
-            let named =
-                exports.iter().find(|e| e.name() == question.export && e.version() == question.version);
+            let mut exports = exports.iter().map(|served| &served.export);
+            let named = exports.find(|e| e.name() == question.export && e.version() == question.version);
             let Some(export) = named.filter(|export| export.allows(&question.importer)) else {
                 let what = if named.is_some() { "is not on its list of importers" } else { "does not exist" };
                 let reason = format!("{} v{}: {what}", question.export, question.version);
                 self.unsent.push_back((asked, End::refused(&reason).message(&question), true));
                 continue;
             };
-            let pipeline = Pipeline::new(Arc::clone(export), io.node, io.events.log(), io.sabotage);
+            let pipeline = self.kept.take().filter(|kept| {
+                let is_same = kept.export().hash() == export.hash() && kept.export().name() == export.name();
+                is_same && question.points.is_empty() && kept.place().seq == question.after_seq
+            });
+            let begin = || Pipeline::new(Arc::clone(export), io.node, io.events.log(), io.sabotage);
+            let pipeline = pipeline.unwrap_or_else(begin);
             let mut points: Vec<Point> = question.points.clone();
             points.sort_by_key(|point| point.seq);
             return Some(Answering {
@@ -158,28 +178,33 @@ impl Repairs {
     }
 
     /// One bounded stretch of an answer; whether it is over.
-    fn go_on(&mut self, answering: &mut Answering, io: &mut Io<'_>) -> Result<bool, PipelineError> {
+    fn go_on(
+        &mut self,
+        answering: &mut Answering,
+        io: &mut Io<'_>,
+        exports: &[Served],
+    ) -> Result<bool, PipelineError> {
         let (log, head) = (io.events.log().clone(), io.events.head().get());
         if !answering.is_found {
-            return self.find(answering, io, head);
+            return self.find(answering, io, head, exports);
         }
         let messages_max = (REPAIR_EVENTS_MAX - answering.sent).min(self.allowance as usize).min(256);
         let mut batch = answering.pipeline.run(&log, head, messages_max, u64::MAX)?;
         if let Some(last) = batch.last_mut() {
             last.signature = Some(io.key.sign(&last.name, &last.definition, &last.place));
         }
-        for envelope in &batch {
-            let message = to_message(envelope);
-            answering.bytes += message.payload.len();
-            self.unsent.push_back((answering.asked, message, false));
-        }
         answering.sent += batch.len();
         self.allowance -= (batch.len() as u64).min(self.allowance);
+        answering.bytes += batch.iter().map(|envelope| envelope.event.data.len()).sum::<usize>();
+        for pack in pack::pack(batch) {
+            let message = form::events_message(&answering.question.importer, pack);
+            self.unsent.push_back((answering.asked, message, false));
+        }
         let is_over = answering.pipeline.position() >= head
             || answering.sent >= REPAIR_EVENTS_MAX.min(answering.question.events_max)
             || answering.bytes >= REPAIR_BYTES_MAX;
         if is_over {
-            self.end(answering, io, Outcome::Continues);
+            self.end(answering, io, Outcome::Continues, exports);
         }
         Ok(is_over)
     }
@@ -190,6 +215,7 @@ impl Repairs {
         answering: &mut Answering,
         io: &Io<'_>,
         head: Position,
+        exports: &[Served],
     ) -> Result<bool, PipelineError> {
         let log = io.events.log();
         let wanted = Point { seq: answering.question.after_seq, chain: answering.question.chain };
@@ -220,21 +246,24 @@ impl Repairs {
                 return Ok(false);
             }
             // Higher points cannot hold either.
-            self.end(answering, io, Outcome::Parts);
+            self.end(answering, io, Outcome::Parts, exports);
             return Ok(true);
         }
         if holds && !is_other_log {
             answering.is_found = true;
             return Ok(false);
         }
-        self.end(answering, io, Outcome::Parts);
+        self.end(answering, io, Outcome::Parts, exports);
         Ok(true)
     }
 
-    fn end(&mut self, answering: &mut Answering, io: &Io<'_>, outcome: Outcome) {
+    fn end(&mut self, answering: &mut Answering, io: &Io<'_>, outcome: Outcome, exports: &[Served]) {
         let place = answering.pipeline.place().clone();
         let head = answering.pipeline.position() >= io.events.head().get();
-        let end = End { outcome, place, is_all: head, matched: answering.matched.clone(), reason: None };
+        let is_of = |served: &&Served| Arc::ptr_eq(&served.export, answering.pipeline.export());
+        let published = exports.iter().find(is_of).and_then(|served| served.published);
+        let end =
+            End { outcome, place, is_all: head, matched: answering.matched.clone(), reason: None, published };
         let (name, definition) = (answering.pipeline.name(), answering.pipeline.export().hash());
         let message = end.signed(io.key, name, definition, &answering.question);
         self.unsent.push_back((answering.asked, message, true));

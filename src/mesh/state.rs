@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::event::{ImportCursor, Position};
 
-use super::envelope::ExportName;
+use super::{envelope::ExportName, quarantine::Counts};
 
 /// All of it, as of one step of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +145,8 @@ pub struct ImportStatus {
     pub rate_per_second: u64,
     /// Repairs.
     pub repair: RepairStatus,
+    /// What is set aside.
+    pub aside: Counts,
 }
 
 impl ImportStatus {
@@ -304,7 +306,14 @@ pub enum Command {
         /// Why.
         reason: String,
     },
-    /// A stopped import is to pass the event by at which it stands.
+    /// An import is to try again what it could not map: the event at which it stands, and those that are parked.
+    Retry {
+        /// The import.
+        import: String,
+        /// Why.
+        reason: String,
+    },
+    /// An import is to pass an event by: the one at which it stands, or the first parked one of its stream.
     Skip {
         /// The import.
         import: String,
@@ -336,12 +345,15 @@ pub enum CommandError {
     /// It does not fit what the import or node is doing.
     #[error("{0}")]
     Precondition(String),
+    /// Nothing failed.
+    #[error("{0}")]
+    NothingToRetry(String),
     /// It stands elsewhere than expected.
-    #[error("the import stands at position {actual}, expected {expected}; look again before skipping")]
+    #[error("the import {}, expected {expected}; look again before skipping", stands(*.actual))]
     OtherPosition {
         /// As the command says.
         expected: Position,
-        /// Where it stands; 0: at none.
+        /// Where it stands, or the first event that it has parked; 0: at none.
         actual: Position,
     },
     /// The decision could not be appended.
@@ -350,6 +362,13 @@ pub enum CommandError {
     /// The mesh does not run, or has as many commands waiting as it takes.
     #[error("{0}")]
     Unavailable(String),
+}
+
+fn stands(actual: Position) -> String {
+    match actual {
+        Position::ZERO => "stands at no event and has none parked at its position".to_owned(),
+        actual => format!("stands at position {actual}"),
+    }
 }
 
 /// What came of a command: where its decision stands in this node's log.

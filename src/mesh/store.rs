@@ -133,9 +133,15 @@ impl Store {
         Ok(table.get(import)?.map_or((0, 0), |row| row.value()))
     }
 
-    /// Keeps how far the stream was read for an import. Durable with the next durable commit.
-    pub fn keep_read(&self, import: &str, sequence: u64, seq: u64) -> Result<(), KvError> {
-        let write = kv::begin_write(&self.database, Persistence::Buffered)?;
+    /// Keeps how far the stream was read for an import that has come to `seq`.
+    pub fn keep_read(
+        &self,
+        import: &str,
+        sequence: u64,
+        seq: u64,
+        persistence: Persistence,
+    ) -> Result<(), KvError> {
+        let write = kv::begin_write(&self.database, persistence)?;
         write.open_table(READ)?.insert(import, (sequence, seq))?;
         Ok(write.commit()?)
     }

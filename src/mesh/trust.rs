@@ -257,12 +257,17 @@ impl TrustedKey {
 /// Refuses a key file that every user of the machine may read or change. `mode`: its permission bits. The group may
 /// read, since that is how Kubernetes gives secrets to processes that are not root.
 pub fn check_key_file_mode(path: &str, mode: u32) -> Result<(), Invalid> {
+    check_secret_file_mode("key file", path, mode)
+}
+
+/// The same for any file with a secret; `what` names it in the message.
+pub fn check_secret_file_mode(what: &str, path: &str, mode: u32) -> Result<(), Invalid> {
     let mode = mode & 0o777;
     if mode & 0o027 == 0 {
         return Ok(());
     }
     Err(Invalid(format!(
-        "key file {path}: expected one that only its owner can change and others cannot read, found mode {mode:04o}; \
+        "{what} {path}: expected one that only its owner can change and others cannot read, found mode {mode:04o}; \
          run: chmod 600 {path}"
     )))
 }

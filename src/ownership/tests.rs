@@ -135,6 +135,12 @@ fn decisions_are_explained() {
         shown(&importing, None, Some("s")),
         ["stream s true: owns.streams is not set, and no import takes it"]
     );
+    assert_eq!(
+        shown(&importing, Some("flight.departed"), None),
+        [
+            "type flight.departed true: owns.types is not set; the import from-flights takes this type too, into board/flights/*"
+        ]
+    );
     assert_eq!(shown(&operations(), Some("x"), None), ["type x false: owns.types names board.*, note only"]);
 }
 

@@ -103,6 +103,14 @@ impl Batch {
         Self { ledger, ..self }
     }
 
+    /// Gives back what it keeps of committed documents; nothing may be uncommitted.
+    pub(crate) fn rest(&mut self) {
+        assert_eq!(self.events, 0, "what is not committed is not in the file yet");
+        let collections = self.store.definition().collections().len();
+        self.cache = DocumentCache::new(collections, self.store.memory().documents_bytes());
+        self.file = None;
+    }
+
     /// What the version has set aside.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger

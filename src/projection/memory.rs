@@ -39,12 +39,17 @@ impl Budget {
 impl Share {
     /// For the pages of the version's file.
     pub const fn pages_bytes(&self) -> usize {
-        (self.bytes * 3 / 8) as usize
+        (self.bytes * 5 / 16) as usize
     }
 
     /// For documents that were read or changed since the last hand-over to the file; those before may take as much.
     pub const fn documents_bytes(&self) -> usize {
         (self.bytes / 4) as usize
+    }
+
+    /// For what is on its way to the version's file.
+    pub const fn behind_bytes(&self) -> usize {
+        (self.bytes / 8) as usize
     }
 
     /// For events that are read ahead.
@@ -69,6 +74,11 @@ mod tests {
         let shares: Vec<_> = (0..40).map(|_| budget.take()).collect();
         assert_eq!(shares[0].bytes, VERSION_MEMORY_BYTES_MAX);
         assert_eq!(shares[39].bytes, VERSION_MEMORY_BYTES_MIN);
+        for share in &shares {
+            // Two generations of documents.
+            let caches = share.pages_bytes() + 2 * share.documents_bytes();
+            assert!((caches + share.events_bytes() + share.behind_bytes()) as u64 <= share.bytes);
+        }
         assert!(shares.iter().map(|share| share.taken_bytes).sum::<u64>() <= 4 * VERSION_MEMORY_BYTES_MAX);
         drop(shares);
         assert_eq!(budget.take().bytes, VERSION_MEMORY_BYTES_MAX);

@@ -38,10 +38,10 @@ impl Recent {
         }
     }
 
-    /// There is something newer, or the file is closed.
-    pub(super) fn forget(&self) {
+    /// There is something newer, or the file is closed. Whether anybody shared the one before.
+    pub(super) fn forget(&self) -> bool {
         let mut slot = self.0.write().unwrap_or_else(PoisonError::into_inner);
         slot.generation += 1;
-        slot.snapshot = None;
+        slot.snapshot.take().is_some()
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     events::{Events, EventsError},
     follower::{Head, Stop, drive},
     meta::{Deployed, Meta, MetaError},
+    ownership::InForce,
     process,
     projection::{
         builds::Builds,
@@ -42,6 +43,7 @@ use crate::{
     sabotage::Sabotage,
 };
 
+mod backup;
 mod changes;
 mod compare;
 mod decide;
@@ -98,6 +100,8 @@ pub struct RegistryLog {
     pub appender: Appender,
     /// Where their ids come from.
     pub clock: Arc<dyn Clock>,
+    /// What handlers may emit: the node's own.
+    pub ownership: InForce,
 }
 
 /// Why the registry did not open.

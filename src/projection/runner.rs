@@ -40,7 +40,9 @@ mod bounds;
 mod far;
 mod fed;
 mod pipeline;
+mod rest;
 mod settle;
+mod traced;
 mod turns;
 
 pub use turns::Turns;
@@ -84,6 +86,8 @@ pub struct Runner {
     careful_upto: Position,
     retry: Duration,
     rebuilds: u32,
+    traced: traced::Traced,
+    rest: rest::Rest,
 }
 
 /// What is visible and not durable.
@@ -145,6 +149,8 @@ impl Runner {
             careful_upto: Position::ZERO,
             retry: RETRY_MIN,
             rebuilds: 0,
+            traced: traced::Traced::default(),
+            rest: rest::Rest::default(),
         }
     }
 
@@ -161,7 +167,11 @@ impl Runner {
             None => self.open()?,
         };
         let bound = self.status.holds().bound();
+        let began_at = batch.cursor();
         let worked = self.go_on(&mut batch, bound);
+        if batch.cursor() != began_at {
+            self.rest = rest::Rest::default();
+        }
         if !matches!(worked, Err(Trouble::File(_))) {
             if batch.events() == 0 && !self.is_late() {
                 self.status.holds().arrived(bound, batch.cursor());
@@ -256,14 +266,18 @@ impl Runner {
             };
             self.commit(batch, caught_up, Persistence::Durable)?;
         }
-        let undurable_for = self.undurable.since.map(|since| since.elapsed());
-        let wait = undurable_for.map_or(IDLE_WAIT, |age| DURABLE_INTERVAL_MAX.saturating_sub(age));
+        let wait = match self.undurable.since {
+            _ if next == Step::More => return Ok(next),
+            Some(since) => DURABLE_INTERVAL_MAX.saturating_sub(since.elapsed()),
+            None => self.rest(batch)?,
+        };
         Ok(next.within(wait))
     }
 
     /// Applies events up to `upto`, or until the batch is full or the stop is requested.
     fn fill(&mut self, batch: &mut Batch, upto: Position) -> Result<(), Trouble> {
         let batch_bytes_max = self.store.memory().documents_bytes().min(BATCH_BYTES_MAX);
+        let scan_bytes_max = self.store.memory().events_bytes().min(FOLLOW_SCAN_BYTES_MAX);
         while batch.cursor() < upto
             && batch.events() < BATCH_EVENTS_MAX
             && batch.bytes() < batch_bytes_max
@@ -273,7 +287,7 @@ impl Runner {
             let after = batch.cursor();
             let records = self
                 .reader
-                .scan(after, upto, FOLLOW_SCAN_BYTES_MAX, FOLLOW_SCAN_EVENTS_MAX)
+                .scan(after, upto, scan_bytes_max, FOLLOW_SCAN_EVENTS_MAX)
                 .map_err(|error| Trouble::Log(format!("reading the log behind position {after}: {error}")))?;
             if records.is_empty() {
                 return Err(Trouble::missing(after, upto));
@@ -308,6 +322,7 @@ impl Runner {
         let events = batch.events();
         let State { cursor, built, .. } = self.write(batch, caught_up, persistence)?;
         self.status.advanced(cursor, built, events);
+        self.tell_committed(cursor, events);
         Ok(())
     }
 

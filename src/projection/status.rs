@@ -6,7 +6,10 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -133,6 +136,8 @@ pub struct Status {
     control: Control,
     holds: Holds,
     rate: Mutex<Rate>,
+    applied: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Status {
@@ -144,6 +149,8 @@ impl Status {
             control: Control::default(),
             holds: Holds::default(),
             rate: Mutex::new(Rate::default()),
+            applied: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -177,6 +184,16 @@ impl Status {
         self.lock_rate().per_second(Instant::now())
     }
 
+    /// Events applied since it was opened, and tries to apply one that failed.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.applied.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    }
+
+    /// An event could not be applied.
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The file is open at this position. Where it was further before, that becomes the floor.
     pub(crate) fn opened(&self, as_of: Position, built: bool) {
         self.progress.send_modify(|progress| {
@@ -191,6 +208,7 @@ impl Status {
     /// A commit made all up to `as_of` visible.
     pub(crate) fn advanced(&self, as_of: Position, built: bool, events: u64) {
         self.lock_rate().add(Instant::now(), events);
+        self.applied.fetch_add(events, Ordering::Relaxed);
         self.progress.send_modify(|progress| {
             assert!(as_of >= progress.as_of, "an open version never goes back");
             progress.as_of = as_of;

@@ -8,22 +8,23 @@
 //! position, 8 bytes big-endian, then canonical text), `i:<collection>:<index>` (entry -> bytes of the key at its end, and a
 //! mark), and those of `ledger`. Deliberately does not know batches, threads, queries.
 
+mod upkeep;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use redb::{
-    CompactionError, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
     ReadableTableMetadata as _, TableDefinition, WriteTransaction,
 };
 use uuid::Uuid;
 
 use crate::{
-    disk::{Access, Disk},
+    disk::Disk,
     event::Position,
     kv::{self, KvError, Persistence, SetAside, Syncs},
-    limits::COMPACT_BYTES_MIN,
     projection::{
         content_hash::ContentHash,
         definition::Definition,
@@ -58,6 +59,8 @@ pub struct Store {
     slot: RwLock<Option<Database>>,
     /// What is committed, while nothing newer is.
     recent: Recent,
+    /// One for each snapshot, beside its own.
+    readers: Arc<()>,
     /// Who waits for changes.
     seats: Seats,
     memory: Share,
@@ -123,6 +126,7 @@ impl Store {
             tables,
             slot: RwLock::new(None),
             recent: Recent::default(),
+            readers: Arc::default(),
             seats: Seats::default(),
             memory,
             syncs: Syncs::Through,
@@ -140,7 +144,7 @@ impl Store {
     /// The same, its commits durable a moment later: no commit waits for the disk. Another thread writes.
     #[must_use]
     pub fn writing_behind(mut self) -> Self {
-        self.syncs = Syncs::Behind;
+        self.syncs = Syncs::Behind(self.memory.behind_bytes());
         self
     }
 
@@ -194,25 +198,6 @@ impl Store {
         Ok((state, unfit.or(damaged)))
     }
 
-    /// Whether the file is so large that it is worth compacting.
-    pub fn is_large(&self) -> Result<bool, KvError> {
-        Ok(self.disk.open(&self.path, Access::Read)?.len()? >= COMPACT_BYTES_MIN)
-    }
-
-    /// Brings the file's pages together and cuts it. Meanwhile it is closed for everyone else; where somebody reads it at
-    /// the moment it stays as it is.
-    pub fn compact(&self) -> Result<(), KvError> {
-        self.recent.forget();
-        let taken = self.slot.write().unwrap_or_else(PoisonError::into_inner).take();
-        let mut database = taken.ok_or(KvError::Closed)?;
-        let compacted = database.compact();
-        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
-        match compacted {
-            Ok(_) | Err(CompactionError::TransactionInProgress) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     fn open_file(&self) -> Result<(Database, Option<SetAside>), KvError> {
         kv::open_or_replace(&*self.disk, &self.path, self.memory.pages_bytes(), self.syncs)
     }
@@ -240,12 +225,12 @@ impl Store {
 
     /// What is committed now.
     pub fn snapshot(&self) -> Result<Snapshot, KvError> {
-        let read = self.with(|database| Ok(database.begin_read()?))?;
+        let (read, reader) = self.with(|database| Ok((database.begin_read()?, Arc::clone(&self.readers))))?;
         let state = read_state(&read, &self.tables.definition)?
             .ok_or_else(|| KvError::Damaged("it has no state record".into()))?;
         let opened = self.tables.collections.iter().map(|_| OnceLock::new()).collect();
         let counts = OnceLock::new();
-        Ok(Snapshot { read, state, tables: Arc::clone(&self.tables), opened, counts })
+        Ok(Snapshot { read, state, tables: Arc::clone(&self.tables), opened, counts, _reader: reader })
     }
 
     /// The same, shared with all who read between two commits.
@@ -358,6 +343,8 @@ pub struct Snapshot {
     /// Tables of documents that were looked at.
     opened: Vec<OnceLock<DocumentTableRead>>,
     counts: OnceLock<Counts>,
+    /// The file stays open for it.
+    _reader: Arc<()>,
 }
 
 impl std::fmt::Debug for Snapshot {

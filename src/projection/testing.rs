@@ -18,6 +18,7 @@ use crate::{
     limits::SEGMENT_BYTES,
     log::{LogConfig, LogReader, LogWriter},
     meta::Meta,
+    ownership::InForce,
     projection::{
         content_hash::ContentHash,
         decisions::{Decision, stream_of},
@@ -191,7 +192,12 @@ impl Node {
         };
         // Nobody takes from this queue: decisions are appended by `decide`.
         let (appender, _) = Appender::new(0);
-        let log = RegistryLog { events: self.events(), appender, clock: Arc::new(SimClock::new(9)) };
+        let log = RegistryLog {
+            events: self.events(),
+            appender,
+            clock: Arc::new(SimClock::new(9)),
+            ownership: InForce::default(),
+        };
         Registry::open(Arc::clone(&self.disk), config, meta, log).expect("the registry opens")
     }
 }

@@ -1,39 +1,25 @@
 //! Where definitions come from: files, and directories of `*.yaml` and `*.yml` files, watched for changes.
 //!
-//! Invariants: the sources are desired state, read whole after any change has come to rest, and again every ten
-//! seconds, whatever the watch saw (mounted configuration swaps symbolic links, network file systems tell nothing). A
+//! Invariants: the sources are desired state, read whole whenever something may be different (`disk::watch`). A
 //! file that vanishes takes nothing away; one that cannot be read is its own problem. Does not know what a definition
 //! says.
 
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
-    thread,
-    time::Instant,
+    sync::Arc,
 };
 
-use notify::Watcher as _;
-
 use crate::{
-    disk::{Disk, read_file},
-    limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX, DEFINITIONS_DEBOUNCE, DEFINITIONS_RESCAN_INTERVAL},
+    disk::{Disk, read_file, watch::Watch},
+    limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX},
     projection::registry::{Registry, Source},
 };
 
 /// Watches the sources and applies them to a registry until it drops.
 #[derive(Debug)]
 pub struct WatchDirectory {
-    /// Dropped to stop the thread.
-    changes: Option<mpsc::SyncSender<Change>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-/// Something may be different.
-#[derive(Debug)]
-enum Change {
-    Seen,
-    Stop,
+    _watch: Watch,
 }
 
 impl WatchDirectory {
@@ -41,92 +27,15 @@ impl WatchDirectory {
     pub fn start(disk: Arc<dyn Disk>, sources: Vec<PathBuf>, registry: Arc<Registry>) -> io::Result<Self> {
         let mut applied = read_sources(&*disk, &sources);
         registry.apply_sources(&applied);
-        let (changes, changed) = mpsc::sync_channel(1);
-        let seen = changes.clone();
-        let watcher = watch(&sources, move || {
-            // Full: a change is waiting already.
-            drop(seen.try_send(Change::Seen));
-        });
-        let thread = thread::Builder::new().name("definitions".into()).spawn(move || {
-            let _watcher = watcher;
-            while wait_for_change(&changed) {
-                let read = read_sources(&*disk, &sources);
-                if read != applied {
-                    registry.apply_sources(&read);
-                    applied = read;
-                }
+        let watched = sources.clone();
+        let watch = Watch::start("definitions", &watched, move || {
+            let read = read_sources(&*disk, &sources);
+            if read != applied {
+                registry.apply_sources(&read);
+                applied = read;
             }
         })?;
-        Ok(Self { changes: Some(changes), thread: Some(thread) })
-    }
-}
-
-impl Drop for WatchDirectory {
-    fn drop(&mut self) {
-        if let Some(changes) = self.changes.take() {
-            // An error means that the thread is gone, which is what is asked for.
-            drop(changes.send(Change::Stop));
-        }
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that watches definitions panicked");
-        }
-    }
-}
-
-/// Waits for a change to come to rest, or for the time to look anyway; `false`: stop.
-fn wait_for_change(changed: &mpsc::Receiver<Change>) -> bool {
-    match changed.recv_timeout(DEFINITIONS_RESCAN_INTERVAL) {
-        Ok(Change::Seen) => {}
-        Err(mpsc::RecvTimeoutError::Timeout) => return true,
-        Ok(Change::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return false,
-    }
-    let latest = Instant::now() + 20 * DEFINITIONS_DEBOUNCE;
-    while Instant::now() < latest {
-        match changed.recv_timeout(DEFINITIONS_DEBOUNCE) {
-            Ok(Change::Seen) => {}
-            Err(mpsc::RecvTimeoutError::Timeout) => break,
-            Ok(Change::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return false,
-        }
-    }
-    true
-}
-
-/// Watches the directories that hold the sources; a file alone would be lost when it is replaced.
-fn watch(sources: &[PathBuf], seen: impl Fn() + Send + 'static) -> Option<notify::RecommendedWatcher> {
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the files is an event too, of which a look must not be the consequence.
-        if !matches!(event, Ok(notify::Event { kind: notify::EventKind::Access(_), .. })) {
-            seen();
-        }
-    });
-    let unwatched = |path: &Path, error: &notify::Error| {
-        tracing::warn!(
-            path = %path.display(), %error,
-            "changes are seen within {DEFINITIONS_RESCAN_INTERVAL:?} only"
-        );
-    };
-    let mut watcher = match watcher {
-        Ok(watcher) => watcher,
-        Err(error) => {
-            unwatched(Path::new("all"), &error);
-            return None;
-        }
-    };
-    for source in sources {
-        let dir = if source.is_dir() { source } else { parent(source) };
-        if let Err(error) = watcher.watch(dir, notify::RecursiveMode::NonRecursive) {
-            unwatched(dir, &error);
-        }
-    }
-    Some(watcher)
-}
-
-fn parent(file: &Path) -> &Path {
-    match file.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
+        Ok(Self { _watch: watch })
     }
 }
 
@@ -170,11 +79,12 @@ fn read_source(disk: &dyn Disk, path: &Path) -> Source {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, thread, time::Instant};
 
     use super::*;
     use crate::{
         disk::{real::RealDisk, replace_file},
+        limits::DEFINITIONS_RESCAN_INTERVAL,
         projection::testing::{DEFINITION, Node},
     };
 

@@ -1,7 +1,9 @@
 //! The airport as three services over a real broker: `examples/airport/run`, as its README says, against sums over the raw
 //! files.
 
-use std::{collections::BTreeMap, fs, process::Command};
+mod month;
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use crate::{
     nats_server,
@@ -38,6 +40,11 @@ fn from_raw_files() -> BTreeMap<String, Airport> {
         }
     }
     airports
+}
+
+fn private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
@@ -11,7 +12,10 @@ use flate2::{Compression, write::GzEncoder};
 use outrigger::api::proto::v1::{self, event_log_client::EventLogClient};
 use serde_json::{Value, json};
 
-use crate::support::{Process, airport, binary, connect, repository};
+use crate::{
+    ports,
+    support::{Process, airport, binary, connect, repository},
+};
 
 /// A node in a process of its own, and the command line beside it.
 pub(crate) struct Cli {
@@ -70,6 +74,16 @@ impl Cli {
         assert_eq!(output.status.code(), Some(1), "{words:?}: {err}");
         assert_eq!(err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{err}");
         err
+    }
+
+    /// Where the node listens: gRPC, and probes and metrics.
+    pub(crate) fn addresses(&self) -> (String, String) {
+        (self.process.grpc_addr.to_string(), self.process.http_addr.to_string())
+    }
+
+    /// A file in the directory in which commands run.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -279,8 +293,8 @@ fn a_subscription_follows_and_ends_with_an_interrupt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_survives_a_kill_of_the_node() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Process::start(dir.path(), &[]);
-    let addr = first.grpc_addr;
+    let addr = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+    let first = Process::start_on(addr, dir.path());
     let mut command = Command::new(binary());
     command.env_clear().args(["load", "-", "--addr", &addr.to_string()]);
     let mut load = piped(command);
@@ -302,15 +316,12 @@ async fn a_load_survives_a_kill_of_the_node() {
         }
     }
     first.kill();
-    let mut again = Command::new(binary());
-    again.args(["serve", "--http", "127.0.0.1:0", "--grpc", &addr.to_string(), "--data-dir"]).arg(dir.path());
-    let mut second = again.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let second = Process::start_on(addr, dir.path());
     let rest: String = (5_001..=9_000).map(|number| line(number, "a")).collect();
     input.write_all(rest.as_bytes()).unwrap();
     drop(input);
     let output = load.wait_with_output().unwrap();
-    second.kill().unwrap();
-    second.wait().unwrap();
+    second.kill();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(out.ends_with("head 9000\n"), "{out}{err}");
     let numbers: Vec<u64> = out.split_whitespace().filter_map(|word| word.parse().ok()).collect();

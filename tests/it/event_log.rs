@@ -254,7 +254,7 @@ async fn a_restarted_node_goes_on_where_it_was() {
     let before = read(&node, v1::ReadRequest::default()).await;
     let dir = node.stop().await;
     let running = outrigger::app::start(crate::support::config(dir.path(), &[])).await.unwrap();
-    let channel = crate::support::connect(running.grpc_addr).await;
+    let channel = crate::support::connect(running.grpc_addr.tcp().unwrap()).await;
     let mut log = v1::event_log_client::EventLogClient::new(channel);
     let mut after = Vec::new();
     let mut stream = log.read(v1::ReadRequest::default()).await.unwrap().into_inner();

@@ -18,6 +18,7 @@ pub(crate) mod kit;
 mod example;
 mod kills;
 mod node_kills;
+mod owned;
 mod quarantine;
 mod sharing;
 

@@ -2,6 +2,9 @@
 //!
 //! Invariant of the tests: whoever imports ends with exactly what the owner let out, in the owner's order.
 
+mod backed_up;
+mod cut_off;
+
 use std::{fs, path::Path, process::Command};
 
 use futures_util::StreamExt as _;
@@ -26,26 +29,28 @@ const IMPORT: &str =
 const BATCH: u64 = 50;
 
 /// Everything that lasts over the lives of both nodes.
-struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
     url: String,
 }
 
 impl Place {
-    fn new(nats: &NatsServer) -> Self {
+    pub(crate) fn new(nats: &NatsServer) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = SigningKey::generate();
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write("key", &format!("{}\n", key.seed()));
-        private(&dir.path().join("key"));
-        write("trust.yaml", &format!("flights: [{{key: {}}}]\n", key.public()));
-        write("exports/flights.yaml", EXPORT);
-        write("imports/flights.yaml", IMPORT);
-        Self { dir, url: nats.url() }
+        let place = Self { dir, url: nats.url() };
+        place.write("key", &format!("{}\n", key.seed()));
+        private(&place.dir.path().join("key"));
+        place.write("trust.yaml", &format!("flights: [{{key: {}}}]\n", key.public()));
+        place.write("exports/flights.yaml", EXPORT);
+        place.write("imports/flights.yaml", IMPORT);
+        place
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     fn command(&self, node: &str) -> Command {
@@ -57,14 +62,14 @@ impl Place {
         command
     }
 
-    fn owner(&self) -> Process {
+    pub(crate) fn owner(&self) -> Process {
         let mut command = self.command("flights");
         command.env("OUTRIGGER_MESH__KEY_FILE", self.dir.path().join("key"));
         command.env("OUTRIGGER_EXPORTS__DIR", self.dir.path().join("exports"));
         Process::start_command(command, &self.dir.path().join("flights"), &[])
     }
 
-    fn importer(&self) -> Process {
+    pub(crate) fn importer(&self) -> Process {
         let mut command = self.command("operations");
         command.env("OUTRIGGER_IMPORTS__DIR", self.dir.path().join("imports"));
         Process::start_command(command, &self.dir.path().join("operations"), &[])
@@ -77,7 +82,7 @@ fn private(path: &Path) {
 }
 
 /// Appends the flights of these numbers, `BATCH` a request.
-async fn depart(owner: &Process, numbers: std::ops::Range<u64>) {
+pub(crate) async fn depart(owner: &Process, numbers: std::ops::Range<u64>) {
     let mut log = EventLogClient::new(owner.channel().await);
     let mut first = numbers.start;
     while first < numbers.end {
@@ -88,12 +93,12 @@ async fn depart(owner: &Process, numbers: std::ops::Range<u64>) {
     }
 }
 
-fn expected(upto: u64) -> Vec<u64> {
+pub(crate) fn expected(upto: u64) -> Vec<u64> {
     (1..upto).filter(|n| n % 4 != 0).collect()
 }
 
 /// The imported events, in order, as soon as there are so many.
-async fn imported(channel: Channel, count: usize) -> Vec<v1::Event> {
+pub(crate) async fn imported(channel: Channel, count: usize) -> Vec<v1::Event> {
     let filter = Some(EventFilter { types: vec!["flight.departed".into()], ..EventFilter::default() });
     let request = v1::SubscribeRequest { filter, ..v1::SubscribeRequest::default() };
     let mut stream = EventLogClient::new(channel).subscribe(request).await.unwrap().into_inner();
@@ -106,7 +111,7 @@ async fn imported(channel: Channel, count: usize) -> Vec<v1::Event> {
     events
 }
 
-fn numbers(events: &[v1::Event]) -> Vec<u64> {
+pub(crate) fn numbers(events: &[v1::Event]) -> Vec<u64> {
     let number = |event: &v1::Event| {
         let value: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
         assert!(value.get("secret").is_none(), "a private field left its node: {value}");

@@ -63,6 +63,11 @@ fn a_node_refuses_keys_that_others_can_read_and_files_that_are_wrong() {
     fs::write(&key, "no key").unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     assert!(refused(&settings).contains("expected one line with the seed of a key of a service"));
+    let creds = path("node.creds");
+    fs::write(&creds, "SUAX").unwrap();
+    fs::set_permissions(&creds, fs::Permissions::from_mode(0o604)).unwrap();
+    let err = refused(&format!("mesh: {{nats: {{url: 'nats://127.0.0.1:1', creds_file: {creds}}}}}\n"));
+    assert!(err.contains("credentials file") && err.contains("found mode 0604; run: chmod 600"), "{err}");
     fs::write(path("trust.yaml"), "flights: [{kye: x}]\n").unwrap();
     let err = refused(&format!("mesh: {{trust_file: {}}}\n", path("trust.yaml")));
     assert!(err.contains("trust.yaml:1:12: unknown key `kye`") && err.contains("missing key `key`"), "{err}");

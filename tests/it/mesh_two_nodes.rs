@@ -1,7 +1,7 @@
 //! Two nodes on one bus in memory, through the API: what is shared arrives and nothing else leaves, and decisions about an
 //! import take effect.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use outrigger::{
     api::proto::v1::{self, mesh_client::MeshClient, subscribe_response::Content},
@@ -22,7 +22,7 @@ const EXPORT: &str = "export: departures\nversion: 1\nevents:\n  flight.departed
 const IMPORT: &str = "import: flights\nfrom: {node: flights, export: departures, version: 1}\nstreams: 'flights/*'\nevents:\n  \
                       flight.departed:\n    append:\n    - {type: board.flight, data: {flight: \"${data.flight}\", late: \"${data.delay > 15}\"}}\n";
 
-async fn node(name: &str, broker: &MemoryBroker, set: impl FnOnce(&mut Config, &std::path::Path)) -> Node {
+async fn node(name: &str, broker: &MemoryBroker, set: impl FnOnce(&mut Config, &Path)) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), &[]);
     name.clone_into(&mut config.node);
@@ -31,7 +31,12 @@ async fn node(name: &str, broker: &MemoryBroker, set: impl FnOnce(&mut Config, &
     Node::around(running, dir).await
 }
 
-async fn pair(broker: &MemoryBroker) -> (Node, Node) {
+pub(crate) async fn pair(broker: &MemoryBroker) -> (Node, Node) {
+    pair_with(broker, |_, _| {}).await
+}
+
+/// The same with further settings for both.
+pub(crate) async fn pair_with(broker: &MemoryBroker, set: impl Fn(&mut Config, &Path)) -> (Node, Node) {
     let key = SigningKey::generate();
     let flights = node("flights", broker, |config, dir| {
         fs::create_dir(dir.join("exports")).unwrap();
@@ -39,6 +44,7 @@ async fn pair(broker: &MemoryBroker) -> (Node, Node) {
         RealDisk.create_private(&dir.join("flights.nk"), key.seed().as_bytes()).unwrap();
         config.exports_dir = Some(dir.join("exports"));
         config.mesh.key_file = Some(dir.join("flights.nk"));
+        set(config, dir);
     });
     let flights = flights.await;
     let operations = node("operations", broker, |config, dir| {
@@ -47,17 +53,18 @@ async fn pair(broker: &MemoryBroker) -> (Node, Node) {
         fs::write(dir.join("trust.yaml"), format!("flights: [{{key: {}}}]\n", key.public())).unwrap();
         config.imports_dir = Some(dir.join("imports"));
         config.mesh.trust_file = Some(dir.join("trust.yaml"));
+        set(config, dir);
     });
     (flights, operations.await)
 }
 
-async fn depart(node: &Node, data: &str) -> u64 {
+pub(crate) async fn depart(node: &Node, data: &str) -> u64 {
     let departed = event("flight.departed", "UA1", data);
     node.log().append(append(vec![departed])).await.unwrap().into_inner().events[0].position
 }
 
 /// The first events of a log, as many as are asked for, as they come.
-async fn events(node: &Node, count: usize) -> Vec<v1::Event> {
+pub(crate) async fn events(node: &Node, count: usize) -> Vec<v1::Event> {
     let mut messages = node.log().subscribe(v1::SubscribeRequest::default()).await.unwrap().into_inner();
     let mut events = Vec::new();
     while events.len() < count {
@@ -69,7 +76,7 @@ async fn events(node: &Node, count: usize) -> Vec<v1::Event> {
 }
 
 /// The only import, as soon as it is as it should be.
-async fn import(
+pub(crate) async fn import(
     mesh: &mut MeshClient<Channel>,
     is_there: impl Fn(&v1::MeshImport) -> bool,
 ) -> v1::MeshImport {

@@ -1,4 +1,4 @@
-//! A real NATS server for tests: on a free port, in a directory of its own, to be killed, emptied and restarted.
+//! A real NATS server for tests: on a port of its own, in a directory of its own, to be killed, emptied and restarted.
 //!
 //! Invariant: it is gone when the value drops. Where the program is missing a test is skipped loudly, and fails where
 //! `CI` is `true`.
@@ -12,6 +12,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+use crate::ports;
 
 /// How long a server may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,19 +43,18 @@ impl NatsServer {
 
     /// With these further lines of configuration; `jetstream` is configured here.
     pub(crate) fn start_with(config: &str) -> Option<Self> {
-        Self::start_command(config, &[], None)
+        Self::start_command(config, &[])
     }
 
     /// With further arguments, and under another command (a namespace, say).
-    pub(crate) fn start_command(config: &str, arguments: &[String], port: Option<u16>) -> Option<Self> {
+    pub(crate) fn start_command(config: &str, arguments: &[String]) -> Option<Self> {
         let program = program()?;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("server.conf");
         write_config(&path, dir.path(), config);
         let arguments = arguments.to_vec();
+        let port = ports::free();
         let (child, log) = spawn(&program, &path, port, &arguments);
-        let port = log.wait(0, "Listening for client connections on ");
-        let port = port.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port ends the line");
         log.wait(0, "Server is ready");
         Some(Self { program, child, log, port, config: path, arguments, dir })
     }
@@ -78,7 +79,7 @@ impl NatsServer {
 
     /// Starts it again after `kill`, on the same port.
     pub(crate) fn restart(&mut self) {
-        let (child, log) = spawn(&self.program, &self.config, Some(self.port), &self.arguments);
+        let (child, log) = spawn(&self.program, &self.config, self.port, &self.arguments);
         (self.child, self.log) = (child, log);
         self.log.wait(0, "Server is ready");
     }
@@ -104,10 +105,15 @@ impl NatsServer {
         }
     }
 
+    /// Where it stores.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
     /// All files of its store, for tests that look for what must not be there.
     pub(crate) fn stored_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        collect(&self.dir.path().join("store"), &mut bytes);
+        collect(&self.store(), &mut bytes);
         bytes
     }
 }
@@ -164,10 +170,9 @@ fn write_config(path: &Path, dir: &Path, config: &str) {
     std::fs::write(path, format!("{own}{config}\n")).unwrap();
 }
 
-fn spawn(program: &Path, config: &Path, port: Option<u16>, arguments: &[String]) -> (Child, Arc<Log>) {
-    let port = port.map_or("-1".to_owned(), |port| port.to_string());
+fn spawn(program: &Path, config: &Path, port: u16, arguments: &[String]) -> (Child, Arc<Log>) {
     let mut child = Command::new(program)
-        .args(["-a", "127.0.0.1", "-p", &port, "-c"])
+        .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"])
         .arg(config)
         .args(arguments)
         .stdout(Stdio::null())

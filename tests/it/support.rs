@@ -37,7 +37,7 @@ impl Node {
 
     /// A node that was started by the test itself.
     pub(crate) async fn around(running: Running, dir: tempfile::TempDir) -> Self {
-        let channel = connect(running.grpc_addr).await;
+        let channel = connect(running.grpc_addr.tcp().unwrap()).await;
         Self { running: Some(running), channel, dir }
     }
 
@@ -63,7 +63,7 @@ impl Node {
     }
 
     pub(crate) fn grpc_addr(&self) -> SocketAddr {
-        self.running.as_ref().unwrap().grpc_addr
+        self.running.as_ref().unwrap().grpc_addr.tcp().unwrap()
     }
 
     /// A metric without labels, as the page of metrics has it.
@@ -75,13 +75,7 @@ impl Node {
 
     /// A page of the probes' port, with the answer's head.
     pub(crate) async fn page(&self, path: &str) -> String {
-        let addr = self.running.as_ref().unwrap().http_addr;
-        let mut http = tokio::net::TcpStream::connect(addr).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
-        http.write_all(request.as_bytes()).await.unwrap();
-        let mut page = String::new();
-        http.read_to_string(&mut page).await.unwrap();
-        page
+        page(self.running.as_ref().unwrap().http_addr, path).await
     }
 
     pub(crate) async fn head(&self) -> u64 {
@@ -92,10 +86,20 @@ impl Node {
 /// Settings of a test node: everything in `dir`, any free ports.
 pub(crate) fn config(dir: &Path, projections: &[PathBuf]) -> Config {
     let mut config = Config { data_dir: dir.join("data"), ..Config::default() };
-    config.grpc.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.grpc.listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
     config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.projections.paths = projections.to_vec();
     config
+}
+
+/// A page of a probes' port, with the answer's head.
+pub(crate) async fn page(addr: SocketAddr, path: &str) -> String {
+    let mut http = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+    http.write_all(request.as_bytes()).await.unwrap();
+    let mut page = String::new();
+    http.read_to_string(&mut page).await.unwrap();
+    page
 }
 
 pub(crate) async fn connect(addr: SocketAddr) -> Channel {
@@ -117,7 +121,19 @@ impl Process {
 
     /// The same under another command (a tracer, say) whose arguments end where those of `serve` begin.
     pub(crate) fn start_command(mut command: Command, dir: &Path, projections: &[PathBuf]) -> Self {
-        command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]).arg(dir);
+        command.args(["serve", "--grpc", "127.0.0.1:0"]);
+        Self::start_serve(command, dir, projections)
+    }
+
+    /// The same on an address that is known before, to be had again by the next one.
+    pub(crate) fn start_on(addr: SocketAddr, dir: &Path) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["serve", "--grpc", &addr.to_string()]);
+        Self::start_serve(command, dir, &[])
+    }
+
+    fn start_serve(mut command: Command, dir: &Path, projections: &[PathBuf]) -> Self {
+        command.args(["--http", "127.0.0.1:0", "--data-dir"]).arg(dir);
         for path in projections {
             command.arg("--projection").arg(path);
         }

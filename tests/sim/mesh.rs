@@ -7,6 +7,9 @@
 mod bugs;
 mod check;
 mod node;
+mod outage;
+mod quarantine;
+mod restored;
 mod scenarios;
 mod world;
 

@@ -106,7 +106,12 @@ impl Node {
             builds: 1,
             low_water_bytes: 0,
         };
-        let log = RegistryLog { events: events.clone(), appender: appender.clone(), clock };
+        let log = RegistryLog {
+            events: events.clone(),
+            appender: appender.clone(),
+            clock,
+            ownership: outrigger::ownership::InForce::default(),
+        };
         let registry = Arc::new(Registry::open(shared, config, meta, log).ok()?.sabotaged(sabotage));
         // It ends with an error where the disk crashes, and whoever waits learns of it.
         let committer = thread::spawn(move || drop(committer.run(&intake)));

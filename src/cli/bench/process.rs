@@ -5,7 +5,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::cli::error::CliError;
+use super::run::Server;
+use crate::cli::{client::Node, error::CliError};
 
 /// Starts this program with what `configure` adds. Gives the process and the first line it printed; what goes wrong
 /// is told with `what`, which continues with a colon.
@@ -20,4 +21,21 @@ pub(super) fn start(
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line).map_err(failed)?;
     Ok((child, line))
+}
+
+/// Starts this program as a node on free ports that says nothing below warnings; `configure` adds what it is. Gives the
+/// process and how to talk to it.
+pub(super) fn serve(
+    what: &str,
+    configure: impl FnOnce(&mut Command) -> &mut Command,
+) -> Result<(Child, Server), CliError> {
+    let (child, line) = start(what, |command| {
+        let command = command.args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        configure(command).env("OUTRIGGER_TELEMETRY__LOG", "warn").stdin(Stdio::null())
+    })?;
+    let addr = line.split_whitespace().skip_while(|word| *word != "grpc").nth(1);
+    let addr =
+        addr.ok_or_else(|| CliError::failed(format!("{what}: it ended at once, and said why above")))?;
+    let server = Server { node: Node::new(addr, None)?, process: Some(child.id()) };
+    Ok((child, server))
 }

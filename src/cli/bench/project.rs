@@ -32,14 +32,14 @@ use crate::{
 };
 
 mod figures;
-mod fill;
-mod flights;
+pub(super) mod fill;
+pub(super) mod flights;
 mod node;
 mod size;
 mod visible;
 
 /// Of documents and an index as in docs/projections.md.
-const DEFINITION: &str = include_str!("project/definition.yaml");
+pub(super) const DEFINITION: &str = include_str!("project/definition.yaml");
 /// How often the node is asked how far a version is.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a version may make no progress.

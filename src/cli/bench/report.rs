@@ -82,6 +82,37 @@ pub struct Used {
     pub resident_bytes: u64,
 }
 
+impl Latency {
+    /// Its rows of a table.
+    pub fn rows(&self, name: &str, row: &mut impl FnMut(&str, String)) {
+        let Self { p50, p90, p99, p99_9, max } = self;
+        row(&format!("{name} p50, p90 (ms)"), format!("{p50:.3}, {p90:.3}"));
+        row(&format!("{name} p99, p99.9, max (ms)"), format!("{p99:.3}, {p99_9:.3}, {max:.3}"));
+    }
+}
+
+/// Writes the figures of a run: one JSON object, or its name and settings above a table.
+pub fn put_figures(
+    out: &mut Out,
+    format: Format,
+    bench: &str,
+    settings: &BTreeMap<&'static str, serde_json::Value>,
+    figures: &impl Serialize,
+    table: impl FnOnce() -> comfy_table::Table,
+) -> Result<(), CliError> {
+    match format {
+        Format::Json => out.line(&to_line(figures)),
+        Format::Table => {
+            let settings = settings.iter().map(|(name, value)| match value {
+                serde_json::Value::String(text) => format!("{name} {text}"),
+                value => format!("{name} {value}"),
+            });
+            out.line(&format!("{bench}: {}", settings.collect::<Vec<_>>().join(", ")))?;
+            out.table(&table())
+        }
+    }
+}
+
 impl Report {
     /// The report of a run.
     pub fn new(
@@ -114,13 +145,7 @@ impl Report {
     pub fn print(reports: &[Self], format: Format) -> Result<(), CliError> {
         let mut out = Out::standard();
         for report in reports {
-            match format {
-                Format::Json => out.line(&to_line(report))?,
-                Format::Table => {
-                    out.line(&format!("{}: {}", report.bench, report.settings_text()))?;
-                    out.table(&report.table())?;
-                }
-            }
+            put_figures(&mut out, format, report.bench, &report.settings, report, || report.table())?;
         }
         out.flush()?;
         let errors: u64 = reports.iter().flat_map(|report| report.errors.values()).sum();
@@ -128,14 +153,6 @@ impl Report {
             return Err(CliError::failed(format!("{errors} errors; the figures do not count")));
         }
         Ok(())
-    }
-
-    fn settings_text(&self) -> String {
-        let settings = self.settings.iter().map(|(name, value)| match value {
-            serde_json::Value::String(text) => format!("{name} {text}"),
-            value => format!("{name} {value}"),
-        });
-        settings.collect::<Vec<_>>().join(", ")
     }
 
     fn table(&self) -> comfy_table::Table {
@@ -154,9 +171,8 @@ impl Report {
         }
         let latencies = [("latency", Some(self.latency_ms)), ("append latency", self.append_latency_ms)];
         for (name, latency) in latencies {
-            let Some(Latency { p50, p90, p99, p99_9, max }) = latency else { continue };
-            row(&format!("{name} p50, p90 (ms)"), format!("{p50:.3}, {p90:.3}"));
-            row(&format!("{name} p99, p99.9, max (ms)"), format!("{p99:.3}, {p99_9:.3}, {max:.3}"));
+            let Some(latency) = latency else { continue };
+            latency.rows(name, &mut row);
         }
         for (name, used) in [("server", self.server), ("client", self.client)] {
             let Some(Used { cpu_seconds, resident_bytes }) = used else { continue };

@@ -163,7 +163,7 @@ async fn status(session: &Session) -> Result<GetMeshStatusResponse, CliError> {
 fn prepare((name, owns, files): &Service, dir: &Path) -> std::io::Result<Config> {
     let home = dir.join(name);
     let mut config = Config { node: (*name).to_owned(), data_dir: home.join("data"), ..Config::default() };
-    config.grpc.listen = any_port();
+    config.grpc.listen = any_port().into();
     config.http.listen = any_port();
     config.owns.types = Some(vec![Pattern::parse(owns).expect("the demo's patterns are valid")]);
     config.mesh.trust_file = Some(dir.join("trust.yaml"));

@@ -18,8 +18,9 @@ use crate::{
 
 /// Shown below the help of `skip`.
 pub(super) const SKIP_EXAMPLES: &str = "\
-The event is lost for this import, and for every rebuild of it; the log says who decided that and why. `outrigger mesh
-imports` shows the position; if the import stands elsewhere by now, nothing is skipped. For administrators.
+The event is lost for this import, for good; the log says that it was decided and why. `outrigger mesh
+errors IMPORT` shows the position: the one at which the import stands, or the first parked one of a stream, whose later events then
+follow. If it stands elsewhere by now, nothing is skipped. For administrators.
 
 Examples:
   outrigger mesh skip flights --expect-position 4711 --reason 'broken delay, see ticket 12'";
@@ -79,7 +80,7 @@ struct Decided<'a> {
     position: u64,
 }
 
-fn tell(
+pub(super) fn tell(
     format: Format,
     import: Option<&str>,
     decision: &str,

@@ -92,6 +92,9 @@ struct Import<'a> {
     appended: u64,
     rate_per_second: u64,
     repairs: Repairs<'a>,
+    parked_events: u64,
+    parked_streams: u64,
+    skipped_events: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -245,6 +248,12 @@ fn import_rows(out: &mut Out, imports: &[MeshImport]) -> Result<(), CliError> {
     }
     out.table(&rows)?;
     for import in imports {
+        if import.parked_events > 0 {
+            let (name, events, streams) = (&import.import, import.parked_events, import.parked_streams);
+            out.line(&format!(
+                "{name}: parked events: {events}, streams: {streams}; see mesh errors {name}"
+            ))?;
+        }
         match (&import.stop, &import.last_error) {
             (Some(stop), _) => {
                 let at = match stop.position {
@@ -345,5 +354,8 @@ fn import(import: &MeshImport) -> Import<'_> {
             events: repair.map_or(0, |repair| repair.events),
             last_error: repair.and_then(|repair| repair.last_error.as_deref()),
         },
+        parked_events: import.parked_events,
+        parked_streams: import.parked_streams,
+        skipped_events: import.skipped_events,
     }
 }

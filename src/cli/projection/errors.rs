@@ -7,7 +7,8 @@ use super::{
     super::{
         Session,
         error::CliError,
-        output::{Align, Format, Out, table},
+        event_errors::{EventErrorLine, print_page},
+        output::{Format, Out},
         render::{self, kind_word},
         text::to_line,
     },
@@ -33,9 +34,6 @@ pub const SKIP_EXAMPLES: &str = "\
 Examples:
   outrigger projection skip departures --expect-position 80491
   outrigger projection skip departures --expect-position 80491 --reason 'sent by a test system'";
-
-/// What a line of the table shows of an error at most.
-const ERROR_CHARS_MAX: usize = 100;
 
 /// The arguments of `projection errors`.
 #[derive(Debug, Args)]
@@ -97,11 +95,10 @@ pub async fn errors(session: &Session, args: &ErrorsArgs) -> Result<(), CliError
             Format::Json => {
                 page.errors.iter().try_for_each(|error| out.line(&to_line(&render::event_error(error))))?;
             }
-            Format::Table if args.full => {
-                page.errors.iter().try_for_each(|error| print_full(&mut out, error))?;
+            Format::Table => {
+                let lines: Vec<EventErrorLine> = page.errors.iter().map(line).collect();
+                print_page(&mut out, &lines, args.full)?;
             }
-            Format::Table if !page.errors.is_empty() => print_table(&mut out, &page.errors)?,
-            Format::Table => {}
         }
         request.page_token = page.next_page_token;
         if request.page_token.is_none() {
@@ -156,38 +153,20 @@ fn print_outcome(format: Format, outcome: &str, version: ProjectionVersion) -> R
     print(format, &[version], &[], true)
 }
 
-fn print_table(out: &mut Out, errors: &[EventError]) -> Result<(), CliError> {
-    let mut rows = table(&[
-        ("position", Align::Right),
-        ("state", Align::Left),
-        ("stream", Align::Left),
-        ("type", Align::Left),
-        ("error", Align::Left),
-    ]);
-    for error in errors {
-        let event = error.event.as_ref();
-        let why = shortened(error);
-        let cut = if why.chars().count() > ERROR_CHARS_MAX { " ..." } else { "" };
-        rows.add_row([
-            error.position.to_string(),
-            kind_word(error.kind()).to_owned(),
-            event.map(|event| event.stream.clone()).unwrap_or_default(),
-            event.map(|event| event.r#type.clone()).unwrap_or_default(),
-            why.chars().take(ERROR_CHARS_MAX).chain(cut.chars()).collect(),
-        ]);
+fn line(error: &EventError) -> EventErrorLine {
+    let event = error.event.as_ref();
+    EventErrorLine {
+        position: error.position,
+        state: kind_word(error.kind()),
+        stream: event.map(|event| event.stream.clone()).unwrap_or_default(),
+        event_type: event.map(|event| event.r#type.clone()).unwrap_or_default(),
+        short: shortened(error),
+        why: why(error),
+        event: event.map(|event| to_line(&render::event(event))),
     }
-    out.table(&rows)
 }
 
-fn print_full(out: &mut Out, error: &EventError) -> Result<(), CliError> {
-    out.line(&format!("position {}: {}: {}", error.position, kind_word(error.kind()), why(error)))?;
-    if let Some(event) = &error.event {
-        out.line(&format!("  {}", to_line(&render::event(event))))?;
-    }
-    Ok(())
-}
-
-/// The same for a line of the table: what failed and why come first there, since type and stream have columns of their own.
+/// For a line of the table: what failed and why come first there, since type and stream have columns of their own.
 fn shortened(error: &EventError) -> String {
     let why = why(error);
     let part = error.expression.as_ref().and_then(|expression| why.find(&format!("`{expression}`: ")));

@@ -56,7 +56,7 @@ fn pumped(disk: &SimDisk) -> Pumped {
     disk.create_dir_all(Path::new("/d")).unwrap();
     let file = disk.create_new(path()).unwrap();
     disk.sync_dir(Path::new("/d")).unwrap();
-    let behind = Arc::new(Behind::new(file));
+    let behind = Arc::new(Behind::new(file, 1 << 25));
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     let database = builder.create_with_backend(Shares(Arc::clone(&behind))).unwrap();
@@ -165,7 +165,7 @@ fn with_a_thread_a_file_holds_everything_when_it_is_closed() {
     let disk = SimDisk::new(5);
     disk.create_dir_all(Path::new("/d")).unwrap();
     for round in 0..3 {
-        let database = kv::open(&disk, path(), CACHE_BYTES, Syncs::Behind).unwrap();
+        let database = kv::open(&disk, path(), CACHE_BYTES, Syncs::Behind(1 << 25)).unwrap();
         for number in 1..=10 {
             commit(&database, round * 10 + number, Persistence::Durable).unwrap();
         }

@@ -22,6 +22,7 @@ use crate::{
         source::{Content, Fields, Source, Yaml},
     },
     mesh::envelope::PublicEvent,
+    trace::traceparent_of,
 };
 
 const IMPORTERS: &str = "importers";
@@ -135,24 +136,8 @@ impl Export {
             tags: made.tags,
             time_unix_nanos: made.time_unix_nanos,
             data: made.data,
-            trace: content.metadata.as_deref().and_then(trace_of),
+            trace: content.metadata.as_deref().and_then(traceparent_of),
         }))
-    }
-}
-
-/// The trace in which an event was appended, where its metadata names one in the form of W3C Trace Context. Anything else
-/// under that name is private text, and stays here.
-fn trace_of(metadata: &[u8]) -> Option<String> {
-    const NAME: &[u8] = b"traceparent";
-    if !metadata.windows(NAME.len()).any(|part| part == NAME) {
-        return None;
-    }
-    let Ok(Json::Object(metadata)) = Json::parse(metadata) else {
-        return None;
-    };
-    match metadata.get("traceparent") {
-        Some(Json::Text(text)) if crate::mesh::envelope::is_trace(text) => Some(text.to_string()),
-        _ => None,
     }
 }
 

@@ -94,6 +94,11 @@ impl Import {
         Some(types)
     }
 
+    /// Whether it makes something of a public type, or might.
+    pub fn takes(&self, event_type: &EventType) -> bool {
+        self.events.as_ref().is_none_or(|events| events.contains_key(event_type.as_str()))
+    }
+
     /// What is appended for a public event: nothing, one event or many. Their ids are those of `derived_id`, by their
     /// place in the answer.
     pub fn map(&self, event: &PublicEvent) -> Result<Vec<MappedEvent>, MappingError> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     ENVELOPE_FORMAT, Envelope, EnvelopeError, ExportName, HEAD, HeadMark, Place, PublicEvent, Received,
     Signature,
-    text::{is_trace, percent_decoded, tags_of, unhex},
+    text::{percent_decoded, tags_of, unhex},
     write::{CONTENT_TYPE, SPECVERSION, names},
 };
 use crate::{
@@ -112,7 +112,7 @@ fn read_event(headers: &Headers<'_>, name: &ExportName, last: &str, payload: &By
         StreamId::parse(&percent_decoded(text)?).ok()
     })?;
     let trace = match headers.get(names::TRACE) {
-        Some(trace) if !is_trace(trace) => {
+        Some(trace) if !crate::trace::is_traceparent(trace) => {
             return Err(error(names::TRACE, "00-<32 hex digits>-<16>-<2>", &quoted(trace)));
         }
         trace => trace.map(str::to_owned),

@@ -99,7 +99,13 @@ fn an_event_is_a_cloud_event_in_binary_mode() {
     assert_eq!(lines[..expected.len()], expected);
     assert_eq!(lines.len(), expected.len() + 2, "a signature and its key");
     assert_eq!(message.payload, sample().event.data);
-    assert_eq!(sample().message_id(), "00010203-0405-0607-0809-0a0b0c0d0e0f/departures/v2/3/5");
+    assert_eq!(
+        sample().message_id(),
+        "00010203-0405-0607-0809-0a0b0c0d0e0f/departures/v2/3/5/0707070707070707"
+    );
+    let mut restored = sample();
+    restored.place.chain = [8; 32];
+    assert_ne!(restored.message_id(), sample().message_id(), "the same number of another past");
 }
 
 #[test]

@@ -71,10 +71,3 @@ pub(super) fn tags_of(text: &str) -> Result<Vec<Tag>, Invalid> {
     let sorted = tags.is_sorted_by(|a, b| a < b);
     if sorted && !tags.is_empty() && tags_text(&tags) == text { Ok(tags) } else { Err(expected()) }
 }
-
-/// Whether a text is a trace in the form of W3C Trace Context: `00-<32 digits>-<16 digits>-<2 digits>`.
-pub(crate) fn is_trace(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
-        && parts.iter().all(|part| part.bytes().all(|byte| DIGITS.contains(&byte)))
-}

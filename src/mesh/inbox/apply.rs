@@ -4,24 +4,28 @@
 //! before it, so that none can overtake a failed one; every event that comes from a public one names it as its origin.
 //! What an event that cannot be mapped does is decided by `on_error` and by decisions in the log.
 
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::oneshot;
 
 use super::{Inbox, Phase};
 use crate::{
     append::{Answer, AppendError, Request},
     event::{Event, EventId, ImportCursor, Origin, Source, Tracking},
     limits::{
-        IMPORT_APPENDS_MAX, IMPORT_PASSED_EVENTS_MAX, IMPORT_PASSED_WAIT, IMPORT_RETRY, REQUEST_BYTES_MAX,
-        REQUEST_EVENTS_MAX,
+        IMPORT_APPENDS_MAX, IMPORT_PARKED_EVENTS_MAX, IMPORT_PASSED_EVENTS_MAX, IMPORT_PASSED_WAIT,
+        IMPORT_RETRY, REQUEST_BYTES_MAX, REQUEST_EVENTS_MAX,
     },
     mesh::{
-        decisions::{passed_event, unmapped_event},
-        definition::{MappingError, OnError, derived_id},
-        envelope::{Envelope, Place, digest},
+        answer,
+        decisions::passed_event,
+        definition::{OnError, derived_id},
+        envelope::{Envelope, Place, PublicEvent, digest},
         io::Io,
+        quarantine::{parked, passed_by},
         state::StopReason,
+        traced,
     },
     sabotage::Sabotage,
+    trace::{Causes, Span},
 };
 
 /// An append that is not answered yet.
@@ -31,6 +35,9 @@ pub(super) struct Appending {
     cursor: ImportCursor,
     handled: u64,
     events: usize,
+    span: Option<Box<Span>>,
+    /// It sets events aside.
+    is_parking: bool,
 }
 
 /// An append in the making.
@@ -40,13 +47,19 @@ pub(super) struct Draft {
     origins: Vec<Origin>,
     bytes: usize,
     handled: u64,
+    is_parking: bool,
     since_unix_nanos: i64,
+    causes: Causes,
 }
 
 /// What becomes of a public event.
 enum Made {
     Events(Vec<Event>),
-    Stop(MappingError),
+    /// It is set aside.
+    Aside(Event),
+    /// It is set aside, and what comes behind it in its stream waits.
+    Parked(Event),
+    Stop(String),
 }
 
 impl Inbox {
@@ -58,8 +71,16 @@ impl Inbox {
     /// Takes signed events over into appends, until one cannot be mapped.
     pub(super) fn apply(&mut self, envelopes: Vec<Envelope>, io: &Io<'_>) {
         for envelope in envelopes {
-            let made = match self.make(&envelope, io) {
+            let made = self.make(&envelope, io);
+            let origin = origin_of(&envelope);
+            let is_aside = !matches!(made, Made::Events(_));
+            let made = match made {
                 Made::Events(events) => events,
+                Made::Aside(event) => vec![event],
+                Made::Parked(event) => {
+                    self.quarantine.hold(&origin, &envelope.event.stream);
+                    vec![event]
+                }
                 Made::Stop(error) => {
                     let place = &envelope.place;
                     let message =
@@ -76,7 +97,7 @@ impl Inbox {
             if is_full {
                 self.submit_draft(io);
             }
-            let origin = origin_of(&envelope);
+            traced::note(io, &mut self.draft.causes, &envelope);
             if self.draft.handled == 0 {
                 self.draft.since_unix_nanos = io.now_unix_nanos;
             }
@@ -84,49 +105,75 @@ impl Inbox {
             self.draft.events.extend(made);
             self.draft.bytes += bytes;
             self.draft.handled += 1;
+            self.draft.is_parking |= is_aside;
             self.definition = Some(envelope.definition);
             self.accepted = envelope.place;
         }
     }
 
     fn make(&self, envelope: &Envelope, io: &Io<'_>) -> Made {
-        let (place, import) = (&envelope.place, self.import.name());
-        let id = |ordinal| self.id_of(place, ordinal);
-        let metadata =
-            envelope.event.trace.as_ref().map(|trace| format!("{{\"traceparent\":\"{trace}\"}}").into());
-        let error = match self.import.map(&envelope.event) {
+        let (place, public) = (&envelope.place, &envelope.event);
+        let is_skipped = self.decisions.skips.contains(&(place.log_id.to_string(), place.position.get()));
+        let waits = self.quarantine.holds(&public.stream) && self.import.takes(&public.event_type);
+        if waits && !io.has(Sabotage::ApplyBehindParked) {
+            let why = "an event before it in its stream is parked";
+            return if is_skipped {
+                self.pass_by(envelope, why, true)
+            } else {
+                self.park(envelope, None, why)
+            };
+        }
+        let error = match self.import.map(public) {
             Ok(mapped) => {
+                let metadata = metadata_of(public);
                 let events = mapped.into_iter().enumerate();
                 let event = |(ordinal, mapped): (usize, crate::mapping::MappedEvent)| {
-                    mapped.into_event(id(ordinal), metadata.clone())
+                    mapped.into_event(self.id_of(place, ordinal), metadata.clone())
                 };
                 return Made::Events(events.map(event).collect());
             }
-            Err(error) => error,
+            Err(error) => error.to_string(),
         };
-        let is_skipped = self.decisions.skips.contains(&(place.log_id.to_string(), place.position.get()));
-        if is_skipped || io.has(Sabotage::MapWithoutStopping) {
+        if io.has(Sabotage::MapWithoutStopping) {
             return Made::Events(Vec::new());
         }
-        let unmapped = |is_parked| {
-            let event = unmapped_event(id(0), import, is_parked, &envelope.event, &error.to_string());
-            Made::Events(vec![event])
-        };
         match self.import.on_error() {
+            _ if is_skipped => self.pass_by(envelope, &error, true),
             OnError::Pause => Made::Stop(error),
-            OnError::Quarantine => unmapped(true),
-            OnError::Skip => unmapped(false),
+            OnError::Quarantine => self.park(envelope, Some(&error), &error),
+            OnError::Skip => self.pass_by(envelope, &error, false),
         }
+    }
+
+    fn pass_by(&self, envelope: &Envelope, error: &str, is_decided: bool) -> Made {
+        let id = self.aside_id(&envelope.place);
+        Made::Aside(passed_by(id, self.import.name(), &envelope.event, error, is_decided))
+    }
+
+    fn park(&self, envelope: &Envelope, error: Option<&str>, why: &str) -> Made {
+        let (place, import) = (&envelope.place, self.import.name());
+        if self.quarantine.has_room() {
+            let id = self.aside_id(place);
+            return Made::Parked(parked(id, import, &self.ids_of(place), &envelope.event, error));
+        }
+        Made::Stop(format!(
+            "{IMPORT_PARKED_EVENTS_MAX} events are parked already and this is one more, since {why}; `outrigger mesh errors \
+             {import}` lists them, `retry` and `skip` make room"
+        ))
+    }
+
+    /// The name under which ids of what comes of an event are derived.
+    pub(super) fn ids_of(&self, place: &Place) -> String {
+        let (import, generation) = (self.import.name(), self.decisions.generation);
+        if self.parted_at.is_some_and(|seq| place.seq >= seq) {
+            return format!("{import}#{generation}");
+        }
+        import.to_owned()
     }
 
     fn id_of(&self, place: &Place, ordinal: usize) -> EventId {
         let Place { log_id, epoch, position, .. } = place;
-        let generation = self.decisions.generation;
-        if self.parted_at.is_some_and(|seq| place.seq >= seq) {
-            let import = format!("{}#{generation}", self.import.name());
-            return derived_id(*log_id, *epoch, *position, &import, ordinal);
-        }
-        derived_id(*log_id, *epoch, *position, self.import.name(), ordinal)
+        derived_id(*log_id, *epoch, *position, &self.ids_of(place), ordinal)
     }
 
     /// Submits the draft if it is worth it: events at once, a stretch without events after a while.
@@ -190,7 +237,9 @@ impl Inbox {
             (self.tracked, self.held_back) = (tracked, Some(events));
             return self.submit(alone, cursor, io);
         }
+        let span = traced::importing(io, &draft.causes, self.import.name(), count);
         let request = Request {
+            trace: span.as_ref().map(|span| span.context),
             tracking: Some(tracking),
             tracked: Some(tracked),
             origins: draft.origins,
@@ -200,8 +249,9 @@ impl Inbox {
         };
         match io.appender.submit(request) {
             Ok(answer) => {
-                let handled = draft.handled;
-                self.appending.push_back(Appending { answer, cursor, handled, events: count });
+                let Draft { handled, is_parking, .. } = draft;
+                let appending = Appending { answer, cursor, handled, events: count, is_parking, span };
+                self.appending.push_back(appending);
             }
             Err(error) => self.look_again(&error.to_string(), io),
         }
@@ -209,13 +259,11 @@ impl Inbox {
 
     /// What has become of appends, in their order.
     pub(super) fn settle(&mut self, io: &Io<'_>) {
+        self.settle_late(io);
         while let Some(appending) = self.appending.front_mut() {
-            let answer = match appending.answer.try_recv() {
-                Err(TryRecvError::Empty) => return,
-                Ok(answer) => answer,
-                Err(TryRecvError::Closed) => Err(AppendError::Stopping),
-            };
-            let appending = self.appending.pop_front().expect("there is a front");
+            let Some(answer) = answer::poll(&mut appending.answer, io.waker) else { return };
+            let mut appending = self.appending.pop_front().expect("there is a front");
+            traced::imported(io, appending.span.take(), answer.as_ref().err().map(ToString::to_string));
             match answer {
                 _ if self.phase != Phase::Running => {}
                 Ok(appended) if appended.already_applied() => self.pass_known(appending.cursor, io),
@@ -224,6 +272,11 @@ impl Inbox {
                     self.rate.add(appending.handled);
                     self.durable = Some(appending.cursor);
                     self.release_held_back(io);
+                    if appending.is_parking
+                        && let Err(error) = self.quarantine.refresh(io.events, self.import.name())
+                    {
+                        self.look_again(&error.to_string(), io);
+                    }
                 }
                 Err(AppendError::IdReused { .. })
                     if self.decisions.generation > 0 && self.parted_at.is_none() =>
@@ -255,6 +308,7 @@ impl Inbox {
         let handled = cursor.seq - self.tracked;
         self.accepted = super::place_of(&cursor);
         if is_ahead {
+            self.quarantine.forget_unsettled();
             self.pending.clear();
             self.bus_after = 0;
         }
@@ -272,6 +326,11 @@ impl Inbox {
 /// The source under which a generation of an import stores its cursor.
 pub(super) fn source_of(import: &str, generation: u32) -> Source {
     Source::parse_any(&format!("$import/{import}/{generation}")).expect("names of imports are short labels")
+}
+
+/// The metadata of what comes of a public event: its trace, where it has one.
+pub(super) fn metadata_of(public: &PublicEvent) -> Option<bytes::Bytes> {
+    public.trace.as_ref().map(|trace| format!("{{\"traceparent\":\"{trace}\"}}").into())
 }
 
 fn origin_of(envelope: &Envelope) -> Origin {

@@ -5,14 +5,15 @@
 
 use super::{Inbox, Trouble};
 use crate::{
-    event::Position,
+    event::{Invalid, Position},
     events::EventsError,
+    kv::Persistence,
     limits::{REPAIR_EVENTS_MAX, REPAIR_POINTS_MAX, REPAIR_RETRY, REPAIR_TIMEOUT},
     mesh::{
         bus::{Message, Operation, Ticket},
-        envelope::{Envelope, Place, Received, from_message},
+        envelope::{Envelope, Place},
         io::Io,
-        repair::{End, Outcome, Point, Question},
+        repair::{End, Outcome, Point, Question, unpack},
         state::{Divergence, StopReason},
     },
     sabotage::Sabotage,
@@ -24,13 +25,22 @@ pub(super) struct Asking {
     ticket: Ticket,
     question: Question,
     parts: Vec<Envelope>,
+    /// It asks for much, and nothing is wrong.
+    pub(super) is_bulk: bool,
 }
 
 impl Inbox {
     /// Asks the owner for what follows the import's place.
     pub(super) fn ask(&mut self, io: &mut Io<'_>) -> Result<(), EventsError> {
+        let points = self.points(io)?;
+        let at = self.accepted.clone();
+        self.ask_from(&at, points, false, io);
+        Ok(())
+    }
+
+    /// Asks for what follows a place.
+    pub(super) fn ask_from(&mut self, at: &Place, points: Vec<Point>, is_bulk: bool, io: &mut Io<'_>) {
         let from = self.import.from();
-        let at = &self.accepted;
         let question = Question {
             export: from.export.clone(),
             version: from.version,
@@ -40,16 +50,15 @@ impl Inbox {
             after_seq: at.seq,
             chain: at.chain,
             events_max: REPAIR_EVENTS_MAX,
-            points: self.points(io)?,
+            points,
         };
         let (message, timeout_nanos) = (question.message(&from.owner), REPAIR_TIMEOUT.as_nanos() as u64);
         if let Ok(ticket) = io.submit(self.route, Operation::Ask { message, timeout_nanos }) {
-            self.asking = Some(Asking { ticket, question, parts: Vec::new() });
+            self.asking = Some(Asking { ticket, question, parts: Vec::new(), is_bulk });
             self.repair.asked += 1;
-            self.repair.is_asking = true;
+            self.repair.is_asking = !is_bulk;
         }
         self.ask_at = io.after(REPAIR_TIMEOUT);
-        Ok(())
     }
 
     /// Earlier places of this generation, dense near its newest and ever sparser before: appends carry them.
@@ -77,10 +86,14 @@ impl Inbox {
     pub(super) fn answered(&mut self, ticket: Ticket, message: &Message, last: bool, io: &mut Io<'_>) {
         let Some(asking) = self.asking.as_mut().filter(|asking| asking.ticket == ticket) else { return };
         if !End::is_end(message) {
-            if let Ok(Received::Event(envelope)) = from_message(message)
-                && asking.parts.len() < REPAIR_EVENTS_MAX
-            {
-                asking.parts.push(*envelope);
+            match unpack(self.import.from(), message.payload.clone()) {
+                Ok(envelopes) if asking.parts.len() + envelopes.len() <= REPAIR_EVENTS_MAX => {
+                    asking.parts.extend(envelopes);
+                }
+                Ok(_) => self.last_error = Some("an answer with more events than were asked for".into()),
+                Err(Invalid(why)) => {
+                    self.last_error = Some(format!("a part of an answer is passed over: {why}"));
+                }
             }
             if !last {
                 return;
@@ -99,8 +112,12 @@ impl Inbox {
     /// The question came to nothing.
     pub(super) fn unanswered(&mut self, ticket: Ticket, why: &str, io: &Io<'_>) {
         if self.asking.as_ref().is_some_and(|asking| asking.ticket == ticket) {
-            self.asking = None;
+            let was_bulk = self.asking.take().is_some_and(|asking| asking.is_bulk);
             self.repair.is_asking = false;
+            if was_bulk && self.stop.is_none() {
+                self.end_bulk(why, io);
+                return;
+            }
             // What the bus held before may be there again, or what was passed over by it.
             (self.bus_after, self.is_at_end, self.is_rescanning) = (0, false, true);
             self.ask_later(why, io);
@@ -109,6 +126,7 @@ impl Inbox {
 
     pub(super) fn ask_later(&mut self, why: &str, io: &Io<'_>) {
         self.repair.last_error = Some(why.to_owned());
+        self.end_bulk(why, io);
         let (least, most) = REPAIR_RETRY;
         let wait = least.saturating_mul(1 << self.failed_asks.min(5)).min(most);
         self.failed_asks += 1;
@@ -138,8 +156,15 @@ impl Inbox {
             self.ask_at = io.now_unix_nanos;
             return;
         }
-        self.owner_seq = self.owner_seq.max(end.place.seq);
+        self.owner_seq =
+            self.owner_seq.max(end.place.seq).max(end.published.map_or(0, |published| published.seq));
         if end.outcome == Outcome::Parts {
+            if asking.is_bulk {
+                // Asked again, with earlier places: the owner can tell then where they part.
+                self.end_bulk("the owner does not have the import's place", io);
+                (self.heard_at, self.ask_at) = (i64::MIN, io.now_unix_nanos);
+                return;
+            }
             return self.parted(&end, io);
         }
         self.pending.clear();
@@ -148,6 +173,10 @@ impl Inbox {
             if is_ours {
                 let _known: Option<Trouble> = self.pending.add(&self.accepted, envelope, io.sabotage);
             }
+        }
+        if !end.is_all && self.wants_bulk() && self.may_append() {
+            // The next answer is made while this one is taken over.
+            self.ask_from(&end.place, Vec::new(), true, io);
         }
         let before = self.accepted.seq;
         let trouble = self.take_over(io);
@@ -162,6 +191,7 @@ impl Inbox {
                 // Nothing of what the bus shows beyond this is the owner's word any more.
                 self.pending.clear();
                 self.recovered(io);
+                self.caught_up(end.published);
             } else {
                 self.ask_at = io.now_unix_nanos;
             }
@@ -196,6 +226,13 @@ impl Inbox {
             self.import.name()
         );
         self.stop(StopReason::StaleEpoch, message, &at, io);
+        // The bus may still have the past that the owner gave up, under valid signatures: after a resync none of it is read
+        // again, and what lies between comes from the owner's log. Where the newer copy comes back instead, nothing is missed
+        // either: all of it was read.
+        let name = self.import.name();
+        if let Err(error) = io.store.keep_read(name, self.bus_after, seq, Persistence::Durable) {
+            tracing::warn!(import = name, %error, "the place on the bus is not kept; a resync may have to be repeated");
+        }
         if let Some(stop) = &mut self.stop {
             stop.divergence = Some(Divergence { seq, position, owner_seq: end.place.seq });
         }

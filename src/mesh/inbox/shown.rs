@@ -14,7 +14,9 @@ impl Inbox {
             _ if !self.is_connected => ImportState::Disconnected,
             Some(_) => ImportState::Repairing,
             None if self.phase == Phase::Loading => ImportState::Starting,
-            None if self.is_at_end && self.appending.is_empty() => ImportState::Following,
+            None if self.is_at_end && self.appending.is_empty() && !self.wants_bulk() => {
+                ImportState::Following
+            }
             None => ImportState::Importing,
         };
         ImportStatus {
@@ -28,6 +30,7 @@ impl Inbox {
             appended: self.appended,
             rate_per_second: self.rate.per_second(now_unix_nanos),
             repair: self.repair.clone(),
+            aside: self.quarantine.counts(),
         }
     }
 }

@@ -1,13 +1,16 @@
 //! How a node proves to the broker who it is: the seed of an nkey, or a credentials file with a token and a seed.
 //!
-//! Invariant: the file is read anew for every connection, so that a credential is rotated by replacing it. Does not
-//! keep what it read.
+//! Invariants: the file is read anew for every connection, so that a credential is rotated by replacing it; one that others
+//! can read is refused each time. Does not keep what it read.
 
 use std::{io, path::PathBuf, sync::Arc};
 
 use async_nats::{Auth, AuthError};
 
-use crate::disk::{Disk, read_file};
+use crate::{
+    disk::{Disk, read_file, real::RealDisk},
+    mesh::trust::check_secret_file_mode,
+};
 
 /// Bytes of a credentials file.
 const CREDENTIALS_BYTES_MAX: usize = 64 * 1_024;
@@ -24,6 +27,9 @@ impl Credentials {
     pub(super) fn sign(&self, nonce: &[u8]) -> Result<Auth, AuthError> {
         let wrong = |what: &str| AuthError::new(format!("{}: {what}", self.file.display()));
         let unreadable = |error: io::Error| wrong(&format!("cannot be read: {error}"));
+        let mode = RealDisk.mode(&self.file).map_err(unreadable)?;
+        check_secret_file_mode("credentials file", &self.file.display().to_string(), mode)
+            .map_err(|invalid| AuthError::new(invalid.0))?;
         let bytes = read_file(self.disk.as_ref(), &self.file, CREDENTIALS_BYTES_MAX).map_err(unreadable)?;
         let text = String::from_utf8(bytes).map_err(|_| wrong("is no text"))?;
         let (jwt, seed) = parse(&text).ok_or_else(|| {

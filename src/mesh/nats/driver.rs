@@ -289,6 +289,7 @@ impl Read {
             (ReadStep::Fetch | ReadStep::StateFirst, ReadPart::Message { kept, before, pending }) => {
                 self.check_row(before)?;
                 self.kept.push(kept);
+                self.behind = pending.unwrap_or(0);
                 // A single message of a broker that knows no batches has no count of what follows.
                 if pending.is_some() { Ok(Taken::More) } else { Ok(self.complete(ticket)) }
             }
@@ -329,7 +330,8 @@ impl Read {
 
     fn complete(&mut self, ticket: Ticket) -> Taken {
         let messages = std::mem::take(&mut self.kept);
-        let last_sequence = messages.last().map_or(0, |kept| kept.sequence);
+        // Without what is behind them a reader would take every part for the whole, and look again only when it hears of more.
+        let last_sequence = messages.last().map_or(0, |kept| kept.sequence).saturating_add(self.behind);
         if self.step == ReadStep::StateFirst {
             let first = messages.first().map_or(1, |kept| kept.sequence);
             self.step = ReadStep::StateLast(first);

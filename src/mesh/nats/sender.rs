@@ -154,7 +154,7 @@ impl Sender {
 fn prepare(operation: Operation, may_inspect: bool) -> Result<(Outgoing, Waiting), BusError> {
     let read = |outgoing: Outgoing, node: String, step: ReadStep| {
         let subject = outgoing.subject.clone();
-        Ok((outgoing, Waiting::Read(Read { subject, node, kept: Vec::new(), step })))
+        Ok((outgoing, Waiting::Read(Read { subject, node, kept: Vec::new(), behind: 0, step })))
     };
     match operation {
         Operation::Publish { stream, message, message_id } => {

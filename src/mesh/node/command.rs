@@ -3,17 +3,20 @@
 //! Invariant: a command is answered once; its decision is refused if another one of the same stream comes first. Does
 //! not know who commands.
 
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::oneshot;
 
 use super::Mesh;
 use crate::{
     append::{Answer, Request},
+    event::Position,
     limits::MESH_COMMANDS_MAX,
     mesh::{
+        answer,
         decisions::{ExportDecision, ImportDecision, export_request, import_request},
         inbox::Inbox,
         outbox::Outbox,
-        state::{Command, CommandAnswer, CommandError, StopReason},
+        quarantine::ErrorPage,
+        state::{Command, CommandAnswer, CommandError},
     },
 };
 
@@ -28,37 +31,28 @@ pub(super) struct Deciding {
 
 impl Mesh {
     /// Takes a command; its answer comes when its decision is durable or refused.
-    pub fn command(&mut self, command: Command, reply: oneshot::Sender<CommandAnswer>) {
+    pub fn command(&mut self, command: Command, to: oneshot::Sender<CommandAnswer>) {
         if self.deciding.len() >= MESH_COMMANDS_MAX {
             let why = format!("{MESH_COMMANDS_MAX} commands wait already");
-            return answer(reply, Err(CommandError::Unavailable(why)));
+            return reply(to, Err(CommandError::Unavailable(why)));
         }
         let decided = match command {
             Command::ResyncNode { reason } => self.resync_node(reason).map(|request| (None, request)),
-            Command::Pause { import, reason } => {
-                self.import_decision(import, |_| Ok(ImportDecision::Paused { reason }))
+            Command::Pause { import, reason } => self.import_decision(import, |inbox| inbox.pause(reason)),
+            Command::Resume { import, reason } => self.import_decision(import, |inbox| inbox.resume(reason)),
+            Command::Retry { import, reason } => self.import_decision(import, |inbox| inbox.retry(reason)),
+            Command::Skip { import, expect_position, reason } => {
+                self.import_decision(import, |inbox| inbox.skip(expect_position, reason))
             }
-            Command::Resume { import, reason } => {
-                self.import_decision(import, |_| Ok(ImportDecision::Resumed { reason }))
-            }
-            Command::Skip { import, expect_position, reason } => self.import_decision(import, |inbox| {
-                let stop = inbox.stopped().filter(|stop| stop.reason == StopReason::MappingFailed);
-                let actual = stop.map(|stop| stop.position).unwrap_or_default();
-                let (Some(_), true) = (stop, actual == expect_position) else {
-                    return Err(CommandError::OtherPosition { expected: expect_position, actual });
-                };
-                let log_id = inbox.owner_log().map(|log_id| log_id.to_string()).unwrap_or_default();
-                Ok(ImportDecision::Skipped { log_id, position: actual.get(), reason })
-            }),
             Command::ResyncImport { import, reason } => {
                 self.import_decision(import, |inbox| inbox.resync(reason))
             }
         };
         match decided {
-            Err(error) => answer(reply, Err(error)),
+            Err(error) => reply(to, Err(error)),
             Ok((import, request)) => match self.parts.appender.submit(request) {
-                Ok(recording) => self.deciding.push(Deciding { import, recording, reply }),
-                Err(error) => answer(reply, Err(CommandError::Append(error.to_string()))),
+                Ok(recording) => self.deciding.push(Deciding { import, recording, reply: to }),
+                Err(error) => reply(to, Err(CommandError::Append(error.to_string()))),
             },
         }
     }
@@ -71,10 +65,26 @@ impl Mesh {
         let inbox = self.inboxes.values_mut().find(|inbox| inbox.import().name() == import);
         let inbox = inbox.ok_or_else(|| CommandError::NoImport(import.clone()))?;
         let refreshed = inbox.decisions.refresh(&self.parts.events, &import);
+        let refreshed = refreshed.and_then(|()| inbox.quarantine.refresh(&self.parts.events, &import));
         refreshed.map_err(|error| CommandError::Append(error.to_string()))?;
         let decision = decide(inbox)?;
         let (revision, random) = (inbox.decisions.revision, self.parts.clock.random());
         Ok((Some(import.clone()), import_request(&import, &decision, revision, random)))
+    }
+
+    /// What an import could not map: a page of it.
+    pub(super) fn errors(
+        &mut self,
+        import: &str,
+        after: Option<Position>,
+        count_max: usize,
+    ) -> Result<ErrorPage, CommandError> {
+        let inbox = self.inboxes.values_mut().find(|inbox| inbox.import().name() == import);
+        let inbox = inbox.ok_or_else(|| CommandError::NoImport(import.to_owned()))?;
+        let events = &self.parts.events;
+        let read = inbox.quarantine.refresh(events, import);
+        let read = read.and_then(|()| inbox.errors(events, after, count_max));
+        read.map_err(|error| CommandError::Unavailable(format!("the log cannot be read: {error}")))
     }
 
     fn resync_node(&mut self, reason: String) -> Result<Request, CommandError> {
@@ -92,19 +102,16 @@ impl Mesh {
     /// Decisions that are durable take effect.
     pub(super) fn answer_commands(&mut self) {
         for mut deciding in std::mem::take(&mut self.deciding) {
-            let recorded = match deciding.recording.try_recv() {
-                Err(TryRecvError::Empty) => {
-                    self.deciding.push(deciding);
-                    continue;
-                }
-                Ok(Ok(appended)) => Ok(appended.position),
-                Ok(Err(error)) => Err(CommandError::Append(error.to_string())),
-                Err(TryRecvError::Closed) => Err(CommandError::Append("the node is stopping".into())),
+            let Some(recorded) = answer::poll(&mut deciding.recording, &self.waker) else {
+                self.deciding.push(deciding);
+                continue;
             };
+            let recorded = recorded.map(|appended| appended.position);
+            let recorded = recorded.map_err(|error| CommandError::Append(error.to_string()));
             if recorded.is_ok() {
                 self.take_effect(deciding.import.as_deref());
             }
-            answer(deciding.reply, recorded);
+            reply(deciding.reply, recorded);
         }
     }
 
@@ -124,6 +131,6 @@ impl Mesh {
 }
 
 /// Whoever asked may be gone.
-fn answer(reply: oneshot::Sender<CommandAnswer>, answer: CommandAnswer) {
-    drop(reply.send(answer));
+fn reply(to: oneshot::Sender<CommandAnswer>, answer: CommandAnswer) {
+    drop(to.send(answer));
 }

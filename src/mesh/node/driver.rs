@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Wake,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -23,6 +24,7 @@ use crate::{
     mesh::{
         bus::Bus,
         definition::{Export, Import},
+        quarantine::ErrorPage,
         state::{Command, CommandAnswer, CommandError, MeshStatus, StopReason},
         trust::Trust,
     },
@@ -36,10 +38,25 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// What the thread is told.
 enum Order {
     Command(Command, oneshot::Sender<CommandAnswer>),
+    Errors(ErrorsQuery, oneshot::Sender<ErrorsAnswer>),
     Exports(Vec<Arc<Export>>, Vec<String>),
     Imports(Vec<Arc<Import>>, Vec<String>),
     Trust(Arc<Trust>),
 }
+
+/// Asks for a page of what an import could not map.
+#[derive(Debug)]
+pub struct ErrorsQuery {
+    /// The import.
+    pub import: String,
+    /// Behind this position of the node's log; none: from the beginning.
+    pub after: Option<Position>,
+    /// So many at the most, besides the one that the import stands at.
+    pub count_max: usize,
+}
+
+/// The page, or why there is none.
+pub type ErrorsAnswer = Result<ErrorPage, CommandError>;
 
 /// Speaks to a mesh that runs on its thread. Clones speak to the same.
 #[derive(Debug, Clone)]
@@ -66,6 +83,15 @@ struct Shown {
     stops: Vec<(String, StopReason, u64)>,
 }
 
+/// Has the mesh step once more.
+struct Waking(MeshHandle);
+
+impl Wake for Waking {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
+    }
+}
+
 /// A mesh on its thread.
 #[derive(Debug)]
 pub struct Driver {
@@ -80,6 +106,7 @@ impl Driver {
         let shown = Shown { status: mesh.status(clock.now_unix_nanos()), stops: Vec::new() };
         let shared = Arc::new(Shared { orders: Mutex::default(), shown: Mutex::new(shown) });
         let handle = MeshHandle { shared, head: head.clone(), stop: Stop::default() };
+        mesh.set_waker(Arc::new(Waking(handle.clone())).into());
         let (waking, driven) = (handle.clone(), handle.clone());
         bus.on_event(Box::new(move || waking.wake()));
         let drain = Arc::new(Mutex::new(None));
@@ -124,6 +151,13 @@ impl MeshHandle {
         Ok(answer)
     }
 
+    /// Asks what an import could not map.
+    pub fn errors(&self, query: ErrorsQuery) -> Result<oneshot::Receiver<ErrorsAnswer>, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Errors(query, reply))?;
+        Ok(answer)
+    }
+
     /// From now on these are the exports, and these files cannot be used.
     pub fn set_exports(&self, exports: Vec<Arc<Export>>, problems: Vec<String>) -> Result<(), CommandError> {
         self.order(Order::Exports(exports, problems))
@@ -164,6 +198,10 @@ fn drive(mesh: &mut Mesh, clock: &dyn Clock, handle: &MeshHandle, drain: &Mutex<
         for order in std::mem::take(&mut *lock(&handle.shared.orders)) {
             match order {
                 Order::Command(command, reply) => mesh.command(command, reply),
+                Order::Errors(ErrorsQuery { import, after, count_max }, reply) => {
+                    // Whoever asked may be gone.
+                    drop(reply.send(mesh.errors(&import, after, count_max)));
+                }
                 Order::Exports(set, problems) => {
                     mesh.set_exports(set);
                     exports = problems;

@@ -4,14 +4,13 @@
 //! behind it), a past of this log that it no longer has (`LOG_REWOUND`), another log's (`NODE_NAME_TAKEN`), or nothing
 //! (it goes on behind what was acknowledged). Does not know the window.
 
-use tokio::sync::oneshot::{self, error::TryRecvError};
-
 use super::{Met, Outbox, Phase, is_given_up};
 use crate::{
-    append::Answer,
+    event::Position,
     kv::Persistence,
     limits::{BUS_RETRY, EXPORT_CHUNK_RECORDS, REPUBLISH_EVENTS_MAX},
     mesh::{
+        answer,
         bus::{Kept, Message, Operation, Ticket},
         decisions::{ExportDecision, ExportDecisions, export_request},
         envelope::{ExportName, Place, Received, from_message, hex},
@@ -30,6 +29,8 @@ pub(super) struct Start {
     answer: Option<Answered>,
     /// The number at which to go on without asking.
     at: Option<u64>,
+    /// The position behind which to go on: all that is published up to it is on the bus.
+    behind: Option<Position>,
     is_sought: bool,
 }
 
@@ -113,6 +114,9 @@ impl Outbox {
         if let Some(seq) = start.at {
             return self.seek_and_run(seq, None, io);
         }
+        if let Some(position) = start.behind {
+            return self.seek_behind(position, io);
+        }
         let Some(Answered(found)) = start.answer.clone() else {
             if start.asked.is_none() {
                 let operation = Operation::Last { stream: io.node.to_owned(), filter };
@@ -132,7 +136,9 @@ impl Outbox {
                 self.seek_and_run(0, None, io)
             }
             Some(Found { place, is_signed: true })
-                if place.log_id == own && !is_given_up(decisions, &place) =>
+                if place.log_id == own
+                    && !is_given_up(decisions, &place)
+                    && decisions.parted_at(&place).is_none() =>
             {
                 if place.position > io.events.head().get() && !io.has(Sabotage::IgnoreRewind) {
                     self.met_past(&place, io);
@@ -145,6 +151,14 @@ impl Outbox {
             found => {
                 let (name, version) = (self.name().export.clone(), self.name().version);
                 let acknowledged = io.store.acknowledged((&name, version))?;
+                // What is given up was published behind all that this log and the original share.
+                let is_own = |found: &&Found| found.is_signed && found.place.log_id == own;
+                let parted =
+                    found.as_ref().filter(is_own).and_then(|found| decisions.parted_at(&found.place));
+                if let (0, Some(position), Phase::Starting(start)) = (acknowledged, parted, &mut self.phase) {
+                    start.behind = Some(position);
+                    return Ok(Next::Now);
+                }
                 let again = if found.is_some() { 0 } else { REPUBLISH_EVENTS_MAX };
                 self.seek_and_run(acknowledged.saturating_sub(again), None, io)
             }
@@ -175,7 +189,25 @@ impl Outbox {
             self.met_past(expected, io);
             return Ok(Next::Now);
         }
-        self.acknowledged = place;
+        self.go_on(io)
+    }
+
+    /// Reads the log up to a position, then publishes what follows.
+    fn seek_behind(&mut self, position: Position, io: &Io<'_>) -> Result<Next, PipelineError> {
+        let Phase::Starting(start) = &mut self.phase else { return Ok(Next::Now) };
+        if !std::mem::replace(&mut start.is_sought, true) {
+            self.pipeline.seek_position(io.store, io.events.log(), position)?;
+        }
+        self.pipeline.run(io.events.log(), position, EXPORT_CHUNK_RECORDS, u64::MAX)?;
+        if self.pipeline.position() < position {
+            return Ok(Next::Now);
+        }
+        self.go_on(io)
+    }
+
+    /// Publishes what follows the place that the log has been read to.
+    fn go_on(&mut self, io: &Io<'_>) -> Result<Next, PipelineError> {
+        self.acknowledged = self.pipeline.place().clone();
         self.phase = Phase::Running;
         self.marked = None;
         (self.mark_at, self.check_at) = (0, io.after(crate::limits::HEAD_MARK_IDLE));
@@ -217,10 +249,8 @@ impl Outbox {
                 false
             }
             None => {
-                let is_pending = |answer: &mut oneshot::Receiver<Answer>| {
-                    matches!(answer.try_recv(), Err(TryRecvError::Empty))
-                };
-                if !self.publishing.as_mut().is_some_and(is_pending) {
+                let publishing = self.publishing.as_mut();
+                if publishing.is_none_or(|publishing| answer::poll(publishing, io.waker).is_some()) {
                     let decision = ExportDecision::Published { export, version, definition };
                     let request = export_request(&decision, decisions.revision, io.clock.random());
                     self.publishing = io.appender.submit(request).ok();

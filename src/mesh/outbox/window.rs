@@ -35,6 +35,8 @@ pub(super) struct Sending {
     pub(super) slot: Slot,
     /// The highest sequence that the bus had acknowledged when it was sent first.
     pub(super) floor: Option<u64>,
+    /// When it was sent last, in nanoseconds since 1970.
+    pub(super) sent_unix_nanos: i64,
 }
 
 /// All of them.
@@ -66,7 +68,8 @@ impl Window {
         let message = to_message(envelope);
         self.bytes += size(&message);
         let (place, message_id) = (envelope.place.clone(), envelope.message_id());
-        self.sending.push_back(Sending { place, message, message_id, slot: Slot::Waiting, floor: None });
+        let (slot, floor) = (Slot::Waiting, None);
+        self.sending.push_back(Sending { place, message, message_id, slot, floor, sent_unix_nanos: 0 });
     }
 
     /// The messages that are to be sent, in order.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an end is believed only if its signature covers the nonce of the question that it answers.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -60,6 +61,21 @@ struct QuestionText {
     chain: String,
     events_max: usize,
     points: Vec<(u64, String)>,
+}
+
+/// Says which part of an answer a message is.
+const HEADER: &str = "outrigger-repair";
+const END: &str = "end";
+const EVENTS: &str = "events";
+
+fn part(importer: &str, what: &str, payload: Bytes) -> Message {
+    let headers = vec![(HEADER.to_owned(), what.to_owned())];
+    Message { subject: format!("outrigger.repaired.{importer}"), headers, payload }
+}
+
+/// A part of an answer that carries events (`pack`).
+pub(super) fn events_message(importer: &str, pack: Bytes) -> Message {
+    part(importer, EVENTS, pack)
 }
 
 /// Where questions to a node go.
@@ -148,6 +164,17 @@ pub struct End {
     pub matched: Option<Place>,
     /// Why it was refused.
     pub reason: Option<String>,
+    /// How far the owner has published, so that who has caught up goes on from there on the bus.
+    pub published: Option<Published>,
+}
+
+/// How far an owner has published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The bus has acknowledged everything up to this number.
+    pub seq: u64,
+    /// The highest sequence of the owner's stream so far, as the bus says: a hint.
+    pub sequence: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -157,6 +184,7 @@ struct EndText {
     is_all: bool,
     matched: Option<StoredPlace>,
     reason: Option<String>,
+    published: Option<Published>,
     definition: Option<String>,
     key: Option<String>,
     signature: Option<String>,
@@ -166,7 +194,14 @@ impl End {
     /// A refusal. Unsigned: it is believed by nobody and only shown.
     pub fn refused(reason: &str) -> Self {
         let place = Place::start(Uuid::nil(), 0);
-        Self { outcome: Outcome::Refused, place, is_all: false, matched: None, reason: Some(reason.into()) }
+        Self {
+            outcome: Outcome::Refused,
+            place,
+            is_all: false,
+            matched: None,
+            reason: Some(reason.into()),
+            published: None,
+        }
     }
 
     /// As an unsigned message.
@@ -194,18 +229,19 @@ impl End {
             is_all: self.is_all,
             matched: self.matched.as_ref().map(Into::into),
             reason: self.reason.clone(),
+            published: self.published,
             definition: definition.map(|definition| hex(definition)),
             key: signature.as_ref().map(|signature| signature.key.clone()),
             signature: signature.map(|signature| hex(&signature.bytes)),
         };
         let payload = serde_json::to_vec(&text).expect("an end is plain values");
-        let headers = vec![("outrigger-repair".to_owned(), "end".to_owned())];
-        Message { subject: format!("outrigger.repaired.{importer}"), headers, payload: payload.into() }
+        part(importer, END, payload.into())
     }
 
     /// Whether a message is an end.
     pub fn is_end(message: &Message) -> bool {
-        message.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("outrigger-repair"))
+        let is_end = |(name, value): &(String, String)| name.eq_ignore_ascii_case(HEADER) && value == END;
+        message.headers.iter().any(is_end)
     }
 
     /// From a message, with the definition and signature that it names.
@@ -223,8 +259,8 @@ impl End {
             }
             _ => None,
         };
-        let (outcome, is_all, reason) = (text.outcome, text.is_all, text.reason);
-        Ok((Self { outcome, place, is_all, matched, reason }, signature))
+        let EndText { outcome, is_all, reason, published, .. } = text;
+        Ok((Self { outcome, place, is_all, matched, reason, published }, signature))
     }
 
     /// What stands where a definition stands in a signature of a place: so a signed end is no signed place.
@@ -238,6 +274,9 @@ impl End {
         hash.update(question.after_seq.to_be_bytes());
         hash.update(question.chain);
         hash.update([self.outcome as u8, u8::from(self.is_all), u8::from(self.matched.is_some())]);
+        let Published { seq, sequence } = self.published.unwrap_or(Published { seq: 0, sequence: 0 });
+        hash.update(seq.to_be_bytes());
+        hash.update(sequence.to_be_bytes());
         if let Some(Place { log_id, epoch, seq, position, chain }) = &self.matched {
             hash.update(log_id.as_bytes());
             hash.update(epoch.to_be_bytes());

@@ -18,6 +18,7 @@ use crate::{
     events::{Events, EventsError},
     json::{Json, Object},
     limits::{EMISSION_DEPTH_MAX, EVENT_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_EVENTS_MAX},
+    ownership::InForce,
     projection::{decisions::Decisions, definition::Definition, failure::OnError},
 };
 
@@ -63,6 +64,7 @@ pub(crate) struct Emitter {
     emitted: Option<Position>,
     /// Emissions that are not durable, in order of their causes.
     waiting: VecDeque<Emission>,
+    ownership: InForce,
 }
 
 /// The events of one cause.
@@ -90,7 +92,13 @@ impl Emitter {
             decisions: Decisions::new(definition.name()),
             emitted: None,
             waiting: VecDeque::new(),
+            ownership: InForce::default(),
         }
+    }
+
+    /// The same, where the node owns this.
+    pub(crate) fn owning(self, ownership: InForce) -> Self {
+        Self { ownership, ..self }
     }
 
     /// The documents stand somewhere else than before: causes behind that will come again.
@@ -122,6 +130,7 @@ impl Emitter {
         if emits.is_empty() {
             return Ok((None, false));
         }
+        self.check_owned(&emits)?;
         let about = About::of(cause)?;
         for (at, event) in emits.iter_mut().enumerate() {
             about.write(event);
@@ -136,6 +145,16 @@ impl Emitter {
         let bytes = emits.iter().map(Event::size_bytes).sum();
         let tracked = !is_late && cause.position > emitted;
         Ok((Some(Emission { cause: cause.position, events: emits, bytes, tracked }), false))
+    }
+
+    /// A handler appends what the clients of its node may append, and nothing else.
+    fn check_owned(&self, emits: &[Event]) -> Result<(), EmitError> {
+        let ownership = self.ownership.get();
+        for (at, event) in emits.iter().enumerate() {
+            let owned = ownership.may_append(event.event_type.as_str(), event.stream.as_str());
+            owned.map_err(|refused| EmitError::Fault(format!("NOT_OWNER: emits[{at}]: {refused}")))?;
+        }
+        Ok(())
     }
 
     /// It will be durable when `settle` has succeeded.

@@ -144,6 +144,8 @@ impl Registry {
         let expected = decisions::expect(known.decisions.revision());
         let mut request = decisions::request(&*self.log.clock, projection, &decision, expected);
         request.expectations.extend(others);
+        // As it stands in the log; hashes are texts there.
+        let said = request.events[0].clone();
         let at = match self.log.appender.append(request).await {
             Ok(appended) => appended.position,
             Err(AppendError::ConditionsFailed(_)) => {
@@ -151,7 +153,7 @@ impl Registry {
             }
             Err(error) => return Err(VersionsError::Append(error)),
         };
-        tracing::info!(projection, position = at.get(), ?decision, "decided");
+        tracing::info!(projection, position = at.get(), decision = %said.event_type, data = %String::from_utf8_lossy(&said.data), "decided");
         self.learn(projection)?;
         self.release_active(projection)?;
         Ok(at)

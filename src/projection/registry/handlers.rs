@@ -143,6 +143,7 @@ impl Registry {
         let projections = self.lock_projections();
         let first = projections.get(definition.name()).map_or(active, |projection| projection.active);
         Emitter::new(self.log.events.clone(), self.log.appender.clone(), definition, first)
+            .owning(self.log.ownership.clone())
     }
 
     /// What the handlers of all versions do.

@@ -37,6 +37,10 @@ pub struct VersionInfo {
     pub head: Position,
     /// Events applied a second, over the last seconds.
     pub rate: f64,
+    /// Events applied since the node started.
+    pub applied: u64,
+    /// Events that could not be applied since then, every try counted.
+    pub failures: u64,
     /// Over all documents; absent while the file is closed.
     pub content_hash: Option<ContentHash>,
     /// SHA-256 of the definition, as hex.
@@ -226,6 +230,7 @@ impl Registry {
         let head = self.head.get().max(position);
         let counts = snapshot.as_ref().and_then(|snapshot| snapshot.counts().ok()).unwrap_or_default();
         let collections = definition.collections().iter().enumerate();
+        let (applied, failures) = version.status.totals();
         VersionInfo {
             projection: definition.name().to_owned(),
             version: definition.version(),
@@ -234,6 +239,8 @@ impl Registry {
             position,
             head,
             rate: version.status.rate(),
+            applied,
+            failures,
             content_hash: snapshot.as_ref().map(|snapshot| snapshot.state().content_hash),
             definition_hash: hex(definition.hash()),
             collections: collections

@@ -271,7 +271,8 @@ impl Registry {
             decision.to_event(&projection, next_id())
         };
         let mut events: Vec<_> = changes.into_iter().map(of_projection).collect();
-        events.push(decision.to_event(next_id()));
+        let said = decision.to_event(next_id());
+        events.push(said.clone());
         let expect = |stream, revision| Expectation { stream, expected: decisions::expect(revision) };
         let mut expectations: Vec<_> = rests_on
             .iter()
@@ -286,7 +287,7 @@ impl Registry {
             }
             Err(error) => return Err(ReleaseError::Append(error)),
         };
-        tracing::info!(release, position = at.get(), step = ?decision.step, "decided");
+        tracing::info!(release, position = at.get(), decision = %said.event_type, data = %String::from_utf8_lossy(&said.data), "decided");
         // First what belongs together, then what there is to do.
         self.learn_releases()?;
         let projections: Vec<_> = projections.iter().map(String::as_str).collect();

@@ -97,6 +97,7 @@ impl Runner {
         if self.pass_by(batch, event.position) {
             return Ok(true);
         }
+        self.note(event);
         let waits = batch.ledger().is_parked(&event.event.stream);
         if waits {
             self.park(batch, event, None)?;

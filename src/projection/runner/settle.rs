@@ -36,6 +36,7 @@ impl Runner {
         }
         let event = RecordedEvent::decode(position, payload)
             .map_err(|error| Trouble::undecodable(position, &error))?;
+        self.note(&event);
         if self.decisions.concern(&event.event) {
             self.learn_decisions(position)?;
         }
@@ -89,6 +90,7 @@ impl Runner {
         failure: Failure,
     ) -> Result<(), Trouble> {
         let (definition, position) = (self.store.definition(), event.position);
+        self.status.count_failure();
         let skipped = match self.decisions.skip_of_failing(definition.version(), position) {
             Some(skip) => Skipped::by(skip, Some(failure)),
             None => match definition.on_error() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, path::Path};
 use super::*;
 use crate::{
     disk::sim::SimDisk,
-    limits::PIPELINE_EVENTS_MIN,
+    limits::{PIPELINE_EVENTS_MIN, VERSION_REST_AFTER},
     projection::{
         content_hash::ContentHash,
         testing::{DATA, DEFINITION, Driven, Node},
@@ -288,4 +288,31 @@ fn a_long_stretch_ends_when_the_file_fails_and_goes_on_when_it_is_mended() {
         assert_eq!(version.content_hash(), expected, "fault {fault}");
         assert_eq!(version.status.progress().trouble, None);
     }
+}
+
+#[test]
+fn a_version_that_nobody_needs_gives_its_memory_back_and_goes_on() {
+    let (_disk, mut node) = long_log(3);
+    let mut version = node.version(DEFINITION);
+    assert!(matches!(version.run(), Step::CaughtUp(..)));
+    let expected = one_by_one(&node);
+    let rests = |version: &mut Driven| {
+        version.runner.rest.pass_time();
+        assert!(matches!(version.runner.step(), Step::CaughtUp(_, wait) if wait == VERSION_REST_AFTER));
+        version.runner.rest.is_resting
+    };
+    drop(version.store.shared_snapshot().unwrap());
+    assert!(!rests(&mut version), "somebody has read since");
+    let held = version.store.snapshot().unwrap();
+    assert!(!rests(&mut version), "somebody reads");
+    assert_eq!(held.hash_documents().unwrap(), expected);
+    drop(held);
+    assert!(rests(&mut version));
+    assert!(rests(&mut version), "and still does");
+    assert_eq!(version.store.snapshot().unwrap().hash_documents().unwrap(), expected);
+
+    node.append(&(0..50).flat_map(group).collect::<Vec<_>>());
+    assert!(matches!(version.run(), Step::CaughtUp(..)));
+    assert!(!version.runner.rest.is_resting);
+    assert_eq!(version.content_hash(), one_by_one(&node));
 }

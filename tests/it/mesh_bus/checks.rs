@@ -70,7 +70,11 @@ fn what_is_published_is_fetched() {
         let board = "outrigger.v1.flights.board.v1.>";
         assert_eq!(sequences(&reader.fetch("flights", board, 1, 500, MIB).0), [3, 5]);
         assert_eq!(sequences(&reader.fetch("flights", B, 0, 500, MIB).0), [2, 4]);
-        assert_eq!(sequences(&reader.fetch("flights", ALL, 1, 2, MIB).0), [2, 3]);
+        // A part says that there is more behind it.
+        let (part, end) = reader.fetch("flights", ALL, 1, 2, MIB);
+        assert_eq!((sequences(&part), end), (vec![2, 3], 5));
+        let (part, end) = reader.fetch("flights", board, 0, 1, MIB);
+        assert_eq!((sequences(&part), end > 1), (vec![1], true), "{end}");
         assert_eq!(sequences(&reader.fetch("flights", ALL, 1, 1, MIB).0), [2]);
         // A message that is larger than what was asked for comes all the same.
         assert_eq!(sequences(&reader.fetch("flights", ALL, 1, 500, 1).0), [2]);

@@ -1,6 +1,6 @@
 //! Three servers, and the one that leads the stream is killed while messages are on their way.
 
-use std::{collections::BTreeMap, net::TcpListener};
+use std::collections::BTreeMap;
 
 use outrigger::mesh::{
     bus::{BusEvent, Operation, Ticket},
@@ -11,6 +11,7 @@ use super::{A, ALL};
 use crate::{
     mesh_bus::peer::{Peer, message, publish},
     nats_server::NatsServer,
+    ports,
 };
 
 const MESSAGES: u64 = 3_000;
@@ -18,10 +19,8 @@ const WINDOW: usize = 256;
 
 /// Three servers that know each other.
 fn cluster() -> Option<Vec<NatsServer>> {
-    // Ports that are free now: the servers have to know each other's before they start.
-    let free: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> = free.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-    drop(free);
+    // The servers have to know each other's before they start.
+    let ports: Vec<u16> = (0..3).map(|_| ports::free()).collect();
     let routes: Vec<String> = ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
     let routes = routes.join(", ");
     let start = |(n, port): (usize, &u16)| {

@@ -356,7 +356,8 @@ impl Story {
             0..=11 => self.append(node),
             12 => {
                 self.disk.enter("idle");
-                node.committer.idle().map_err(|error| Checker::Opens.refused(error))
+                let idle = node.committer.idle().and_then(|()| node.committer.rest());
+                idle.map_err(|error| Checker::Opens.refused(error))
             }
             13..=15 => {
                 self.disk.enter("background");

@@ -32,4 +32,6 @@ bugs! {
     signatures_are_not_looked_at: SkipSignature;
     cursor_is_stored_apart_from_its_events: CursorApart;
     imported_events_are_exported_again: ReexportImport;
+    events_are_published_before_they_are_durable: SkipSync;
+    event_behind_a_parked_one_is_applied: ApplyBehindParked;
 }

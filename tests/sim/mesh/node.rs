@@ -11,12 +11,13 @@ use outrigger::{
     events::Events,
     follower::Head,
     index::{Index, IndexConfig},
-    log::{LogConfig, open},
+    log::{LogConfig, open_sabotaged},
     mesh::{
         bus::Bus,
         definition::{Export, Import},
         memory::MemoryBroker,
         node::{Mesh, Parts},
+        restored::accept,
         state::{Command, CommandAnswer, ImportStatus, MeshStatus},
         store::Store,
         trust::{SigningKey, Trust},
@@ -40,6 +41,8 @@ pub(crate) struct SimNode {
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) life: Option<Life>,
     pub(crate) crashes: u64,
+    /// Events of a run of the index.
+    pub(crate) run_events: u32,
 }
 
 /// An open node.
@@ -76,6 +79,7 @@ impl SimNode {
             sabotage: None,
             life: None,
             crashes: 0,
+            run_events: 64,
         }
     }
 
@@ -100,19 +104,26 @@ impl SimNode {
             segment_bytes: 65_536,
             low_water_bytes: 0,
         };
-        let log = open(Arc::clone(&disk), &*self.clock, config).map_err(|error| text(&error))?;
-        let config = IndexConfig { run_events: 64, background: false, ..IndexConfig::default() };
+        let log = open_sabotaged(Arc::clone(&disk), &*self.clock, config, self.sabotage)
+            .map_err(|error| text(&error))?;
+        let is_restored = log.is_restored;
+        let config = IndexConfig { run_events: self.run_events, background: false, ..IndexConfig::default() };
         let index = Index::open_configured(Arc::clone(&disk), "/data/index".as_ref(), &log.reader, config);
         let index = Arc::new(index.map_err(|error| text(&error))?);
         let head = Head::new(log.reader.head());
         let (reader, metrics) = (log.reader.clone(), Arc::new(Metrics::new()));
         let clock: Arc<SimClock> = Arc::clone(&self.clock);
         let committer = Committer::new(log.writer, reader, Arc::clone(&index), head.clone(), clock, metrics);
-        let committer = committer.map_err(|error| text(&error))?;
+        let mut committer = committer.map_err(|error| text(&error))?;
         let events = Events::new(log.reader.clone(), Arc::clone(&index), head);
         let store = Store::open(&disk, Path::new("/data/mesh.redb"), log.reader.log_id());
         let store = store.map_err(|error| text(&error))?;
         let (appender, intake) = Appender::new(usize::MAX);
+        if is_restored {
+            let (dir, ways) = (Path::new("/data/log"), (&appender, &intake));
+            let accepted = accept(&disk, dir, &mut committer, ways, &events, &*self.clock);
+            accepted.map_err(|error| text(&error))?;
+        }
         let bus: Arc<dyn Bus> = Arc::new(self.broker.connect(self.name));
         let mut mesh = Mesh::new(Parts {
             node: self.name.to_owned(),
@@ -123,6 +134,8 @@ impl SimNode {
             store,
             key: Arc::clone(&self.key),
             trust: Arc::clone(&self.trust),
+            // A few, so that imports change between the two ways.
+            bulk_behind: 30,
             sabotage: self.sabotage,
         });
         mesh.set_exports(self.exports.clone());
@@ -162,7 +175,8 @@ impl SimNode {
     }
 
     pub(crate) fn life(&mut self) -> &mut Life {
-        if self.life.is_none() {
+        // It may lose power while it opens, too.
+        while self.life.is_none() {
             self.rise();
         }
         self.life.as_mut().unwrap()
@@ -181,11 +195,18 @@ impl SimNode {
         answer.try_recv().unwrap_or(Err(AppendError::Stopping))
     }
 
-    /// Everything that is durable, in order.
+    /// Everything that is durable, in order. A crash that was still to come may come while it is read.
     pub(crate) fn log(&mut self) -> Vec<RecordedEvent> {
-        let life = self.life();
-        let head = life.events.head().get().get();
-        (1..=head).map(|at| life.events.at(Position::new(at)).unwrap().unwrap()).collect()
+        loop {
+            let life = self.life();
+            let head = life.events.head().get().get();
+            let read = (1..=head).map(|at| life.events.at(Position::new(at)));
+            match read.collect::<Result<Vec<_>, _>>() {
+                Ok(events) => return events.into_iter().map(Option::unwrap).collect(),
+                Err(_) if self.disk.is_crashed() => self.crash(),
+                Err(error) => panic!("{}: its log cannot be read: {error}", self.name),
+            }
+        }
     }
 
     pub(crate) fn status(&mut self, now: i64) -> MeshStatus {

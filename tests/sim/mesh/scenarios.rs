@@ -20,18 +20,18 @@ use super::{
     world::{TAKE_WEATHER, World, trust_in},
 };
 
-type Outcome = Result<(), String>;
+pub(crate) type Outcome = Result<(), String>;
 const FLIGHTS: usize = 0;
-const WEATHER: usize = 1;
-const OPERATIONS: usize = 2;
+pub(crate) const WEATHER: usize = 1;
+pub(crate) const OPERATIONS: usize = 2;
 
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome {
+pub(crate) fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(what()) }
 }
 
 impl World {
     /// A world without faults in which everybody has appended and imported something.
-    fn kind(sabotage: Option<Sabotage>) -> Self {
+    pub(super) fn kind(sabotage: Option<Sabotage>) -> Self {
         let mut world = Self::new(77, Faults::none(), sabotage);
         for n in 0..60 {
             world.append_some(n % 3);
@@ -41,7 +41,7 @@ impl World {
     }
 
     /// So many steps of half a second.
-    fn turn(&mut self, steps: usize) {
+    pub(crate) fn turn(&mut self, steps: usize) {
         for _ in 0..steps {
             self.now += 500_000_000;
             for _ in 0..4 {
@@ -350,7 +350,7 @@ fn outage(_: Option<Sabotage>) -> Outcome {
 }
 
 /// The scenario holds, and breaks with each of these bugs.
-fn check(scenario: fn(Option<Sabotage>) -> Outcome, bugs: &[Sabotage]) {
+pub(crate) fn check(scenario: fn(Option<Sabotage>) -> Outcome, bugs: &[Sabotage]) {
     scenario(None).unwrap();
     for bug in bugs {
         let outcome = std::panic::catch_unwind(|| scenario(Some(*bug)));

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use outrigger::{
     clock::{Clock as _, SimClock},
     mesh::{
+        definition::Import,
         envelope::{Envelope, Received, chain_after, from_message, to_message},
         memory::{Faults, MemoryBroker},
-        state::ImportState,
+        state::{Command, ImportState},
         trust::Trust,
     },
     sabotage::Sabotage,
 };
 
 use super::{
-    check::{check_import, check_owners},
+    check::{check_import, check_late, check_owners},
     node::{SimNode, event, key_of},
 };
 
@@ -28,6 +29,10 @@ pub(crate) const TAKE_FLIGHTS: &str = "import: flights\nfrom: {node: flights, ex
     data: {n: '${data.n}'}}\n    - {type: seen.again, when: data.n % 3 == 0, stream: 'flights/b', data: {n: '${data.n}'}}\n";
 pub(crate) const TAKE_WEATHER: &str =
     "import: weather\nfrom: {node: weather, export: weather, version: 1}\nstreams: 'weather/*'\n";
+/// The same with quarantine: every 61st number fails.
+pub(crate) const TAKE_WEATHER_FAILING: &str = "import: weather\nfrom: {node: weather, export: weather, version: 1}\n\
+    streams: 'weather/*'\non_error: quarantine\nevents:\n  weather.observed:\n    append:\n    - {when: '1 / (data.n % 61) >= 0', \
+    data: all}\n";
 pub(crate) const TAKE_BOARD: &str =
     "import: board\nfrom: {node: operations, export: board, version: 1}\nstreams: 'board/*'\n";
 
@@ -55,6 +60,8 @@ pub(crate) struct World {
     random: SimClock,
     pub(crate) now: i64,
     appended: u64,
+    /// What was parked has been applied late.
+    is_retried: bool,
 }
 
 /// Trust in everybody who plays.
@@ -74,12 +81,19 @@ impl World {
         let mut nodes = [
             node("flights", 0).exporting(FLIGHTS).importing(TAKE_BOARD),
             node("weather", 1).exporting(WEATHER),
-            node("operations", 2).exporting(BOARD).importing(TAKE_FLIGHTS).importing(TAKE_WEATHER),
+            node("operations", 2).exporting(BOARD).importing(TAKE_FLIGHTS).importing(TAKE_WEATHER_FAILING),
         ];
         for node in &mut nodes {
             node.sabotage = sabotage;
         }
-        Self { broker, nodes, random: SimClock::new(seed ^ 0x5eed), now: START, appended: 0 }
+        Self {
+            broker,
+            nodes,
+            random: SimClock::new(seed ^ 0x5eed),
+            now: START,
+            appended: 0,
+            is_retried: false,
+        }
     }
 
     pub(crate) fn below(&self, bound: u64) -> u64 {
@@ -99,6 +113,7 @@ impl World {
         world.broker.set_faults(Faults::none());
         world.settle(QUIET_STEPS)?;
         world.check(true)?;
+        world.retry_parked()?;
         let faults: u64 = world.broker.fault_counts().values().sum();
         let held = world.check(true)?;
         let crashes: u64 = world.nodes.iter().map(|node| node.crashes).sum();
@@ -201,11 +216,38 @@ impl World {
         })
     }
 
+    /// The import file is mended and what was parked tried again, over a crash.
+    fn retry_parked(&mut self) -> Result<(), String> {
+        let now = self.now;
+        let operations = &mut self.nodes[2];
+        // No crash of before is to come yet.
+        operations.crash();
+        operations.step(now);
+        let parked = operations.import_status("weather", now).aside.parked_events;
+        operations.imports[1] = Arc::new(Import::parse(TAKE_WEATHER, "weather.yaml").unwrap());
+        let imports = operations.imports.clone();
+        operations.life().mesh.set_imports(imports);
+        operations.step(now);
+        if parked > 0 {
+            let retry = Command::Retry { import: "weather".into(), reason: "mended".into() };
+            operations.command(retry, now).map_err(|error| error.to_string())?;
+            let operations_until = self.below(12);
+            let operations = &mut self.nodes[2];
+            operations.disk.crash_at(operations.disk.operations() + operations_until);
+        }
+        self.is_retried = true;
+        self.settle(QUIET_STEPS)
+    }
+
     /// Every import against its owner.
     pub(crate) fn check(&mut self, is_whole: bool) -> Result<usize, String> {
         let [flights, weather, operations] = &mut self.nodes;
         let mut held = check_import("flights", flights, operations, is_whole)?;
-        held += check_import("weather", weather, operations, is_whole)?;
+        held += if self.is_retried {
+            check_late(weather, operations)?
+        } else {
+            check_import("weather", weather, operations, is_whole)?
+        };
         held += check_import("board", operations, flights, is_whole)?;
         check_owners(&operations.log(), &["flights", "weather"])?;
         check_owners(&flights.log(), &["operations"])?;

@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::{BenchProjectArgs, size::Weight, visible::Visible};
 use crate::{
     cli::{
-        bench::report::{Latency, Used, round},
+        bench::report::{Latency, Used, put_figures, round},
         error::CliError,
         output::{Align, Format, Out, table},
-        text::{grouped, rate_text, to_line},
+        text::{grouped, rate_text},
     },
     process::Usage,
 };
@@ -111,14 +111,7 @@ impl Figures {
 
     pub(super) fn print(&self, format: Format) -> Result<(), CliError> {
         let mut out = Out::standard();
-        match format {
-            Format::Json => out.line(&to_line(self))?,
-            Format::Table => {
-                let settings = self.settings.iter().map(|(name, value)| format!("{name} {value}"));
-                out.line(&format!("project: {}", settings.collect::<Vec<_>>().join(", ")))?;
-                out.table(&self.table())?;
-            }
-        }
+        put_figures(&mut out, format, self.bench, &self.settings, self, || self.table())?;
         out.flush()
     }
 
@@ -141,11 +134,8 @@ impl Figures {
                 row("  CPU, memory of the node", format!("{cpu_seconds:.2} s, {memory} MiB"));
             }
         }
-        for (name, Latency { p50, p90, p99, p99_9, max }) in
-            [("acknowledged to visible", self.visible_ms), ("append", self.append_ms)]
-        {
-            row(&format!("{name} p50, p90 (ms)"), format!("{p50:.3}, {p90:.3}"));
-            row(&format!("{name} p99, p99.9, max (ms)"), format!("{p99:.3}, {p99_9:.3}, {max:.3}"));
+        for (name, latency) in [("acknowledged to visible", self.visible_ms), ("append", self.append_ms)] {
+            latency.rows(name, &mut row);
         }
         let DiskFigures { documents, index_entries, content_bytes, file_bytes, ratio } = self.disk;
         let mib = |bytes: u64| grouped(bytes / (1 << 20));

@@ -18,7 +18,11 @@ const BATCH: u64 = 1_000;
 const READY_MAX: usize = 4;
 
 /// Appends so many events and gives the rest back.
-pub(super) async fn append(log: &mut Client, flights: Flights, events: u64) -> Result<Flights, CliError> {
+pub(in crate::cli::bench) async fn append(
+    log: &mut Client,
+    flights: Flights,
+    events: u64,
+) -> Result<Flights, CliError> {
     let (requests, outgoing) = mpsc::channel(READY_MAX);
     let maker =
         std::thread::Builder::new().name("flights".into()).spawn(move || make(flights, events, &requests));

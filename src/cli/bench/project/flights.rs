@@ -35,7 +35,7 @@ struct Flight {
 
 /// All events, in order, without end.
 #[derive(Debug)]
-pub(super) struct Flights {
+pub(in crate::cli::bench) struct Flights {
     timetable: Vec<Flight>,
     random: Random,
     day: u64,
@@ -47,7 +47,7 @@ pub(super) struct Flights {
 
 impl Flights {
     /// The events of a timetable of so many flights.
-    pub(super) fn new(flights: u32, seed: u64) -> Self {
+    pub(in crate::cli::bench) fn new(flights: u32, seed: u64) -> Self {
         let mut random = Random::new(seed, 0);
         let tails = (u64::from(flights) * TAILS_PER_THOUSAND / 1_000).max(1);
         let flight = |number| Flight {
@@ -64,7 +64,7 @@ impl Flights {
     }
 
     /// The key of the flight that an event is about.
-    pub(super) fn key(event: &NewEvent) -> &str {
+    pub(in crate::cli::bench) fn key(event: &NewEvent) -> &str {
         event.stream.strip_prefix("flight-").unwrap_or(&event.stream)
     }
 

@@ -1,17 +1,12 @@
 //! The node that `bench project` measures: a process of its own in a directory of its own, which ends with this value.
 
-use std::{
-    path::PathBuf,
-    process::{Child, Stdio},
-    time::Duration,
-};
+use std::{path::PathBuf, process::Child, time::Duration};
 
 use tempfile::TempDir;
 
 use crate::{
     cli::{
         bench::{process, run::Server},
-        client::Node,
         error::CliError,
     },
     disk::{self, Disk as _, real::RealDisk},
@@ -45,19 +40,13 @@ impl ServedNode {
         let definitions = dir.path().join("definitions");
         RealDisk.create_dir_all(&definitions).map_err(|error| failed(&error))?;
         let what = format!("cannot start a node in {}", parent.display());
-        let (child, line) = process::start(&what, |command| {
+        let (child, server) = process::serve(&what, |command| {
             command
-                .args(["serve", "--node", "bench", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-                .arg("--data-dir")
+                .args(["--node", "bench", "--data-dir"])
                 .arg(dir.path().join("data"))
                 .arg("--projection")
                 .arg(definitions)
-                .env("OUTRIGGER_TELEMETRY__LOG", "warn")
-                .stdin(Stdio::null())
         })?;
-        let addr = line.split_whitespace().skip_while(|word| *word != "grpc").nth(1);
-        let addr = addr.ok_or_else(|| failed(&"it ended at once, and said why above"))?;
-        let server = Server { node: Node::new(addr, None)?, process: Some(child.id()) };
         Ok(Self { child, dir, server })
     }
 
