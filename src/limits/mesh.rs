@@ -48,7 +48,7 @@ pub const IMPORT_PASSED_WAIT: Duration = Duration::from_secs(1);
 pub const IMPORT_RING: usize = 4_096;
 /// How long an import waits after a failed append before it looks at the log again.
 pub const IMPORT_RETRY: Duration = Duration::from_millis(200);
-/// How long an import goes without hearing from its owner before it asks.
+/// How long an import goes without a sign that its owner has its place before it asks.
 pub const IMPORT_PROBE: Duration = Duration::from_secs(60);
 /// Events in the answer to one question.
 pub const REPAIR_EVENTS_MAX: usize = 4_000;

@@ -72,6 +72,7 @@ pub struct Inbox {
     is_at_end: bool,
     has_heard: bool,
     look_at: i64,
+    /// When the owner last showed, under its signature, that it has the import's place.
     heard_at: i64,
     kept_read: u64,
     asking: Option<Asking>,
@@ -238,7 +239,7 @@ impl Inbox {
             self.look_at = io.now_unix_nanos;
             return;
         }
-        let mut trouble = None;
+        let (mut trouble, before) = (None, self.accepted.seq);
         for kept in messages {
             if !self.pending.has_room() {
                 break;
@@ -247,10 +248,10 @@ impl Inbox {
             trouble = self.received(&kept.message, io).or(trouble);
         }
         self.is_at_end = messages.is_empty() || self.bus_after >= last_sequence;
-        if !messages.is_empty() {
+        let trouble = self.take_over(io).or(trouble).or_else(|| self.missing());
+        if self.accepted.seq > before {
             self.heard_at = io.now_unix_nanos;
         }
-        let trouble = self.take_over(io).or(trouble).or_else(|| self.missing());
         match (trouble, &self.stop) {
             (Some(trouble), None) => self.stop(trouble.reason, trouble.message, &trouble.place, io),
             // The bus had it after all.
@@ -283,6 +284,10 @@ impl Inbox {
                 match verified {
                     Ok(()) => {
                         self.owner_seq = self.owner_seq.max(head.place.seq);
+                        // A mark below the import's place may be a late one, or a restored owner's: it is asked in time.
+                        if head.place.seq >= self.accepted.seq {
+                            self.heard_at = io.now_unix_nanos;
+                        }
                         self.pending.add_head(&self.accepted, &head)
                     }
                     Err(error) => {

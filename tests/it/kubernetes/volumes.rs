@@ -34,9 +34,12 @@ impl Machine {
         self.dir.path()
     }
 
+    fn secrets(&self, name: &str) -> &Files {
+        self.given.get(name).unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
     pub(crate) fn secret(&self, name: &str, key: &str) -> &str {
-        let files = self.given.get(name).unwrap_or_else(|| panic!("there is no {name}"));
-        files.get(key).unwrap_or_else(|| panic!("{name} has no {key}"))
+        self.secrets(name).get(key).unwrap_or_else(|| panic!("{name} has no {key}"))
     }
 
     /// The directory of a volume of a pod, with its content.
@@ -62,8 +65,10 @@ impl Machine {
             put_files(&dir, &files, mode as u32);
         } else if let Value::String(secret) = volume.take(&["secret", "secretName"]) {
             let mode = volume.take(&["secret", "defaultMode"]).as_u64().unwrap_or(0o644);
-            let mut files = Files::new();
-            for mut item in volume.list(&["secret", "items"]) {
+            let items = volume.list(&["secret", "items"]);
+            // Without items the kubelet lays out every key under its own name.
+            let mut files = if items.is_empty() { self.secrets(&secret).clone() } else { Files::new() };
+            for mut item in items {
                 let text = self.secret(&secret, &item.text(&["key"])).to_owned();
                 files.insert(item.text(&["path"]), text);
             }

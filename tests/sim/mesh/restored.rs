@@ -67,7 +67,8 @@ fn check_goes_on(keeps_places: bool, crashes: bool) {
 /// The importer is told, and somebody decides, before the owner has published anything new: the bus still has the lost past.
 fn check_lost_past_stays_lost(crashes: bool) {
     let (mut world, before, _) = restored(false);
-    world.turn(120);
+    // An import that hears nothing for a minute asks its owner.
+    world.turn(150);
     let now = world.now;
     let stop = world.nodes[OPERATIONS].import_status("flights", now).stop.expect("the owner was asked");
     assert_eq!(stop.reason, StopReason::StaleEpoch);
