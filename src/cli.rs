@@ -36,6 +36,7 @@ use self::{
     watch::WatchArgs,
 };
 use crate::{
+    allocator,
     config::{Config, Environment, Loaded, Telemetry},
     disk::real::RealDisk,
     telemetry::control::LogControl,
@@ -402,7 +403,9 @@ fn wait(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliEr
 
 /// Runs a node.
 fn wait_all_cores(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
-    block_on(runtime::Builder::new_multi_thread(), command)
+    let mut builder = runtime::Builder::new_multi_thread();
+    builder.on_thread_park(allocator::tidy_seldom);
+    block_on(builder, command)
 }
 
 fn block_on(

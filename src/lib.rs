@@ -35,7 +35,7 @@
 //!
 //! ```text
 //! main -> cli -> app -> {api, http, mesh, verify} -> projection -> append -> events -> {index, meta, kv} -> follower -> log
-//!      -> {disk, clock, event, json, limits}, with {metrics, trace, lifecycle, process} beside log
+//!      -> {disk, clock, event, json, limits}, with {metrics, trace, lifecycle, process, allocator} beside log
 //! ```
 //!
 //! [`expression`], [`mapping`] and [`ownership`] are pure and stand below [`append`]; [`mesh`] knows no projections, and nothing but
@@ -60,14 +60,15 @@
 //!
 //! Words and seams: [`limits`], [`event`], [`json`], [`clock`], [`disk`]. Ground state: [`log`], [`index`],
 //! [`follower`], [`events`], [`append`]. Followers: [`expression`], [`mapping`], [`ownership`], [`kv`], [`meta`], [`projection`], [`mesh`]. All of it, offline:
-//! [`verify`]. Edges: [`api`], [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`trace`], [`process`] and
-//! [`telemetry`] beside them.
+//! [`verify`]. Edges: [`api`], [`http`], [`config`], [`app`], [`cli`], with [`lifecycle`], [`metrics`], [`trace`], [`process`],
+//! `allocator` and [`telemetry`] beside them.
 //!
 //! [`sabotage`] holds deliberate bugs that the simulation must catch; nothing else leads there.
 //!
 //! Deliberately absent: a cluster protocol, a query language beyond the expressions, any state outside the data
 //! directory, global variables.
 
+mod allocator;
 pub mod api;
 pub mod app;
 pub mod append;

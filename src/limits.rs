@@ -152,6 +152,8 @@ pub const INDEX_FILTER_PARTS_MIN: u64 = 8;
 pub const INDEX_FILTER_UNSTORED_PARTS_MIN: u64 = 4;
 /// How long nothing is appended before the index writes what it has in memory, as at a clean stop.
 pub const INDEX_REST_AFTER: Duration = Duration::from_secs(10);
+/// How often a thread that rests gives up memory that it keeps for nothing.
+pub const THREAD_TIDY_EVERY: Duration = Duration::from_secs(10);
 /// At a clean stop, what the index has in memory is written if it is at least a full part divided by this; less is
 /// read from the log at the next start as fast.
 pub const INDEX_STOP_PART_SHARE: u32 = 32;

@@ -16,6 +16,7 @@ use super::{
     traced::Commit,
 };
 use crate::{
+    allocator,
     clock::Clock,
     event::{Event, Position},
     events::{EventsError, recent::Recent},
@@ -119,7 +120,10 @@ impl Committer {
                 }
             }
             Taken::Idle if self.mark_pending => self.idle()?,
-            Taken::Idle => self.rest()?,
+            Taken::Idle => {
+                self.rest()?;
+                allocator::tidy();
+            }
             Taken::Closed => {
                 self.writer.sync_mark()?;
                 return Ok(false);
@@ -135,9 +139,11 @@ impl Committer {
         Ok(())
     }
 
-    /// Has the index write what it keeps of the newest events; `step` does so when nothing comes for longer.
+    /// Gives up memory that only speed needs, and has the index write what it keeps of the newest events; `step` does so
+    /// when nothing comes for longer.
     pub fn rest(&mut self) -> Result<(), EventsError> {
         self.rest_pending = false;
+        self.recent.forget();
         Ok(self.sources.index.rest()?)
     }
 

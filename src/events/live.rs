@@ -361,5 +361,10 @@ mod tests {
         assert!(seat.wait_at(Position::ZERO));
         push(&recent, 1, &[("d", "r", "y")]);
         assert_eq!(live.dispatch(&recent, Position::new(1)).woken, 1, "nobody reads, so nothing is kept");
+        let _reading = recent.reading();
+        assert!(seat.wait_at(Position::new(1)));
+        let head = push(&recent, 2, &[("d", "r", "y")]);
+        recent.forget();
+        assert_eq!(live.dispatch(&recent, head).woken, 1, "what was kept has been given up");
     }
 }

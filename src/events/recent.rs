@@ -91,7 +91,7 @@ impl Recent {
             return;
         }
         if ends.len() > RECENT_GROUP_EVENTS_MAX {
-            *self.lock() = Groups::default();
+            self.forget();
             return;
         }
         let group = Arc::new(Group {
@@ -106,6 +106,11 @@ impl Recent {
             *groups = Groups::default();
         }
         groups.push(group);
+    }
+
+    /// Keeps none of the groups so far: readers that are behind take them from the log.
+    pub fn forget(&self) {
+        *self.lock() = Groups::default();
     }
 
     /// The events above `after` up to `upto` that match: as many as fit in one message. `None`: not all of this stretch
@@ -153,7 +158,7 @@ impl Drop for Reading {
     fn drop(&mut self) {
         if self.0.0.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
             // A group that is pushed meanwhile stays until the next reader comes and goes; it is correct, and bounded.
-            *self.0.lock() = Groups::default();
+            self.0.forget();
         }
     }
 }

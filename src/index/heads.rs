@@ -50,6 +50,11 @@ impl HeadCache {
         self.upto = upto;
     }
 
+    /// Forgets all heads: they are looked up again.
+    pub(super) fn clear(&mut self) {
+        (self.young, self.old) = (Map::default(), Map::default());
+    }
+
     /// Adds or replaces a head.
     pub(super) fn put(&mut self, stream: StreamId, head: StreamHead) {
         if self.young.len() * 2 >= self.entries_max {

@@ -62,6 +62,11 @@ impl Part {
         }
     }
 
+    /// An empty part behind this one that has no room yet: for a node at rest.
+    pub(super) fn behind(&self) -> Self {
+        Self::starting_at(self.end(), 0)
+    }
+
     /// Adds the next event.
     pub(super) fn add(&mut self, recorded: &RecordedEvent) {
         let (position, expected) = (recorded.position.get(), self.end());

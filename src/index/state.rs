@@ -244,7 +244,7 @@ impl State {
     pub(super) fn apply(&self, mut events: &[RecordedEvent]) -> Result<(), IndexError> {
         while !events.is_empty() {
             if self.layers().active.count() >= self.config.run_events {
-                self.freeze()?;
+                self.freeze(|full| full.next(self.config.run_events))?;
             }
             events = self.change_layers(|layers| {
                 let room = (self.config.run_events - layers.active.count()).min(INDEX_LOCK_EVENTS_MAX);
@@ -368,11 +368,11 @@ impl State {
 
 /// Between the committer, readers and the worker.
 impl State {
-    /// Turns the full active part into one that waits for its run.
-    pub(super) fn freeze(&self) -> Result<(), IndexError> {
+    /// Turns the active part into one that waits for its run. `next` makes the one that follows it.
+    pub(super) fn freeze(&self, next: impl FnOnce(&Part) -> Part) -> Result<(), IndexError> {
         self.make_room()?;
         // Only who applies changes the active part, so it is still the same when the next one is there.
-        let next = self.layers().active.next(self.config.run_events);
+        let next = next(&self.layers().active);
         self.change_layers(|layers| {
             layers.frozen.push(Arc::new(std::mem::replace(&mut layers.active, next)));
         });
@@ -439,7 +439,7 @@ impl State {
         let _stepping = self.stepping.lock().unwrap_or_else(PoisonError::into_inner);
         while self.write_oldest_part()? {}
         if self.is_worth_writing() {
-            self.freeze()?;
+            self.freeze(Part::behind)?;
             while self.write_oldest_part()? {}
         }
         self.store_ids()

@@ -15,6 +15,7 @@ use super::{
     writer::{RunSize, write_run},
 };
 use crate::{
+    allocator,
     event::Position,
     limits::{INDEX_RETRY_MAX, INDEX_RETRY_MIN, INDEX_STOP_PART_SHARE},
 };
@@ -29,8 +30,13 @@ pub(super) fn work(state: &State) {
     loop {
         match state.step() {
             Ok(true) => wait = INDEX_RETRY_MIN,
-            Ok(false) if state.await_work() => {}
-            Ok(false) | Err(IndexError::Closing) => return,
+            Ok(false) => {
+                allocator::tidy();
+                if !state.await_work() {
+                    return;
+                }
+            }
+            Err(IndexError::Closing) => return,
             Err(error) => {
                 tracing::warn!(%error, retry_in = ?wait, "the index cannot finish its background work");
                 if state.await_retry(wait) {
@@ -113,13 +119,7 @@ impl State {
         };
         let run = self.write_part(&part).inspect_err(|error| self.part_written(Some(error.to_string())))?;
         self.cover_part(&part);
-        // Readers ask the part before the cache until the layers change, so the cache may be filled in pieces.
-        self.heads().advance(run.last());
-        let mut streams = part.streams().peekable();
-        while streams.peek().is_some() {
-            let mut heads = self.heads();
-            streams.by_ref().take(HEADS_PER_HOLD).for_each(|(stream, head)| heads.put(stream, head));
-        }
+        self.remember_heads(&part, run.last());
         let part = self.change_layers(|layers| {
             layers.runs = layers.runs.iter().cloned().chain([run]).collect();
             layers.frozen.remove(0)
@@ -129,12 +129,28 @@ impl State {
         Ok(true)
     }
 
+    /// Heads of a part's streams enter the cache; from now on it speaks of runs up to `upto`. Readers ask the part before the
+    /// cache until the layers change, so it may be filled in pieces.
+    fn remember_heads(&self, part: &Part, upto: u64) {
+        self.heads().advance(upto);
+        if part.count() < self.config.run_events {
+            // Only a node at rest, which is to be small, leaves a part before it is full.
+            self.heads().clear();
+            return;
+        }
+        let mut streams = part.streams().peekable();
+        while streams.peek().is_some() {
+            let mut heads = self.heads();
+            streams.by_ref().take(HEADS_PER_HOLD).for_each(|(stream, head)| heads.put(stream, head));
+        }
+    }
+
     /// Leaves what is only in memory to the background work, if it is worth the while and that is at rest.
     pub(super) fn rest(&self) -> Result<(), IndexError> {
         if !self.layers().frozen.is_empty() || !self.is_worth_writing() {
             return Ok(());
         }
-        self.freeze()
+        self.freeze(Part::behind)
     }
 
     /// Whether what is only in memory is more than is read from the log as fast.

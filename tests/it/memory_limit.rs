@@ -1,10 +1,12 @@
-//! A node under a memory limit of the kernel's: a large log, three projections in two versions each, twenty imports.
+//! A node under a memory limit of the kernel's: a large log, three projections in two versions each, twenty imports; then
+//! kill -9, a backup and a restore of it.
 //!
 //! The limit is a control group of Linux, as a container's is. The test is skipped loudly where none can be made. Its size
 //! comes from outside: `tests/run memory` runs it in full, with a release build.
 #![expect(clippy::print_stdout, reason = "figures of a long run, and skipped tests, are for people")]
 
 mod cgroup;
+mod recovery;
 
 use std::{
     fs,
@@ -163,6 +165,10 @@ async fn sum_of(process: &Process, name: &str) -> u64 {
     page.lines().filter_map(of).sum::<f64>() as u64
 }
 
+async fn is_caught_up(process: &Process) -> bool {
+    sum_of(process, "outrigger_projection_lag_events").await == 0
+}
+
 async fn until(what: &str, patience: Duration, mut is_so: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !is_so().await {
@@ -221,19 +227,21 @@ async fn a_large_node_stays_within_its_limit_under_load() {
         .env("OUTRIGGER_MESH__KEY_FILE", place.path("key"))
         .env("OUTRIGGER_EXPORTS__DIR", place.path("exports"));
     let owner = place.start("sensors", owner);
-    let mut command = group.command(&program());
-    command.env("OUTRIGGER_LIMITS__MEMORY", "128MiB");
-    command.env("OUTRIGGER_PROJECTIONS__DIR", place.path("projections"));
-    command.env("OUTRIGGER_IMPORTS__DIR", place.path("imports"));
-    let node = place.start("operations", command);
+    let command = || {
+        let mut command = group.command(&program());
+        command.env("OUTRIGGER_LIMITS__MEMORY", "128MiB");
+        command.env("OUTRIGGER_PROJECTIONS__DIR", place.path("projections"));
+        command.env("OUTRIGGER_IMPORTS__DIR", place.path("imports"));
+        command
+    };
+    let node = place.start("operations", command());
 
     let begun = Instant::now();
     let half = events / 2;
     tokio::join!(fill(&node, 0..half, flight), fill(&node, half..events, flight));
     println!("{events} events appended after {:?}; {}", begun.elapsed(), group.figures(node.child.id()));
     let patience = Duration::from_secs(3_600);
-    let is_caught_up = async || sum_of(&node, "outrigger_projection_lag_events").await == 0;
-    until("the projections", patience, is_caught_up).await;
+    until("the projections", patience, async || is_caught_up(&node).await).await;
     println!("6 versions follow after {:?}; {}", begun.elapsed(), group.figures(node.child.id()));
 
     let is_over = Arc::new(AtomicBool::new(false));
@@ -252,7 +260,7 @@ async fn a_large_node_stays_within_its_limit_under_load() {
     let published = foreign.join_next().await.unwrap().unwrap();
     let is_imported = async || sum_of(&node, "outrigger_mesh_imported_events_total").await == published;
     until("the imports", patience, is_imported).await;
-    until("the projections", patience, is_caught_up).await;
+    until("the projections", patience, async || is_caught_up(&node).await).await;
     let head = EventLogClient::new(node.channel().await).get_head(v1::GetHeadRequest {}).await.unwrap();
     assert!(head.into_inner().head >= events + appended + published);
     assert_eq!(group.kills(), 0, "the kernel has killed it");
@@ -262,4 +270,5 @@ async fn a_large_node_stays_within_its_limit_under_load() {
         largest >> 20,
         group.figures(node.child.id())
     );
+    recovery::check(&place, &group, node, command).await;
 }

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+
 use super::Finding;
 use crate::{
     clock::{Clock as _, SystemClock},
@@ -138,10 +140,12 @@ fn measure(path: &Path) -> io::Result<Vec<Duration>> {
 /// Whether wall clock and machine agreed while the disk was measured.
 fn clock((began, wall): (Instant, i64)) -> Finding {
     let (passed, now) = (began.elapsed(), SystemClock.now_unix_nanos());
+    let seconds = now.div_euclid(1_000_000_000);
+    let time =
+        Timestamp::from_second(seconds).map_or(format!("{seconds} s since 1970"), |time| time.to_string());
     let remedy = "set the clock, and keep it with chrony or the like; order never depends on it, but times of events do";
-    if !YEARS.contains(&now.div_euclid(1_000_000_000)) {
-        let found = format!("the wall clock is at {} s since 1970", now.div_euclid(1_000_000_000));
-        return Finding::failed("clock", found, remedy);
+    if !YEARS.contains(&seconds) {
+        return Finding::failed("clock", format!("the wall clock is at {time}"), remedy);
     }
     let drift = now.saturating_sub(wall).saturating_sub(passed.as_nanos() as i64);
     if drift.unsigned_abs() > CLOCK_DRIFT_MAX.as_nanos() as u64 {
@@ -149,7 +153,7 @@ fn clock((began, wall): (Instant, i64)) -> Finding {
             format!("the wall clock jumped by {} ms within {} ms", drift / 1_000_000, passed.as_millis());
         return Finding::warning("clock", found, remedy);
     }
-    Finding::ok("clock", format!("{} s since 1970, steady", now.div_euclid(1_000_000_000)))
+    Finding::ok("clock", format!("{time}, steady"))
 }
 
 fn memory(config: &Config) -> Finding {

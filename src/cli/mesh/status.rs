@@ -210,7 +210,7 @@ fn export_rows(out: &mut Out, exports: &[MeshExport]) -> Result<(), CliError> {
             export_state(export.state()).to_owned(),
             grouped(export.seq),
             grouped(export.acknowledged_seq),
-            grouped(export.position),
+            export.position.to_string(),
             grouped(export.rate_per_second),
         ]);
     }

@@ -14,7 +14,7 @@ use super::{
         client::Connection,
         error::{CliError, reason},
         output::{Format, Out},
-        text::{duration_text, grouped, rate_text, to_line},
+        text::{duration_text, rate_text, to_line},
     },
     bar::Bar,
     wait::LOOK,
@@ -359,7 +359,6 @@ fn turn_sentence(name: &str, turn: &PromoteResponse) -> String {
     let (active, before) = (turn.active_version, turn.previous_version);
     let decided = match turn.position {
         Some(position) => {
-            let position = grouped(position);
             format!(
                 "decided at position {position}: {name} version {active} is active, before version {before}"
             )
@@ -377,7 +376,7 @@ async fn retire(client: &mut Client, format: Format, args: RetireArgs) -> Result
     let RetireArgs { name, version, reason } = args;
     let request = RetireRequest { projection: name.clone(), version, reason };
     let position = client.retire(request).await?.into_inner().position;
-    let sentence = format!("decided at position {}: {name} version {version} is retired", grouped(position));
+    let sentence = format!("decided at position {position}: {name} version {version} is retired");
     let told = Told {
         projection: &name,
         version: Some(version),
@@ -393,7 +392,7 @@ async fn pause(client: &mut Client, format: Format, args: BuildArgs) -> Result<(
     let paused = client.pause(PauseRequest { projection: name.clone(), version }).await?.into_inner();
     let (result, words) =
         if paused.was_paused { ("unchanged", "is paused already") } else { ("paused", "is paused") };
-    let sentence = format!("{name} version {version} {words}, at position {}", grouped(paused.position));
+    let sentence = format!("{name} version {version} {words}, at position {}", paused.position);
     let told = Told {
         projection: &name,
         version: Some(version),
@@ -424,11 +423,7 @@ mod tests {
                 PromoteResponse { position, previous_version: 1, active_version: 2, answering_version };
             assert_eq!(turn_sentence("departures", &turn), expected);
         };
-        check(
-            Some(80_491),
-            2,
-            "decided at position 80 491: departures version 2 is active, before version 1",
-        );
+        check(Some(80_491), 2, "decided at position 80491: departures version 2 is active, before version 1");
         check(
             Some(7),
             1,

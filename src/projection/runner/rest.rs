@@ -3,16 +3,10 @@
 //! Invariant: only where everything is committed and durable. A node beside a quiet service is small; the first event or
 //! query after a rest reads from the file again. Does not know what the memory holds.
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::Runner;
-use crate::{kv::KvError, limits::VERSION_REST_AFTER, projection::batch::Batch};
-
-/// Large enough that the allocator takes it from the system's pages and gives it back to them.
-const BLOCK_BYTES: usize = 1 << 20;
+use crate::{allocator, kv::KvError, limits::VERSION_REST_AFTER, projection::batch::Batch};
 
 /// Since when there has been nothing to do.
 #[derive(Debug)]
@@ -49,15 +43,10 @@ impl Runner {
         } else if !self.rest.is_resting {
             batch.rest();
             self.rest.is_resting = self.store.rest()?;
+            allocator::tidy();
         } else {
-            return_pages();
+            allocator::return_pages();
         }
         Ok(VERSION_REST_AFTER)
     }
-}
-
-/// The allocator gives the system back what was freed a while ago, but only when it is called, and nobody calls it in a node
-/// that does nothing.
-fn return_pages() {
-    drop(black_box(Vec::<u8>::with_capacity(BLOCK_BYTES)));
 }

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["json", "clock"],
     &["disk"],
     &["log"],
-    &["metrics", "process", "trace"],
+    &["allocator", "metrics", "process", "trace"],
     &["follower", "lifecycle"],
     &["index", "kv", "expression"],
     &["meta", "ownership", "mapping"],
