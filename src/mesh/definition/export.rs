@@ -4,14 +4,10 @@
 //! old events can be published again; nothing leaves but what the definition names. The hash does not cover who may ask
 //! for a repair, since nothing that is published depends on it.
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
-
+use super::{ByType, read_types};
 use crate::{
     event::{EventType, RecordedEvent},
     json::Json,
-    limits::MAPPED_TYPES_MAX,
     mapping::{
         DefinitionError, MappingError,
         about::{EVENT_FIELDS, UsedFields, event_object},
@@ -34,7 +30,7 @@ pub struct Export {
     version: u32,
     hash: [u8; 32],
     importers: Option<Vec<Box<str>>>,
-    events: HashMap<Box<str>, Exported, RandomState>,
+    events: ByType<Exported>,
 }
 
 #[derive(Debug)]
@@ -150,7 +146,7 @@ fn read_export(source: &mut Source<'_>, tree: &Yaml) -> Option<Export> {
     let version = version.and_then(|node| read_version(source, node));
     let importers = fields.get(IMPORTERS).map(|node| read_importers(source, node).ok_or(()));
     let events = fields.require(source, "events", "event types, each with what of it goes out");
-    let events = events.and_then(|node| read_events(source, node));
+    let events = events.and_then(|node| read_types(source, node, "what of them goes out", read_exported));
     let mut content = tree.value.to_json();
     if let Json::Object(content) = &mut content {
         content.remove(IMPORTERS);
@@ -171,30 +167,6 @@ fn read_importers(source: &mut Source<'_>, node: &Yaml) -> Option<Vec<Box<str>>>
     };
     let names: Vec<_> = items.iter().map(|item| read_name(source, item)).collect();
     names.into_iter().collect()
-}
-
-fn read_events(source: &mut Source<'_>, node: &Yaml) -> Option<HashMap<Box<str>, Exported, RandomState>> {
-    let entries = match &node.value {
-        Content::Map(entries) if (1..=MAPPED_TYPES_MAX).contains(&entries.len()) => entries,
-        found => {
-            let message = format!(
-                "expected 1 to {MAPPED_TYPES_MAX} event types with what of them goes out, found {}",
-                found.counted()
-            );
-            source.refuse(&node.referenced, message);
-            return None;
-        }
-    };
-    let mut events = HashMap::default();
-    for (name, node) in entries {
-        if let Err(invalid) = EventType::parse(&name.value) {
-            source.refuse(&name.referenced, format!("not an event type: {invalid}"));
-        }
-        if let Some(exported) = read_exported(source, node) {
-            events.insert(name.value.as_str().into(), exported);
-        }
-    }
-    Some(events)
 }
 
 fn read_exported(source: &mut Source<'_>, node: &Yaml) -> Option<Exported> {

@@ -3,15 +3,12 @@
 //! Invariants: every event that comes out lies in a stream of the import, since clients may not append there; what comes
 //! out depends on nothing but the public event and the definition. Does not know where events come from, or cursors.
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
-
+use super::{ByType, read_types};
 use crate::{
     event::{EventType, Invalid, StreamId},
     expression::Expression,
     json::{self, Json, Object},
-    limits::{MAPPED_BYTES_MAX, MAPPED_EVENTS_MAX, MAPPED_TYPES_MAX},
+    limits::{MAPPED_BYTES_MAX, MAPPED_EVENTS_MAX},
     mapping::{
         DefinitionError, MappedEvent, MappingError, OnError,
         about::{UsedFields, time_text},
@@ -37,7 +34,7 @@ pub struct Import {
     streams: Pattern,
     on_error: OnError,
     /// None: all types, as they come.
-    events: Option<HashMap<Box<str>, Imported, RandomState>>,
+    events: Option<ByType<Imported>>,
     as_it_comes: Imported,
 }
 
@@ -208,7 +205,9 @@ fn read_import(source: &mut Source<'_>, tree: &Yaml) -> Option<Import> {
     let streams = streams.and_then(|node| read_streams(source, node));
     let on_error =
         fields.get("on_error").map_or(Some(OnError::default()), |node| read_on_error(source, node));
-    let events = fields.get("events").map(|node| read_events(source, node).ok_or(()));
+    let events = fields
+        .get("events")
+        .map(|node| read_types(source, node, "what becomes of them", read_imported).ok_or(()));
     Some(Import {
         name: name?,
         hash: content_hash(tree.value.to_json()),
@@ -242,30 +241,6 @@ fn read_streams(source: &mut Source<'_>, node: &Yaml) -> Option<Pattern> {
         StreamId::parse(pattern.start())?;
         Ok(pattern)
     })
-}
-
-fn read_events(source: &mut Source<'_>, node: &Yaml) -> Option<HashMap<Box<str>, Imported, RandomState>> {
-    let entries = match &node.value {
-        Content::Map(entries) if (1..=MAPPED_TYPES_MAX).contains(&entries.len()) => entries,
-        found => {
-            let message = format!(
-                "expected 1 to {MAPPED_TYPES_MAX} event types with what becomes of them, found {}",
-                found.counted()
-            );
-            source.refuse(&node.referenced, message);
-            return None;
-        }
-    };
-    let mut events = HashMap::default();
-    for (name, node) in entries {
-        if let Err(invalid) = EventType::parse(&name.value) {
-            source.refuse(&name.referenced, format!("not an event type: {invalid}"));
-        }
-        if let Some(imported) = read_imported(source, node) {
-            events.insert(name.value.as_str().into(), imported);
-        }
-    }
-    Some(events)
 }
 
 fn read_imported(source: &mut Source<'_>, node: &Yaml) -> Option<Imported> {
