@@ -1,9 +1,9 @@
 //! Whose turn it is to build: first builds of long stretches go one after the other, so that those who read and append
 //! keep the machine.
 //!
-//! Invariants: at most so many build at once; who waits comes in the order of asking and is woken when it is its turn; a
-//! runner that stands still, fails or ends gives its turn back, so that no build waits for one that does not move. Does not
-//! know what is built.
+//! Invariants: at most so many build at once; what answers queries comes before what does not, and gets its turn from it;
+//! else who waits comes in the order of asking; who waits is woken when it is its turn; a runner that stands still, fails or ends
+//! gives its turn back, so that no build waits for one that does not move. Does not know what is built.
 
 use std::{
     collections::VecDeque,
@@ -25,9 +25,18 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Turns {
     building: usize,
-    /// Who waits, by number, and how it is woken.
-    waiting: VecDeque<(u64, Head, Stop)>,
+    /// Those that answer stand before the others.
+    waiting: VecDeque<Waiting>,
     last_number: u64,
+}
+
+/// Who waits, and how it is woken.
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    answers: bool,
+    head: Head,
+    stop: Stop,
 }
 
 /// One runner's place among them.
@@ -35,6 +44,7 @@ struct Turns {
 pub struct BuildTurn {
     builds: Builds,
     number: u64,
+    answers: bool,
     is_building: bool,
 }
 
@@ -44,11 +54,11 @@ impl Builds {
         Self(Arc::new(Inner { at_once: at_once.max(1), turns: Mutex::default() }))
     }
 
-    /// A place for one runner, which has not asked for its turn.
-    pub fn place(&self) -> BuildTurn {
+    /// A place for one runner, which has not asked for its turn. `answers`: queries wait for what it builds.
+    pub fn place(&self, answers: bool) -> BuildTurn {
         let mut turns = self.lock();
         turns.last_number += 1;
-        BuildTurn { builds: self.clone(), number: turns.last_number, is_building: false }
+        BuildTurn { builds: self.clone(), number: turns.last_number, answers, is_building: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Turns> {
@@ -64,17 +74,24 @@ impl Default for Builds {
 }
 
 impl BuildTurn {
-    /// Whether it may build now. If not, the runner that waits on this head under this stop is woken when it may.
+    /// Whether it may build now, or go on. If not, the runner that waits on this head under this stop is woken when it may.
     pub fn take(&mut self, head: &Head, stop: &Stop) -> bool {
         if self.is_building {
-            return true;
+            let answering_waits = self.builds.lock().waiting.front().is_some_and(|first| first.answers);
+            if self.answers || !answering_waits {
+                return true;
+            }
+            self.give_back();
         }
         let mut turns = self.builds.lock();
-        let ahead = turns.waiting.iter().position(|(number, ..)| *number == self.number);
+        let ahead = turns.waiting.iter().position(|waiting| waiting.number == self.number);
         let free = self.builds.0.at_once.saturating_sub(turns.building);
-        if ahead.unwrap_or(turns.waiting.len()) >= free {
+        if ahead.unwrap_or_else(|| turns.end_of(self.answers)) >= free {
             if ahead.is_none() {
-                turns.waiting.push_back((self.number, head.clone(), stop.clone()));
+                let Self { number, answers, .. } = *self;
+                let waiting = Waiting { number, answers, head: head.clone(), stop: stop.clone() };
+                let at = turns.end_of(answers);
+                turns.waiting.insert(at, waiting);
             }
             return false;
         }
@@ -98,9 +115,14 @@ impl BuildTurn {
 }
 
 impl Turns {
+    /// How many wait before one that comes now.
+    fn end_of(&self, answers: bool) -> usize {
+        if answers { self.waiting.partition_point(|waiting| waiting.answers) } else { self.waiting.len() }
+    }
+
     fn wake_next(&self, at_once: usize) {
         // One that gave up waiting has left the line, so this one will take its turn.
-        if let Some((_, head, stop)) = self.waiting.front().filter(|_| self.building < at_once) {
+        if let Some(Waiting { head, stop, .. }) = self.waiting.front().filter(|_| self.building < at_once) {
             head.nudge(stop);
         }
     }
@@ -111,7 +133,7 @@ impl Drop for BuildTurn {
         self.give_back();
         let mut turns = self.builds.lock();
         let before = turns.waiting.len();
-        turns.waiting.retain(|(number, ..)| *number != self.number);
+        turns.waiting.retain(|waiting| waiting.number != self.number);
         if turns.waiting.len() < before {
             // It may have been woken for a turn that it does not take any more.
             turns.wake_next(self.builds.0.at_once);
@@ -134,7 +156,11 @@ mod tests {
 
     impl Runner {
         fn new(builds: &Builds, head: &Head) -> Self {
-            Self { turn: builds.place(), head: head.clone(), stop: Stop::default() }
+            Self { turn: builds.place(false), head: head.clone(), stop: Stop::default() }
+        }
+
+        fn answering(builds: &Builds, head: &Head) -> Self {
+            Self { turn: builds.place(true), ..Self::new(builds, head) }
         }
 
         fn take(&mut self) -> bool {
@@ -170,6 +196,27 @@ mod tests {
         drop(runners);
         let turns = builds.lock();
         assert_eq!((turns.building, turns.waiting.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_answers_is_built_before_what_does_not() {
+        let (builds, head) = (Builds::new(1), Head::new(Position::ZERO));
+        let mut others: Vec<_> = (0..3).map(|_| Runner::new(&builds, &head)).collect();
+        assert!(others[0].take() && !others[1].take());
+        let mut answering: Vec<_> = (0..2).map(|_| Runner::answering(&builds, &head)).collect();
+        assert!(!answering[0].take() && !others[2].take() && !answering[1].take());
+        assert!(!answering[0].is_woken(), "it is another one's turn until that one looks");
+        assert!(!others[0].take(), "it gives way");
+        assert!(answering[0].is_woken() && !others[1].is_woken());
+        assert!(!others[1].take() && answering[0].take() && !answering[1].take());
+        assert!(answering[0].take(), "it gives way to nobody");
+        answering[0].turn.give_back();
+        assert!(answering[1].is_woken() && !others[1].take() && answering[1].take());
+        drop(answering);
+        assert!(others[1].is_woken() && !others[0].take() && others[1].take());
+        others[1].turn.give_back();
+        assert!(others[2].take(), "it asked before the one that gave way");
+        assert_eq!(builds.lock().building, 1);
     }
 
     #[test]

@@ -357,7 +357,7 @@ impl Registry {
             stop.clone(),
         )
         .fed(feed)
-        .taking_turns(&self.builds);
+        .taking_turns(&self.builds, number == entry.active);
         let (head, stop_of_thread) = (self.head.clone(), stop.clone());
         let thread = thread::Builder::new()
             .name(format!("{name}-v{number}"))

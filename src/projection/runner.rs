@@ -141,7 +141,7 @@ impl Runner {
             head: events.head().clone(),
             until: None,
             turns,
-            build: Builds::default().place(),
+            build: Builds::default().place(true),
             stop,
             feed: None,
             batch: None,

@@ -268,7 +268,7 @@ impl Registry {
             let turn = self.turn.clone();
             let mut runner = Runner::new(of_store, of_status, &self.log.events, turn, stop.clone())
                 .until(row.until)
-                .taking_turns(&self.builds);
+                .taking_turns(&self.builds, false);
             let (head, stop) = (self.head.clone(), stop.clone());
             let spawned =
                 thread::Builder::new().name(format!("{}-{}", row.projection, row.label)).spawn(move || {

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     event::Position,
     follower::Step,
+    kv::Persistence,
     limits::{
         BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BUILD_BATCH_EVENTS_MAX, PIPELINE_CHUNKS_MAX, PIPELINE_EVENTS_MAX,
         PIPELINE_EVENTS_MIN,
@@ -17,10 +18,10 @@ use crate::{
 };
 
 impl Runner {
-    /// The same, building only when it is its turn.
+    /// The same, building only when it is its turn; `answers`: before those that do not.
     #[must_use]
-    pub fn taking_turns(self, builds: &Builds) -> Self {
-        Self { build: builds.place(), ..self }
+    pub fn taking_turns(self, builds: &Builds, answers: bool) -> Self {
+        Self { build: builds.place(answers), ..self }
     }
 
     /// Whether a first build may go on now; if not, the runner is woken when it may.
@@ -38,6 +39,13 @@ impl Runner {
     /// A long stretch, with all full batches written; the next step writes the rest. A first build waits for its turn.
     pub(super) fn advance_far(&mut self, batch: &mut Batch, upto: Position) -> Result<Step, Trouble> {
         if !self.has_turn() {
+            if batch.events() > 0 {
+                // It has given way, and may wait for long.
+                let turns = self.turns.clone();
+                let _turn = turns.durable();
+                self.commit(batch, false, Persistence::Durable)?;
+            }
+            batch.rest();
             return Ok(Step::Held(IDLE_WAIT));
         }
         let upto = upto.min(batch.cursor().plus(PIPELINE_EVENTS_MAX));

@@ -246,7 +246,7 @@ fn a_first_build_waits_for_its_turn_and_a_built_version_does_not() {
     let [mut first, mut second] = [1, 2].map(|number| {
         let Driven { store, status, runner } =
             node.version(&DEFINITION.replace("version: 1", &format!("version: {number}")));
-        Driven { store, status, runner: runner.taking_turns(&builds) }
+        Driven { store, status, runner: runner.taking_turns(&builds, false) }
     });
     assert_eq!(first.runner.step(), Step::More, "a long stretch, the rest comes with the next step");
     assert_eq!(second.runner.step(), Step::Held(IDLE_WAIT));
@@ -259,6 +259,33 @@ fn a_first_build_waits_for_its_turn_and_a_built_version_does_not() {
     assert!(matches!(first.run(), Step::CaughtUp(..)));
     assert!(matches!(second.run(), Step::CaughtUp(..)));
     assert_eq!(second.content_hash(), first.content_hash());
+}
+
+#[test]
+fn a_build_gives_way_to_the_version_that_answers_and_goes_on_behind_it() {
+    let (disk, mut node) = long_log(30);
+    let builds = Builds::new(1);
+    let [mut standby, mut active] = [(1, false), (2, true)].map(|(number, answers)| {
+        let Driven { store, status, runner } =
+            node.version(&DEFINITION.replace("version: 1", &format!("version: {number}")));
+        Driven { store, status, runner: runner.taking_turns(&builds, answers) }
+    });
+    assert_eq!(standby.runner.step(), Step::More, "a long stretch, the rest comes with the next step");
+    assert_eq!(active.runner.step(), Step::Held(IDLE_WAIT));
+    node.append(&(1_500..3_500).flat_map(group).collect::<Vec<_>>());
+    assert_eq!(standby.runner.step(), Step::Held(IDLE_WAIT));
+    assert!(standby.status.progress().queued);
+    let kept = standby.store.snapshot().unwrap().state().cursor;
+    assert!(kept > Position::ZERO, "what was built is kept while it waits");
+    assert!(matches!(active.run(), Step::CaughtUp(..)));
+    assert!(!active.status.progress().queued);
+    assert!(matches!(standby.run(), Step::CaughtUp(..)));
+    let expected = one_by_one(&node);
+    assert_eq!([standby.content_hash(), active.content_hash()], [expected; 2]);
+    drop((standby, active));
+    let node = Node::open(Arc::new(disk.crash(1)), Path::new(DATA));
+    let mut standby = node.version(DEFINITION);
+    assert!(matches!(standby.runner.step(), Step::CaughtUp(..)), "it was durable");
 }
 
 #[test]
