@@ -48,6 +48,8 @@ pub struct Metrics {
     pub head_position: IntGauge,
     /// Events sent to readers and subscribers.
     pub read_events: IntCounter,
+    /// Reads that go on, of those that did not fit one message.
+    pub reads: IntGauge,
     /// Subscriptions that are open.
     pub subscriptions: IntGauge,
     /// How often a subscription at the head was woken.
@@ -108,6 +110,7 @@ impl Metrics {
             append_queue_bytes: book.gauge("append_queue_bytes", "Bytes that wait for the committer"),
             head_position: book.gauge("head_position", "The last durable position"),
             read_events: book.counter("read_events_total", "Events sent to readers"),
+            reads: book.gauge("reads", "Reads of more than one message that go on"),
             subscriptions: book.gauge("subscriptions", "Open subscriptions"),
             subscription_wakeups: book.counter("subscription_wakeups_total", wakeups),
             scrub_bytes: book.counter("scrub_bytes_total", "Bytes of sealed segments scrubbed"),

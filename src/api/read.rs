@@ -51,6 +51,7 @@ pub(crate) async fn start(
     read.sent = read.cursor;
     let (outbox, responses) = outbox(stall);
     let tasks = read.service.lifecycle.tasks().clone();
+    read.service.metrics.reads.inc();
     tasks.spawn(read.run(outbox));
     Ok(responses.behind(first))
 }
@@ -83,6 +84,7 @@ impl Read {
         if let Err(refusal) = sent {
             outbox.fail(Status::from(refusal));
         }
+        self.service.metrics.reads.dec();
     }
 
     async fn send_all(&mut self, outbox: &Outbox<ReadResponse>) -> Result<(), Refusal> {

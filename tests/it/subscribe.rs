@@ -181,8 +181,10 @@ async fn who_takes_nothing_is_told_where_it_was_and_holds_up_nobody() {
     let filter = Some(EventFilter { stream: Some("s".into()), ..Default::default() });
     let request = v1::ReadRequest { filter, after: Some(32), ..Default::default() };
     assert_eq!(crate::event_log::read(&node, request).await.len(), 50);
-    while node.metric("outrigger_subscriptions").await != 0 {
-        tokio::task::yield_now().await;
+    for open in ["outrigger_subscriptions", "outrigger_reads"] {
+        while node.metric(open).await != 0 {
+            tokio::task::yield_now().await;
+        }
     }
     let mut last = 0;
     let status = loop {
