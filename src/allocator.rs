@@ -1,8 +1,8 @@
 //! Memory that threads at rest keep from the system.
 //!
 //! The binary's allocator (mimalloc) tidies up only while it is called: a thread that sleeps keeps the pages of its heap that
-//! others have emptied, and what was freed lately is not given back. So whoever comes to rest calls it. With another allocator this is
-//! a few microseconds for nothing. Does not know who rests.
+//! others have emptied, and what was freed lately is not given back. So whoever comes to rest calls it: 0.3 ms of
+//! its thread (median of five), with another allocator too. Does not know who rests.
 
 use std::{cell::Cell, hint::black_box, time::Instant};
 

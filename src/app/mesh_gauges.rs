@@ -35,8 +35,7 @@ pub(super) fn set(metrics: &MeshMetrics, handle: &MeshHandle, head: u64) {
     }
     for (import, reason, count) in handle.stops() {
         let labels = [import.as_str(), reason.as_str()];
-        metrics.stops.with_label_values(&labels).set(count as i64);
-        metrics.stops_total.with_label_values(&labels).inc_by(count);
+        metrics.stops.with_label_values(&labels).inc_by(count);
     }
     for export in exports {
         let version = export.name.version.to_string();

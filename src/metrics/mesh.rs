@@ -24,7 +24,7 @@ pub struct MeshMetrics {
     /// Events appended since the node started, by import.
     pub imported: IntCounterVec,
     /// Stops since the node started, by import and reason.
-    pub stops_total: IntCounterVec,
+    pub stops: IntCounterVec,
     /// Events that the bus has acknowledged, by export.
     pub published: IntCounterVec,
     /// Events behind the owner, by import.
@@ -35,8 +35,6 @@ pub struct MeshMetrics {
     pub import_state: IntGaugeVec,
     /// 1 for the reason for which an import stands still or repairs.
     pub stopped: IntGaugeVec,
-    /// How often an import stopped since the node started, by reason.
-    pub stops: IntGaugeVec,
     /// Events that came from the owner's log instead of the bus, by import.
     pub repaired: IntGaugeVec,
     /// Events that are parked, by import.
@@ -70,7 +68,7 @@ impl MeshMetrics {
             disconnects: book.counter("mesh_disconnects_total", "Connections to the bus that were lost"),
             import_info: book.gauges("mesh_import_info", info, &["import", "owner", "export", "version"]),
             imported: book.counters("mesh_imported_events_total", "Events appended by imports", &["import"]),
-            stops_total: book.counters("mesh_import_stops_total", "Stops since the node started", &reason),
+            stops: book.counters("mesh_import_stops_total", "Stops since the node started", &reason),
             published: book.counters("mesh_published_events_total", "Events that the bus has taken", &export),
             lag: book.gauges("mesh_import_lag_events", "Events behind the owner", &["import"]),
             import_rate: book.gauges("mesh_import_rate", "Events handled a second", &["import"]),
@@ -80,7 +78,6 @@ impl MeshMetrics {
                 &["import", "state"],
             ),
             stopped: book.gauges("mesh_import_stopped", stopped, &reason),
-            stops: book.gauges("mesh_import_stops", "Stops since the node started", &reason),
             repaired: book.gauges("mesh_import_repaired_events", "Events that came by repair", &["import"]),
             parked_events: book.gauges("mesh_import_parked_events", "Events that are parked", &["import"]),
             parked_streams: book.gauges(
@@ -111,7 +108,6 @@ impl MeshMetrics {
             &self.import_rate,
             &self.import_state,
             &self.stopped,
-            &self.stops,
             &self.repaired,
             &self.parked_events,
             &self.parked_streams,
@@ -123,7 +119,7 @@ impl MeshMetrics {
         for gauge in gauges {
             gauge.reset();
         }
-        for counter in [&self.imported, &self.stops_total, &self.published] {
+        for counter in [&self.imported, &self.stops, &self.published] {
             counter.reset();
         }
     }
